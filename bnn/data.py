@@ -1,0 +1,209 @@
+"""Digits to learn from: data sets, the seeded calibration split, augmentation.
+
+A new data set is one function here and one name in `DIGITS`.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bnn.errors import InputError
+from bnn.networks import IMAGE_SIZE
+
+CALIBRATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Labelled digits: `images` (N, 1, 28, 28) float32 in [0, 1], `labels` (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Tensor) -> "Digits":
+        return Digits(self.images[index], self.labels[index])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of pixels and labels: which data these are, whatever file they came from."""
+        digest = hashlib.sha256()
+        digest.update(self.images.mul(255).round().to(torch.uint8).numpy().tobytes())
+        digest.update(self.labels.to(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def data_dir(given: str | Path | None = None) -> Path:
+    """Where data sets lie: `given`, else the variable BNN_DATA_DIR, else ./data."""
+    return Path(given or os.environ.get("BNN_DATA_DIR") or "data")
+
+
+def load_mnist(root: Path, *, train: bool, download: bool = False) -> Digits:
+    """MNIST's 60,000 training or 10,000 test digits, in torchvision's layout under `root`.
+
+    Raises:
+        InputError: the files are not there (and may not or cannot be downloaded), or are damaged.
+    """
+    from torchvision.datasets import MNIST
+
+    try:
+        dataset = MNIST(str(root), train=train, download=download)
+    except (RuntimeError, OSError) as error:
+        raise InputError(_no_mnist(root)) from error
+    except (ValueError, AssertionError, IndexError) as error:
+        raise InputError(
+            f"the MNIST files in {root / 'MNIST' / 'raw'} are damaged or cut short: delete them and "
+            "fetch them again (`--download`)."
+        ) from error
+    images = dataset.data.unsqueeze(1).float().div_(255)
+    return _checked(Digits(images, dataset.targets.long()), f"{root / 'MNIST' / 'raw'}")
+
+
+def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> Digits:
+    """scikit-learn's 1,797 bundled digits (8×8, UCI optdigits), enlarged to 20×20 in a 28×28 frame.
+
+    Every fifth is a test digit. They need no file and no network; `root` and `download` are not used.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images.astype(np.float32) / 16).unsqueeze(1)
+    images = F.interpolate(images, size=20, mode="bicubic", antialias=True).clamp_(0, 1)
+    test = torch.arange(len(images)) % 5 == 4
+    digits = Digits(F.pad(images, (4, 4, 4, 4)), torch.from_numpy(bunch.target).long())
+    return digits[~test if train else test]
+
+
+DIGITS: Mapping[str, Callable[..., Digits]] = {"mnist": load_mnist, "digits": load_sklearn_digits}
+
+
+def load_digits(name: str, root: str | Path | None = None, *, train: bool, download: bool = False) -> Digits:
+    """The digits called `name`, training part or test part.
+
+    Raises:
+        InputError: no data set has that name, or its files cannot be had.
+    """
+    if name not in DIGITS:
+        raise InputError(f"there are no digits called {name!r}: choose one of {', '.join(DIGITS)}.")
+    return DIGITS[name](data_dir(root), train=train, download=download)
+
+
+def split_calibration(digits: Digits, seed: int) -> tuple[Digits, Digits]:
+    """(to train on, held out for calibration): one twelfth is held out, chosen by `seed`."""
+    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(seed))
+    held_out = round(len(digits) * CALIBRATION_SHARE)
+    return digits[order[held_out:]], digits[order[:held_out]]
+
+
+def random_affine(
+    images: Tensor, degrees: float = 12.0, shift: float = 2.0, scale: float = 0.12, shear: float = 0.15
+) -> Tensor:
+    """Each of `images` (N, 1, 28, 28) rotated, shifted, scaled and sheared by its own random amounts.
+
+    `degrees` and `shift` (pixels) bound rotation and translation on either side of none; `scale` and
+    `shear` bound the relative change of size and the slant. Drawn uniformly from torch's generator.
+    """
+
+    def uniform(bound: float) -> Tensor:
+        return (torch.rand(len(images), device=images.device) * 2 - 1) * bound
+
+    angle, size = torch.deg2rad(uniform(degrees)), 1 / (1 + uniform(scale))
+    cos, sin, slant = angle.cos() * size, angle.sin() * size, uniform(shear)
+    pixel = 2 / IMAGE_SIZE
+    rows = (
+        torch.stack((cos, slant * cos - sin, uniform(shift) * pixel), dim=1),
+        torch.stack((sin, slant * sin + cos, uniform(shift) * pixel), dim=1),
+    )
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+class MNISTData(pl.LightningDataModule):
+    """Training and calibration digits for Lightning; the test digits are not touched.
+
+    Args:
+        name: a name in `DIGITS`.
+        root: data directory; see `data_dir`.
+        seed: chooses the calibration split.
+        batch_size: images a training step.
+        augment: whether training images pass through `random_affine`.
+        download: whether a missing data set may be fetched from the network.
+    """
+
+    def __init__(
+        self,
+        name: str = "mnist",
+        root: str | Path | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = 128,
+        augment: bool = True,
+        download: bool = False,
+    ) -> None:
+        super().__init__()
+        digits = load_digits(name, root, train=True, download=download)
+        self.fingerprint = digits.fingerprint()
+        self.train_digits, self.calibration_digits = split_calibration(digits, seed)
+        self.batch_size = batch_size
+        self.augment = augment
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return DataLoader(
+            _Batches(self.train_digits), self.batch_size, shuffle=True, drop_last=True, collate_fn=_as_is
+        )
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return DataLoader(_Batches(self.calibration_digits), 1000, collate_fn=_as_is)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        if self.augment and self.trainer is not None and self.trainer.training:
+            images = random_affine(images)
+        return images, labels
+
+
+class _Batches(Dataset[tuple[Tensor, Tensor]]):
+    """Digits fetched a batch at a time: one indexing operation instead of a loop over images."""
+
+    def __init__(self, digits: Digits) -> None:
+        self.digits = digits
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.digits.images[index], self.digits.labels[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        return self.digits.images[indices], self.digits.labels[indices]
+
+
+def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch
+
+
+def _no_mnist(root: Path) -> str:
+    files = ", ".join(
+        f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    )
+    return (
+        f"MNIST is not in {root / 'MNIST' / 'raw'}: put {files} there (uncompressed), name another place with "
+        "--data-dir or BNN_DATA_DIR, let it be fetched with --download, or use `--data digits`, which needs no file."
+    )
+
+
+def _checked(digits: Digits, where: str) -> Digits:
+    if len(digits.images) != len(digits.labels) or digits.images.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE):
+        raise InputError(f"the digits in {where} do not fit together: images {tuple(digits.images.shape)}, "
+                         f"labels {tuple(digits.labels.shape)}; fetch them again (`--download`).")
+    return digits

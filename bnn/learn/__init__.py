@@ -1,0 +1,1 @@
+"""Training: Pyro models and guides in a Lightning module."""

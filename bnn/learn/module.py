@@ -1,0 +1,79 @@
+"""Stochastic variational inference as a Lightning module."""
+
+import pyro
+import pytorch_lightning as pl
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.nn.functional import nll_loss
+
+from bnn.learn.config import TrainConfig
+from bnn.learn.elbo import ELBOS
+from bnn.learn.guide import GUIDES
+from bnn.learn.model import BayesianClassifier
+from bnn.networks import build_network
+
+MONITOR_DRAWS = 4  # networks drawn to watch the calibration digits between epochs
+
+
+class SVIModule(pl.LightningModule):
+    """Fits a guide to a `BayesianClassifier` by gradient descent on the tempered negative ELBO.
+
+    The loss is NLL + beta · KL per datum, in nats, where beta rises linearly from 0 to
+    `config.beta` over `config.kl_warmup` of the steps. Adam with a cosine schedule: the learning
+    rate rises over the first tenth of the steps and falls to zero at the last.
+
+    Args:
+        config: what to train.
+        n_train: number of training images (of all ranks together).
+    """
+
+    def __init__(self, config: TrainConfig, n_train: int) -> None:
+        super().__init__()
+        self.config = config
+        network = build_network(config.network, config.network_options)
+        self.model = BayesianClassifier(network, n_train, config.prior_scale)
+        self.guide = GUIDES[config.guide](network)
+        self.elbo = ELBOS[config.estimator]()
+
+    def beta(self) -> float:
+        """The weight of the KL term at the current step."""
+        warmup = self.config.kl_warmup * self.trainer.estimated_stepping_batches
+        return self.config.beta * min(1.0, (self.global_step + 1) / max(warmup, 1.0))
+
+    def on_train_epoch_start(self) -> None:
+        # Each epoch's noise depends on nothing before it, so that a resumed run goes on as the
+        # uninterrupted one would; each rank has its own, or all would draw the same weights.
+        pyro.set_rng_seed((self.config.seed * 1000 + self.current_epoch) * 100 + self.global_rank)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        nll, kl = (term / self.model.n_train for term in self.elbo.terms(self.model, self.guide, images, labels))
+        self.log_dict({"nll": nll, "kl": kl}, prog_bar=True, on_step=True, on_epoch=False)
+        loss: Tensor = nll + self.beta() * kl
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        log_predictive = torch.stack([self._drawn_log_probs(images) for _ in range(MONITOR_DRAWS)]).logsumexp(0)
+        log_predictive = log_predictive - torch.tensor(MONITOR_DRAWS).log()
+        accuracy = (log_predictive.argmax(-1) == labels).float().mean()
+        self.log_dict(
+            {"calibration_nll": nll_loss(log_predictive, labels), "calibration_accuracy": accuracy},
+            prog_bar=True,
+            sync_dist=True,
+        )
+
+    def _drawn_log_probs(self, images: Tensor) -> Tensor:
+        guide_trace = poutine.trace(self.guide).get_trace()
+        logits: Tensor = poutine.replay(self.model, trace=guide_trace)(images)
+        return logits.log_softmax(-1)
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.Adam(self.guide.parameters(), lr=self.config.lr)
+        if self.config.schedule == "constant":
+            return {"optimizer": optimizer}
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.config.lr, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.1
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

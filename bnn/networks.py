@@ -1,0 +1,76 @@
+"""Plain networks for 28×28 digits. The Bayesian part is laid over them elsewhere.
+
+A new network is one class here and one name in `NETWORKS`. Its constructor's arguments are plain
+values, so that a checkpoint can rebuild it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from bnn.errors import InputError
+
+NUM_CLASSES = 10
+IMAGE_SIZE = 28
+
+
+class MLP(nn.Sequential):
+    """784 → `hidden` → 10 with ReLU: the network of the 2018 notebook.
+
+    Images (N, 1, 28, 28) to logits (N, 10).
+    """
+
+    def __init__(self, hidden: int = 1024) -> None:
+        super().__init__(
+            OrderedDict(
+                flatten=nn.Flatten(),
+                hidden=nn.Linear(IMAGE_SIZE * IMAGE_SIZE, hidden),
+                relu=nn.ReLU(),
+                out=nn.Linear(hidden, NUM_CLASSES),
+            )
+        )
+
+
+class CNN(nn.Sequential):
+    """Two 5×5 convolutions, each followed by ReLU and 2×2 max pooling, then one hidden layer.
+
+    Images (N, 1, 28, 28) to logits (N, 10). `channels` are the filters of the two convolutions,
+    `hidden` the units of the layer after them.
+    """
+
+    def __init__(self, channels: Sequence[int] = (16, 32), hidden: int = 128) -> None:
+        first, second = channels
+        pooled = ((IMAGE_SIZE - 4) // 2 - 4) // 2
+        super().__init__(
+            OrderedDict(
+                conv1=nn.Conv2d(1, first, 5),
+                relu1=nn.ReLU(),
+                pool1=nn.MaxPool2d(2),
+                conv2=nn.Conv2d(first, second, 5),
+                relu2=nn.ReLU(),
+                pool2=nn.MaxPool2d(2),
+                flatten=nn.Flatten(),
+                hidden=nn.Linear(second * pooled * pooled, hidden),
+                relu3=nn.ReLU(),
+                out=nn.Linear(hidden, NUM_CLASSES),
+            )
+        )
+
+
+NETWORKS: Mapping[str, type[nn.Module]] = {"cnn": CNN, "mlp": MLP}
+
+
+def build_network(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """The network called `name`, built with `options` (its constructor's arguments).
+
+    Raises:
+        InputError: no network has that name, or it does not take those options.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"there is no network {name!r}: choose one of {', '.join(NETWORKS)}.")
+    try:
+        return NETWORKS[name](**(options or {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"the network {name!r} cannot be built from {options}: {error}.") from error
