@@ -60,5 +60,5 @@ class PredictiveEnsemble:
     def predictive(self, images: Tensor) -> Predictive:
         """What the ensemble says of `images` (N, 1, 28, 28), without keeping every draw's answer."""
         if len(images) == 0:
-            return Predictive.of(self.probs(images))
+            return self.predictive(torch.zeros(1, *images.shape[1:]))[:0]
         return Predictive.joined([Predictive.of(self.probs(image)) for image in images.split(1)])

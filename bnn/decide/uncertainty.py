@@ -74,6 +74,9 @@ class Predictive:
     def __len__(self) -> int:
         return len(self.mean)
 
+    def __getitem__(self, index: slice | Tensor) -> Self:
+        return type(self)(**{name: tensor[index] for name, tensor in self.tensors().items()})
+
     def tensors(self) -> Mapping[str, Tensor]:
         """The attributes by name, as a checkpoint stores them."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
