@@ -76,15 +76,16 @@ def load(path: str | Path | None = None) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             header = _parsed_header(file.metadata(), path)
-            groups: dict[str, dict[str, Tensor]] = {group: {} for group in _GROUPS}
-            for key in file.keys():
+            groups: dict[str, Any] = {group: {} for group in _GROUPS}
+            for key in sorted(file.keys()):
                 group, _, name = key.partition("/")
                 groups[group][name] = file.get_tensor(key)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is cut short or no .safetensors file: {error}.") from error
     except KeyError as error:
         raise InputError(f"{path} is a damaged checkpoint: {error} does not belong in it.") from error
-    return Checkpoint(**groups, **{name: header[name] for name in _FIELDS})
+    values: dict[str, Any] = {name: header[name] for name in _FIELDS}
+    return Checkpoint(**groups, **values)
 
 
 def shipped() -> Path:

@@ -1,4 +1,4 @@
-"""Digits to learn from: data sets, the seeded calibration split, augmentation.
+"""Labelled digits: the data sets, and the seeded calibration split.
 
 A new data set is one function here and one name in `DIGITS`.
 """
@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from bnn.errors import InputError
+from bnn.errors import InputError, choose
 from bnn.networks import IMAGE_SIZE
 
 CALIBRATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
@@ -93,9 +91,7 @@ def load_digits(name: str, root: str | Path | None = None, *, train: bool, downl
     Raises:
         InputError: no data set has that name, or its files cannot be had.
     """
-    if name not in DIGITS:
-        raise InputError(f"there are no digits called {name!r}: choose one of {', '.join(DIGITS)}.")
-    return DIGITS[name](data_dir(root), train=train, download=download)
+    return choose(DIGITS, name, "digit data set")(data_dir(root), train=train, download=download)
 
 
 def split_calibration(digits: Digits, seed: int) -> tuple[Digits, Digits]:
@@ -105,105 +101,21 @@ def split_calibration(digits: Digits, seed: int) -> tuple[Digits, Digits]:
     return digits[order[held_out:]], digits[order[:held_out]]
 
 
-def random_affine(
-    images: Tensor, degrees: float = 12.0, shift: float = 2.0, scale: float = 0.12, shear: float = 0.15
-) -> Tensor:
-    """Each of `images` (N, 1, 28, 28) rotated, shifted, scaled and sheared by its own random amounts.
-
-    `degrees` and `shift` (pixels) bound rotation and translation on either side of none; `scale` and
-    `shear` bound the relative change of size and the slant. Drawn uniformly from torch's generator.
-    """
-
-    def uniform(bound: float) -> Tensor:
-        return (torch.rand(len(images), device=images.device) * 2 - 1) * bound
-
-    angle, size = torch.deg2rad(uniform(degrees)), 1 / (1 + uniform(scale))
-    cos, sin, slant = angle.cos() * size, angle.sin() * size, uniform(shear)
-    pixel = 2 / IMAGE_SIZE
-    rows = (
-        torch.stack((cos, slant * cos - sin, uniform(shift) * pixel), dim=1),
-        torch.stack((sin, slant * sin + cos, uniform(shift) * pixel), dim=1),
-    )
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
-
-
-class MNISTData(pl.LightningDataModule):
-    """Training and calibration digits for Lightning; the test digits are not touched.
-
-    Args:
-        name: a name in `DIGITS`.
-        root: data directory; see `data_dir`.
-        seed: chooses the calibration split.
-        batch_size: images a training step.
-        augment: whether training images pass through `random_affine`.
-        download: whether a missing data set may be fetched from the network.
-    """
-
-    def __init__(
-        self,
-        name: str = "mnist",
-        root: str | Path | None = None,
-        *,
-        seed: int = 0,
-        batch_size: int = 128,
-        augment: bool = True,
-        download: bool = False,
-    ) -> None:
-        super().__init__()
-        digits = load_digits(name, root, train=True, download=download)
-        self.fingerprint = digits.fingerprint()
-        self.train_digits, self.calibration_digits = split_calibration(digits, seed)
-        self.batch_size = batch_size
-        self.augment = augment
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        return DataLoader(
-            _Batches(self.train_digits), self.batch_size, shuffle=True, drop_last=True, collate_fn=_as_is
-        )
-
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        return DataLoader(_Batches(self.calibration_digits), 1000, collate_fn=_as_is)
-
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        images, labels = batch
-        if self.augment and self.trainer is not None and self.trainer.training:
-            images = random_affine(images)
-        return images, labels
-
-
-class _Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Digits fetched a batch at a time: one indexing operation instead of a loop over images."""
-
-    def __init__(self, digits: Digits) -> None:
-        self.digits = digits
-
-    def __len__(self) -> int:
-        return len(self.digits)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.digits.images[index], self.digits.labels[index]
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return self.digits.images[indices], self.digits.labels[indices]
-
-
-def _as_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return batch
-
-
 def _no_mnist(root: Path) -> str:
     files = ", ".join(
         f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     )
     return (
-        f"MNIST is not in {root / 'MNIST' / 'raw'}: put {files} there (uncompressed), name another place with "
-        "--data-dir or BNN_DATA_DIR, let it be fetched with --download, or use `--data digits`, which needs no file."
+        f"MNIST is not in {root / 'MNIST' / 'raw'}: put {files} there (uncompressed), name another place "
+        "with --data-dir or BNN_DATA_DIR, let it be fetched with --download, or use `--data digits`, "
+        "which needs no file."
     )
 
 
 def _checked(digits: Digits, where: str) -> Digits:
     if len(digits.images) != len(digits.labels) or digits.images.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE):
-        raise InputError(f"the digits in {where} do not fit together: images {tuple(digits.images.shape)}, "
-                         f"labels {tuple(digits.labels.shape)}; fetch them again (`--download`).")
+        raise InputError(
+            f"the digits in {where} do not fit together: images {tuple(digits.images.shape)}, "
+            f"labels {tuple(digits.labels.shape)}; fetch them again (`--download`)."
+        )
     return digits

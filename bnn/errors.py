@@ -1,5 +1,10 @@
 """The one exception that stands for a user's mistake."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+Choice = TypeVar("Choice")
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -7,3 +12,14 @@ class InputError(ValueError):
     The message is one sentence: what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with status 2.
     """
+
+
+def choose(table: Mapping[str, Choice], name: str, what: str) -> Choice:
+    """The entry of `table` called `name`, where `what` says what the table holds.
+
+    Raises:
+        InputError: there is no such entry.
+    """
+    if name not in table:
+        raise InputError(f"there is no {what} {name!r}: choose one of {', '.join(table)}.")
+    return table[name]

@@ -19,18 +19,40 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         InputError: the place cannot be written to.
     """
     path = Path(path)
+    with _temporary_beside(path) as temporary:
+        yield temporary
+        try:
+            temporary.chmod(0o644)  # mkstemp's files are the owner's alone
+            temporary.replace(path)
+        except OSError as error:
+            raise InputError(_cannot_write(path, error)) from error
+
+
+def require_writable(path: str | Path) -> None:
+    """Checks, before long work, that `path` can be written afterwards; missing folders are made.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder: name a file to write.")
+    with _temporary_beside(Path(path)):
+        pass
+
+
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}; choose another place.") from error
+        raise InputError(_cannot_write(path, error)) from error
     os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        yield Path(name)
     finally:
-        temporary.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written ({error.strerror}): choose another place."

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from bnn.errors import InputError
+from bnn.errors import InputError, choose
 
 NUM_CLASSES = 10
 IMAGE_SIZE = 28
@@ -68,9 +68,8 @@ def build_network(name: str, options: Mapping[str, Any] | None = None) -> nn.Mod
     Raises:
         InputError: no network has that name, or it does not take those options.
     """
-    if name not in NETWORKS:
-        raise InputError(f"there is no network {name!r}: choose one of {', '.join(NETWORKS)}.")
+    network = choose(NETWORKS, name, "network")
     try:
-        return NETWORKS[name](**(options or {}))
+        return network(**(options or {}))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"the network {name!r} cannot be built from {options}: {error}.") from error

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ _INK = 0.15  # brightness above the background from which a pixel counts as ink
 _CONTRAST = 0.1  # an image whose brightness varies by less shows nothing
 
 Images = NDArray[np.generic] | Image.Image | str | os.PathLike[str] | Iterable["Images"]
-Pixels = NDArray[np.float32]
+Pixels = NDArray[np.floating[Any]]
 
 
 def prepare(images: "Images") -> Tensor:
@@ -169,7 +170,9 @@ def _deep_brightness(image: Image.Image) -> Pixels:
     """Brightness of an image of 16 or 32 bits, integer or float, in [0, 1]."""
     values = np.asarray(image, np.float64)
     if not np.isfinite(values).all() or values.min() < 0:
-        raise InputError(f"an image of mode {image.mode} with negative, NaN or infinite values cannot be used.")
+        raise InputError(
+            f"an image of mode {image.mode} with negative, NaN or infinite values cannot be used."
+        )
     tops = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
     top = next((top for top in tops if values.max() <= top), values.max())
     return (values / top).astype(np.float32)

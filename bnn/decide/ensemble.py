@@ -7,10 +7,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from bnn.decide.uncertainty import Predictive
-from bnn.networks import NUM_CLASSES
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def draw_weights(loc: Mapping[str, Tensor], scale: Mapping[str, Tensor], draws: int, seed: int) -> dict[str, Tensor]:
+def draw_weights(
+    loc: Mapping[str, Tensor], scale: Mapping[str, Tensor], draws: int, seed: int
+) -> dict[str, Tensor]:
     """`draws` networks' weights from a mixture of mean-field Normals, stacked: (S, *shape) by name.
 
     Args:
@@ -31,8 +34,8 @@ def draw_weights(loc: Mapping[str, Tensor], scale: Mapping[str, Tensor], draws: 
 class PredictiveEnsemble:
     """S sampled networks as one function of images, safe under threads.
 
-    Every image is computed by itself, always in the same shapes, so that its result has the same bits
-    alone and in a batch: a batched matrix product may round otherwise.
+    Images are computed in blocks of a fixed size, the last one filled up, so that an image's result has
+    the same bits alone and in any batch: other shapes may be rounded otherwise.
 
     Args:
         network: gives the computation; its own weights are not used.
@@ -43,22 +46,31 @@ class PredictiveEnsemble:
         self._weights = dict(weights)
         self._network = network.eval()
         self._run = vmap(self._one_draw, in_dims=(0, None))
+        # A convolution's work grows with the images; a linear layer's is mostly reading its weights,
+        # for which a few images cost hardly more than one.
+        convolutional = any(isinstance(module, _CONVOLUTIONS) for module in network.modules())
+        self._block = 1 if convolutional else 8
 
     def __len__(self) -> int:
         return len(next(iter(self._weights.values())))
 
-    def _one_draw(self, weights: dict[str, Tensor], image: Tensor) -> Tensor:
-        return functional_call(self._network, weights, (image,)).softmax(-1)
+    def _one_draw(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+        return functional_call(self._network, weights, (images,)).softmax(-1)
 
     @torch.inference_mode()
     def probs(self, images: Tensor) -> Tensor:
         """Class probabilities (S, N, C) of `images` (N, 1, 28, 28) under each draw."""
-        if len(images) == 0:
-            return torch.empty(len(self), 0, NUM_CLASSES)
-        return torch.cat([self._run(self._weights, image) for image in images.split(1)], dim=1)
+        missing = -len(images) % self._block if len(images) else self._block
+        blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(self._block)
+        return torch.cat([self._run(self._weights, block) for block in blocks], dim=1)[:, : len(images)]
 
     def predictive(self, images: Tensor) -> Predictive:
         """What the ensemble says of `images` (N, 1, 28, 28), without keeping every draw's answer."""
         if len(images) == 0:
-            return self.predictive(torch.zeros(1, *images.shape[1:]))[:0]
-        return Predictive.joined([Predictive.of(self.probs(image)) for image in images.split(1)])
+            return self.predictive(images.new_zeros(1, *images.shape[1:]))[:0]
+        summaries = [
+            Predictive.of(image.contiguous())
+            for block in images.split(self._block)
+            for image in self.probs(block).split(1, dim=1)
+        ]
+        return Predictive.joined(summaries)

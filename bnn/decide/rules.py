@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from bnn.decide.uncertainty import Predictive
-from bnn.errors import InputError
+from bnn.errors import InputError, choose
 from bnn.networks import NUM_CLASSES
 
 
@@ -70,7 +70,9 @@ class MedianRule(AbstentionRule):
 
     def __post_init__(self) -> None:
         if not 0 <= self.level < 1:
-            raise InputError(f"the median rule's level must be at least 0 and below 1, and {self.level:g} is not.")
+            raise InputError(
+                f"the median rule's level must be at least 0 and below 1, and {self.level:g} is not."
+            )
 
     def score(self, predictive: Predictive) -> Tensor:
         """1 − the highest median probability of a digit, (N,)."""
@@ -158,9 +160,7 @@ def fit_rule(name: str, calibration: Predictive, refuse: float) -> AbstentionRul
     Raises:
         InputError: no rule has that name, or it cannot be fitted so.
     """
-    if name not in RULES:
-        raise InputError(f"there is no rule {name!r}: choose one of {', '.join(RULES)}.")
-    rule = RULES[name]
+    rule = choose(RULES, name, "abstention rule")
     return rule.fit(calibration, refuse) if issubclass(rule, ThresholdRule) else rule()
 
 

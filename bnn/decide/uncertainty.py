@@ -29,7 +29,7 @@ def aleatoric_uncertainty(probs: Tensor) -> Tensor:
 
 
 def epistemic_uncertainty(probs: Tensor) -> Tensor:
-    """I[label; weights] = E KL(p ‖ E p), the draws' disagreement: (S, N, C) to (N,). Higher: they disagree more.
+    """I[label; weights] = E KL(p ‖ E p): (S, N, C) to (N,). Higher: the draws disagree more.
 
     The mutual information of BALD (Houlsby et al. 2011, eq. 2), in the form that cannot turn negative
     by cancellation.

@@ -1,1 +1,1 @@
-"""Training: Pyro models and guides in a Lightning module."""
+"""Training: a network lifted to Pyro, a guide, an ELBO, and Lightning to fit them."""

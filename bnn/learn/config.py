@@ -1,52 +1,86 @@
 """What a training run is: one dataclass, and the named presets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from bnn.errors import InputError
+
+
+def _option(default: Any, help_text: str) -> Any:
+    """A field with what `bnn train --help` says of it."""
+    return field(default=default, metadata={"help": help_text})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides a training run; it is stored in the checkpoint.
 
-    Args:
-        data: digits to learn: "mnist", or "digits" (scikit-learn's, which need no file).
-        network: "cnn" or "mlp".
-        network_options: arguments of that network's constructor, where they differ from its own.
-        guide: the variational posterior: "mean-field", or "notebook" (mean-field from a random start).
-        estimator: how the ELBO's gradient is estimated: "flipout", "local" (local reparameterisation),
-            "weights" (drawn once a mini-batch) or "trace" (the same, and the KL is sampled too).
-        prior_scale: standard deviation of every weight's prior; None takes sqrt(2 / fan_in).
-        beta: weight of the KL term; 1 is Bayes, below 1 a tempered (colder) posterior.
-        kl_warmup: share of the steps over which the KL weight rises from 0 to beta.
-        epochs: passes over the training digits.
-        batch_size: images a step.
-        lr: Adam's (highest) learning rate.
-        schedule: learning rate over the steps: "cosine" (short rise, long fall) or "constant".
-        augment: whether training digits are randomly rotated, shifted, scaled and slanted.
-        seed: of the calibration split, the initial guide and all noise.
-        draws: networks drawn from the guide for the ensemble.
-        rule: the abstention rule: "entropy", "confidence" or "median".
-        refuse: the share of digits the rule may refuse, where it is fitted.
+    Raises:
+        InputError: a number is out of its range.
     """
 
-    data: str = "mnist"
-    network: str = "cnn"
-    network_options: dict[str, Any] = field(default_factory=dict)
-    guide: str = "mean-field"
-    estimator: str = "flipout"
-    prior_scale: float | None = None
-    beta: float = 0.02
-    kl_warmup: float = 0.2
-    epochs: int = 15
-    batch_size: int = 128
-    lr: float = 2e-3
-    schedule: str = "cosine"
-    augment: bool = True
-    seed: int = 0
-    draws: int = 100
-    rule: str = "entropy"
-    refuse: float = 0.02
+    data: str = _option("mnist", "digits to learn: mnist, or digits (scikit-learn's, which need no file)")
+    network: str = _option("cnn", "network: cnn or mlp")
+    network_options: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "arguments of the network as JSON, such as '{\"hidden\": 400}'"},
+    )
+    guide: str = _option(
+        "mean-field", "variational posterior: mean-field, or notebook (mean-field from a random start)"
+    )
+    estimator: str = _option(
+        "flipout",
+        "gradient of the ELBO: flipout, local (local reparameterisation), weights (drawn once a mini-batch) "
+        "or trace (as weights, and the KL is sampled too)",
+    )
+    prior_scale: float | None = _option(
+        None, "standard deviation of every weight's prior (default: sqrt(2 / fan_in))"
+    )
+    beta: float = _option(0.02, "weight of the KL term: 1 is Bayes, less is a tempered (colder) posterior")
+    kl_warmup: float = _option(0.2, "share of the steps over which the KL weight rises from 0 to beta")
+    epochs: int = _option(15, "passes over the training digits")
+    batch_size: int = _option(128, "images a step")
+    lr: float = _option(2e-3, "Adam's highest learning rate")
+    schedule: str = _option("cosine", "learning rate over time: cosine (short rise, long fall) or constant")
+    augment: bool = _option(True, "whether training digits are randomly rotated, shifted, scaled and slanted")
+    seed: int = _option(0, "of the calibration split, the initial guide and all noise")
+    draws: int = _option(100, "networks drawn from the guide for the ensemble")
+    rule: str = _option("entropy", "abstention rule: entropy, confidence or median")
+    refuse: float = _option(0.02, "share of digits that the rule may refuse, where it is fitted")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "draws", "lr"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        _require(self.beta >= 0, "beta", self.beta, "0 or more")
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        _require(0 <= self.kl_warmup <= 1, "kl_warmup", self.kl_warmup, "between 0 and 1")
+        _require(0 < self.refuse < 1, "refuse", self.refuse, "between 0 and 1")
+        _require(self.prior_scale is None or self.prior_scale > 0, "prior_scale", self.prior_scale, "above 0")
+        _require(self.schedule in ("cosine", "constant"), "schedule", self.schedule, "cosine or constant")
 
 
-PRESETS: Mapping[str, TrainConfig] = {"default": TrainConfig()}
+def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
+    if not holds:
+        raise InputError(f"--{name.replace('_', '-')} must be {wanted}, and {value} is not.")
+
+
+_NOTEBOOK = TrainConfig(
+    network="mlp",
+    guide="notebook",
+    estimator="trace",
+    prior_scale=1.0,
+    beta=1.0,
+    kl_warmup=0.0,
+    epochs=5,
+    lr=0.01,
+    schedule="constant",
+    augment=False,
+    rule="median",
+)
+
+PRESETS: Mapping[str, TrainConfig] = {
+    "default": TrainConfig(),
+    "notebook": _NOTEBOOK,
+    "notebook-better": replace(_NOTEBOOK, guide="mean-field", estimator="local"),
+}

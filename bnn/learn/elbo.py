@@ -3,9 +3,9 @@
 A new way to estimate it is one class and one name in `ELBOS`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyro import poutine
@@ -13,7 +13,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from bnn.learn.estimators import Estimator, Flipped, LocallyReparameterized, UndrawnNormal
 
@@ -37,7 +37,7 @@ class MeanFieldELBO(TraceMeanField_ELBO):
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
             replayed = poutine.replay(model, trace=guide_trace)
             model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
-        model_trace.compute_log_prob(lambda name, site: site["is_observed"])
+        model_trace.compute_log_prob(lambda _, site: site["is_observed"])
         return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
 
     def _estimator(self) -> AbstractContextManager[Any]:
@@ -50,11 +50,11 @@ class MeanFieldELBO(TraceMeanField_ELBO):
         and one noise sample, and KL = KL(q ‖ prior) exact.
         """
         model_trace, guide_trace = self._get_trace(model, guide, (images, labels), {})
-        kl = sum(
-            (kl_divergence(guide_trace.nodes[name]["fn"], site["fn"]) for name, site in _latent(model_trace)),
-            start=torch.zeros((), device=images.device),
-        )
-        return -_observed_log_prob(model_trace), kl
+        divergences = [
+            kl_divergence(cast(Distribution, guide_trace.nodes[name]["fn"]), cast(Distribution, site["fn"]))
+            for name, site in _latent(model_trace).items()
+        ]
+        return _nll(model_trace), torch.stack(divergences).sum()
 
 
 class SampledELBO(Trace_ELBO):
@@ -63,19 +63,19 @@ class SampledELBO(Trace_ELBO):
     def terms(self, model: Any, guide: Any, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(NLL, KL) of the whole training set in nats, both estimated from one draw of the weights."""
         model_trace, guide_trace = self._get_trace(model, guide, (images, labels), {})
-        kl = sum(
-            (guide_trace.nodes[name]["log_prob_sum"] - site["log_prob_sum"] for name, site in _latent(model_trace)),
-            start=torch.zeros((), device=images.device),
-        )
-        return -_observed_log_prob(model_trace), kl
+        log_ratios = [
+            guide_trace.nodes[name]["log_prob_sum"] - site["log_prob_sum"]
+            for name, site in _latent(model_trace).items()
+        ]
+        return _nll(model_trace), torch.stack(log_ratios).sum()
 
 
-def _latent(trace: Trace) -> Iterator[tuple[str, Any]]:
-    return ((n, site) for n, site in trace.nodes.items() if site["type"] == "sample" and not site["is_observed"])
+def _latent(trace: Trace) -> dict[str, Any]:
+    return {name: trace.nodes[name] for name in trace.stochastic_nodes}
 
 
-def _observed_log_prob(trace: Trace) -> Tensor:
-    return sum(site["log_prob_sum"] for site in trace.nodes.values() if site.get("is_observed") and site["type"] == "sample")
+def _nll(trace: Trace) -> Tensor:
+    return -torch.stack([trace.nodes[name]["log_prob_sum"] for name in trace.observation_nodes]).sum()
 
 
 ELBOS: Mapping[str, Callable[[], MeanFieldELBO | SampledELBO]] = {

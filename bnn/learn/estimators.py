@@ -105,7 +105,9 @@ class Flipped(UndrawnNormal):
         if bias_scale is None:
             return mean
         per_datum = torch.randn_like(_signs(mean, channel))
-        return mean + per_datum * bias_scale.view([-1 if d == channel % mean.dim() else 1 for d in range(mean.dim())])
+        return mean + per_datum * bias_scale.view(
+            [-1 if d == channel % mean.dim() else 1 for d in range(mean.dim())]
+        )
 
 
 class Estimator(Messenger):

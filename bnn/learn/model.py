@@ -87,6 +87,6 @@ def _lift(network: nn.Module, prior_scale: float | None) -> nn.Module:
     return lifted
 
 
-def _prior(module: nn.Module, *, name: str) -> dist.Distribution:
+def _prior(module: PyroModule, name: str) -> dist.Independent:
     scale = getattr(module, f"{name}_prior_scale")
-    return dist.Normal(torch.zeros_like(scale), scale).to_event(scale.dim())
+    return dist.Independent(dist.Normal(torch.zeros_like(scale), scale), scale.dim())

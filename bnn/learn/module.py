@@ -1,12 +1,16 @@
 """Stochastic variational inference as a Lightning module."""
 
+from dataclasses import asdict
+
 import pyro
 import pytorch_lightning as pl
 import torch
 from pyro import poutine
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
+from bnn.errors import choose
 from bnn.learn.config import TrainConfig
 from bnn.learn.elbo import ELBOS
 from bnn.learn.guide import GUIDES
@@ -30,11 +34,12 @@ class SVIModule(pl.LightningModule):
 
     def __init__(self, config: TrainConfig, n_train: int) -> None:
         super().__init__()
+        self.save_hyperparameters({"config": asdict(config), "n_train": n_train})
         self.config = config
         network = build_network(config.network, config.network_options)
         self.model = BayesianClassifier(network, n_train, config.prior_scale)
-        self.guide = GUIDES[config.guide](network)
-        self.elbo = ELBOS[config.estimator]()
+        self.guide = choose(GUIDES, config.guide, "guide")(network)
+        self.elbo = choose(ELBOS, config.estimator, "estimator")()
 
     def beta(self) -> float:
         """The weight of the KL term at the current step."""
@@ -48,14 +53,18 @@ class SVIModule(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        nll, kl = (term / self.model.n_train for term in self.elbo.terms(self.model, self.guide, images, labels))
+        nll, kl = (
+            term / self.model.n_train for term in self.elbo.terms(self.model, self.guide, images, labels)
+        )
         self.log_dict({"nll": nll, "kl": kl}, prog_bar=True, on_step=True, on_epoch=False)
         loss: Tensor = nll + self.beta() * kl
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
-        log_predictive = torch.stack([self._drawn_log_probs(images) for _ in range(MONITOR_DRAWS)]).logsumexp(0)
+        log_predictive = torch.stack([self._drawn_log_probs(images) for _ in range(MONITOR_DRAWS)]).logsumexp(
+            0
+        )
         log_predictive = log_predictive - torch.tensor(MONITOR_DRAWS).log()
         accuracy = (log_predictive.argmax(-1) == labels).float().mean()
         self.log_dict(
@@ -69,7 +78,7 @@ class SVIModule(pl.LightningModule):
         logits: Tensor = poutine.replay(self.model, trace=guide_trace)(images)
         return logits.log_softmax(-1)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.guide.parameters(), lr=self.config.lr)
         if self.config.schedule == "constant":
             return {"optimizer": optimizer}

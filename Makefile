@@ -1,0 +1,33 @@
+# Every target makes the virtual environment if it is missing, and makes nothing twice.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+REPORT ?= report
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint train evaluate
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+demo: $(INSTALLED)  ## open the classifier in a browser (no data, no network needed)
+	$(BIN)/bnn serve --open
+
+test: $(INSTALLED)  ## run the tests (those that need MNIST skip where it cannot be had)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+train: $(INSTALLED)  ## train the default network on MNIST, minutes on two cores
+	$(BIN)/python train.py
+
+evaluate: $(INSTALLED)  ## report on MNIST's test digits and on noise, into $(REPORT)
+	$(BIN)/bnn evaluate --familiar mnist --unfamiliar noise --out $(REPORT)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[tests,lint,benchmarks]'
+	touch $@
