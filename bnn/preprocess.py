@@ -43,7 +43,7 @@ def prepare(images: "Images") -> Tensor:
         return torch.from_numpy(_prepare_array(images)).unsqueeze(1)
     if isinstance(images, Image.Image | str | os.PathLike):
         return torch.from_numpy(to_mnist(images))[None, None]
-    if not isinstance(images, Iterable):
+    if not isinstance(images, Iterable) or isinstance(images, bytes | Tensor):
         raise InputError(f"images must be PIL images, paths or arrays, not {type(images).__name__}.")
     parts = [prepare(image) for image in images]
     return torch.cat(parts) if parts else torch.zeros(0, 1, IMAGE_SIZE, IMAGE_SIZE)
@@ -85,20 +85,32 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     path = Path(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # bounded below, before decoding
+            warnings.simplefilter("ignore")  # what matters becomes an error below
             with Image.open(path) as image:
-                _check_size(image.size, str(path))
-                image.load()
-                return ImageOps.exif_transpose(image)
+                return _upright(image, str(path))
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}.") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, not an image.") from error
     except UnidentifiedImageError as error:
         what = "is empty" if path.is_file() and path.stat().st_size == 0 else "is not an image"
         raise InputError(f"{path} {what}.") from error
     except Image.DecompressionBombError as error:
         raise InputError(_too_large(str(path))) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an image: {str(error).rstrip('.')}.") from error
+    except Exception as error:  # on damaged files Pillow's readers raise exceptions of nearly any kind
+        raise InputError(_unreadable(str(path), error)) from error
+
+
+def _upright(image: Image.Image, what: str) -> Image.Image:
+    """`image` read whole, and turned as its camera was held."""
+    _check_size(image.size, what)
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # see `open_image`
+        raise InputError(_unreadable(what, error)) from error
 
 
 def _prepare_array(array: NDArray[np.generic]) -> Pixels:
@@ -133,23 +145,31 @@ def _unit_range(array: NDArray[np.generic]) -> Pixels:
 def _greyscale(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) -> Pixels:
     """Brightness (H, W) in [0, 1], transparent pixels taking the colour of the ground."""
     if isinstance(image, np.ndarray):
-        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] not in (3, 4)) or not image.size:
-            raise InputError(
-                f"an array of shape {image.shape} is no image: give (H, W), (H, W, 3) or (H, W, 4)."
-            )
-        _check_size(image.shape[:2], "an array")
-        pixels = _unit_range(image)
-        if pixels.ndim == 2:
-            return pixels
-        image = Image.fromarray((pixels * 255).round().astype(np.uint8))
-    elif not isinstance(image, Image.Image):
-        image = open_image(image)
-    _check_size(image.size, "an image")
+        return _array_brightness(image)
+    if isinstance(image, Image.Image):
+        return _image_brightness(_upright(image, "an image"), "an image")
+    return _image_brightness(open_image(image), str(Path(image)))
+
+
+def _array_brightness(array: NDArray[np.generic]) -> Pixels:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
+        raise InputError(f"an array of shape {array.shape} is no image: give (H, W), (H, W, 3) or (H, W, 4).")
+    _check_size(array.shape[:2], "an array")
+    pixels = _unit_range(array)
+    if pixels.ndim == 2:
+        return pixels
+    return _image_brightness(Image.fromarray((pixels * 255).round().astype(np.uint8)), "an array")
+
+
+def _image_brightness(image: Image.Image, what: str) -> Pixels:
     if image.mode.startswith(("I", "F")):
-        return _deep_brightness(image)
-    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
-        return _flattened(image.convert("RGBA"))
-    return np.asarray(image.convert("L"), np.float32) / 255
+        return _deep_brightness(image, what)
+    try:
+        if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
+            return _flattened(image.convert("RGBA"))
+        return np.asarray(image.convert("L"), np.float32) / 255
+    except ValueError as error:
+        raise InputError(f"{what} has colours of mode {image.mode}: save it as RGB or grey.") from error
 
 
 def _flattened(image: Image.Image) -> Pixels:
@@ -166,16 +186,14 @@ def _flattened(image: Image.Image) -> Pixels:
     return brightness * alpha + np.float32(ground) * (1 - alpha)
 
 
-def _deep_brightness(image: Image.Image) -> Pixels:
+def _deep_brightness(image: Image.Image, what: str) -> Pixels:
     """Brightness of an image of 16 or 32 bits, integer or float, in [0, 1]."""
-    values = np.asarray(image, np.float64)
+    values = np.asarray(image)
     if not np.isfinite(values).all() or values.min() < 0:
-        raise InputError(
-            f"an image of mode {image.mode} with negative, NaN or infinite values cannot be used."
-        )
+        raise InputError(f"{what} (mode {image.mode}) has negative, NaN or infinite values: save it as grey.")
     tops = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
-    top = next((top for top in tops if values.max() <= top), values.max())
-    return (values / top).astype(np.float32)
+    top = next((top for top in tops if values.max() <= top), float(values.max()))
+    return (values / np.float64(top)).astype(np.float32)
 
 
 def _border(pixels: Pixels) -> Pixels:
@@ -225,9 +243,15 @@ def _offset(profile: Pixels) -> int:
 
 
 def _check_size(size: tuple[int, ...], what: str) -> None:
+    if size[0] * size[1] == 0:
+        raise InputError(f"{what} has no pixels: its size is {size[0]}×{size[1]}.")
     if size[0] * size[1] > MAX_PIXELS:
         raise InputError(_too_large(what))
 
 
 def _too_large(what: str) -> str:
     return f"{what} has more than {MAX_PIXELS // 1_000_000} million pixels: make it smaller."
+
+
+def _unreadable(what: str, error: Exception) -> str:
+    return f"{what} cannot be read as an image: {str(error).rstrip('.')}."

@@ -65,8 +65,8 @@ class MeanFieldGuide(PyroModule):
     def posterior(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """(loc, scale) of each of the network's parameters by name, detached, shaped like it."""
         length = len(self._prefix) + 1
-        with torch.no_grad():
-            return {site[length:]: self._loc_scale(key) for site, key in self._sites}
+        pairs = {site[length:]: self._loc_scale(key) for site, key in self._sites}
+        return {name: (loc.detach(), scale.detach()) for name, (loc, scale) in pairs.items()}
 
 
 class NotebookGuide(MeanFieldGuide):

@@ -1,0 +1,286 @@
+"""Batch evaluation from end to end: the report's numbers, files and page, and the printed decisions."""
+
+import base64
+import csv
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import log_loss, roc_auc_score
+
+from bnn.decide import Classifier, MedianRule
+from bnn.errors import InputError
+from bnn.judge import Report, evaluate, evaluate_command, predict_command, write_report
+from bnn.judge.plots import plots
+from bnn.sources import familiar_source, unfamiliar_source
+
+LIMIT = 40
+HOSTILE = "<script>alert(1)<!--$x_$.png"
+FAMILIAR = {"name", "n", "accuracy", "nll", "ece", "brier", "aurc", "coverage", "selective_risk"}
+UNFAMILIAR = {"name", "n", "refused", "auroc", "fpr95", "unreadable"}
+FILES = {
+    *("report.json", "report.html", "decisions.csv"),
+    *("risk_coverage.svg", "reliability.svg", "uncertainty.svg", "rotation.svg"),
+}
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier.load(draws=8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two strokes, one of a hostile name, and two files that are no images, also one of a hostile name."""
+    folder = tmp_path_factory.mktemp("images") / "<b>$strokes"
+    folder.mkdir()
+    pixels = np.zeros((40, 40), np.uint8)
+    pixels[5:35, 18:23] = 255
+    Image.fromarray(pixels).save(folder / "good.png")
+    Image.fromarray(pixels.T).save(folder / HOSTILE)
+    (folder / "empty.png").touch()
+    (folder / "<img src=x>.png").write_text("words")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(classifier: Classifier, folder: Path) -> Report:
+    return evaluate(
+        classifier.with_rule(MedianRule(0.0)),  # answers nearly all, so that the page shows thumbnails
+        familiar_source("digits", None, seed=0, limit=LIMIT),
+        [unfamiliar_source(spec, None, seed=0, limit=LIMIT) for spec in ("noise", str(folder))],
+        {"odd": float("nan")},
+    )
+
+
+@pytest.fixture(scope="module")
+def out(classifier: Classifier, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the command wrote."""
+    out = tmp_path_factory.mktemp("out") / "new" / "report"
+    assert evaluate_command(classifier, "digits", ["noise", str(folder)], out, seed=0, limit=LIMIT)
+    return out
+
+
+@pytest.fixture(scope="module")
+def numbers(out: Path) -> Any:
+    return json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.fixture(scope="module")
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "decisions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def column(rows: list[dict[str, str]], name: str, of: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([float(row[name]) for row in rows if row["set"] == of])
+
+
+def test_schema(out: Path, numbers: Any, folder: Path, classifier: Classifier) -> None:
+    assert {path.name for path in out.iterdir()} == FILES
+    assert set(numbers) == {"familiar", "unfamiliar", "settings", "unreadable"}
+    assert set(numbers["familiar"]) == FAMILIAR
+    assert [set(row) for row in numbers["unfamiliar"]] == [UNFAMILIAR] * 2
+    assert [(row["name"], row["n"], row["unreadable"]) for row in numbers["unfamiliar"]] == [
+        ("noise", LIMIT, 0),
+        (folder.name, 2, 2),
+    ]
+    settings = numbers["settings"]
+    assert settings["draws"] == 8
+    assert settings["rule"] == classifier.rule.to_dict()
+    assert settings["checkpoint"]["record"] == classifier.checkpoint.record
+    assert settings["sets"]["familiar"] == "digits"
+    assert {(row["set"], row["file"]) for row in numbers["unreadable"]} == {
+        (folder.name, "empty.png"),
+        (folder.name, "<img src=x>.png"),
+    }
+
+
+def test_a_row_an_image(rows: list[dict[str, str]], folder: Path) -> None:
+    assert Counter(row["set"] for row in rows) == {"digits": LIMIT, "noise": LIMIT, folder.name: 2}
+    assert {row["source"] for row in rows if row["set"] == folder.name} == {"good.png", HOSTILE}
+    for row in rows:
+        assert (row["decision"] == "refused") == (row["reason"] != "answered")
+        assert (row["label"] == "") == (row["set"] != "digits")
+        probs = [float(row[f"p{digit}"]) for digit in range(10)]
+        assert sum(probs) == pytest.approx(1, abs=1e-5)
+        assert int(row["candidates"].split()[0]) == int(np.argmax(probs))
+        parts = float(row["aleatoric"]) + float(row["epistemic"])
+        assert float(row["total"]) == pytest.approx(parts, abs=1e-4)
+
+
+def test_familiar_numbers_follow_from_the_decisions(numbers: Any, rows: list[dict[str, str]]) -> None:
+    digits = numbers["familiar"]
+    labels = column(rows, "label", "digits").astype(int)
+    probs = np.stack([column(rows, f"p{digit}", "digits") for digit in range(10)], axis=1)
+    errors = probs.argmax(1) != labels
+    assert digits["n"] == len(labels)
+    assert digits["accuracy"] == pytest.approx(1 - errors.mean())
+    normal = probs / probs.sum(1, keepdims=True)
+    assert digits["nll"] == pytest.approx(log_loss(labels, normal, labels=range(10)), abs=1e-5)
+    assert digits["brier"] == pytest.approx(
+        np.mean([((p - np.eye(10)[y]) ** 2).sum() for p, y in zip(probs, labels, strict=True)])
+    )
+    order = column(rows, "refusal_score", "digits").argsort()
+    assert digits["aurc"] == pytest.approx(np.mean(errors[order].cumsum() / np.arange(1, LIMIT + 1)))
+    answered = [row for row in rows if row["set"] == "digits" and row["decision"] != "refused"]
+    assert digits["coverage"] == pytest.approx(len(answered) / LIMIT)
+    wrong = np.mean([row["decision"] != row["label"] for row in answered])
+    assert digits["selective_risk"] == pytest.approx(wrong)
+
+
+def test_unfamiliar_numbers_follow_from_the_decisions(numbers: Any, rows: list[dict[str, str]]) -> None:
+    familiar = column(rows, "refusal_score", "digits")
+    for found in numbers["unfamiliar"]:
+        scores = column(rows, "refusal_score", found["name"])
+        truth = [0] * len(familiar) + [1] * len(scores)
+        refused = [row["decision"] == "refused" for row in rows if row["set"] == found["name"]]
+        assert found["refused"] == pytest.approx(np.mean(refused))
+        assert found["auroc"] == pytest.approx(roc_auc_score(truth, [*familiar, *scores]))
+        threshold = max(t for t in scores if (scores >= t).mean() >= 0.95)
+        assert found["fpr95"] == pytest.approx((familiar >= threshold).mean())
+
+
+def test_decisions_are_the_classifiers(
+    classifier: Classifier, rows: list[dict[str, str]], folder: Path
+) -> None:
+    row = next(row for row in rows if row["source"] == "good.png")
+    alone = classifier.predict(folder / "good.png")
+    assert [np.float32(row[f"p{digit}"]) for digit in range(10)] == alone.probs[0].tolist()
+    assert row["reason"] == alone.reasons[0]
+
+
+def test_page_holds_every_plot_and_nothing_outside(out: Path) -> None:
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for plot in out.glob("*.svg"):
+        assert base64.b64encode(plot.read_bytes()).decode() in page
+    assert len(list(out.glob("*.svg"))) == 4
+    links = re.findall(r"(?:src|href)=\"([^\"]*)\"", page)
+    assert links
+    assert all(link.startswith("data:image/") for link in links)
+    assert "<link" not in page
+
+
+def test_page_escapes_hostile_names(report: Report, folder: Path, tmp_path: Path) -> None:
+    write_report(report, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)" in page  # as a thumbnail's caption
+    assert "&lt;img src=x&gt;.png" in page  # in the list of unreadable files
+    assert "<script" not in page
+    assert "<b>$" not in page
+    assert "<img src=x" not in page
+
+
+def test_no_nan_in_json(report: Report, tmp_path: Path) -> None:
+    write_report(report, tmp_path)
+    text = (tmp_path / "report.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["settings"]["odd"] is None
+
+
+def test_nothing_answered_gives_null(classifier: Classifier, tmp_path: Path) -> None:
+    never = classifier.with_rule(MedianRule(1 - 1e-12))
+    assert not evaluate_command(never, "digits", [], tmp_path, limit=6)
+    numbers = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert numbers["familiar"]["coverage"] == 0
+    assert numbers["familiar"]["selective_risk"] is None
+    assert numbers["unfamiliar"] == []
+
+
+def test_equal_reports_have_equal_plots(report: Report) -> None:
+    first, again = plots(report), plots(report)
+    assert {name: plot.svg for name, plot in first.items()} == {
+        name: plot.svg for name, plot in again.items()
+    }
+
+
+def test_axes_have_titles_and_names_are_no_formulas(report: Report) -> None:
+    from bnn.judge import plots as drawings
+
+    for draw in (drawings.risk_coverage, drawings.reliability, drawings.uncertainty, drawings.rotation):
+        for axes in draw(report).axes:
+            assert axes.get_ylabel() or axes.get_xlabel()
+    assert "mathdefault" not in "".join(plot.svg for plot in plots(report).values())
+
+
+def test_failed_write_leaves_nothing_half_written(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()  # a file cannot be moved onto a folder
+    with pytest.raises(InputError, match=r"report\.html cannot be written"):
+        write_report(report, tmp_path)
+    assert not (tmp_path / "report.json").exists()  # written last: it is there only if all is
+    assert {path.name for path in tmp_path.iterdir()} < FILES
+    for plot in tmp_path.glob("*.svg"):
+        assert plot.read_text().rstrip().endswith("</svg>")
+
+
+def test_failure_while_drawing_writes_nothing(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bnn.judge.report._page", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(report, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_place_is_told_before_the_work(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        evaluate_command(classifier, "no such set", [], tmp_path / "file")
+
+
+def test_unlabelled_or_repeated_sets_are_refused(classifier: Classifier) -> None:
+    digits, noise = (
+        familiar_source("digits", None, seed=0, limit=3),
+        unfamiliar_source("noise", None, seed=0, limit=3),
+    )
+    with pytest.raises(InputError, match="no labels"):
+        evaluate(classifier, noise, [])
+    with pytest.raises(InputError, match="the same name"):
+        evaluate(classifier, digits, [noise, noise])
+
+
+def test_predict_prints_json_lines(
+    classifier: Classifier, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = folder / "missing.png"
+    assert predict_command(classifier, [folder, missing], as_json=True)
+    printed = capsys.readouterr()
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in printed.out.splitlines()]
+    assert [Path(line["file"]).name for line in lines] == [HOSTILE, "good.png"]
+    for line in lines:
+        alone = classifier.predict(Path(line["file"]))
+        assert line["probs"] == alone.probs[0].tolist()
+        assert line["label"] == (None if alone.labels[0] < 0 else alone.labels[0])
+        assert line["candidates"] == list(alone.candidates[0])
+        assert line["blank"] is False
+        assert set(line) == {
+            *("file", "label", "reason", "probs", "total", "aleatoric", "epistemic"),
+            *("refusal_score", "candidates", "blank"),
+        }
+    complaints = printed.err.splitlines()
+    assert len(complaints) == 3
+    assert f"bnn: there is no file {missing}." in complaints
+
+
+def test_predict_prints_a_table(
+    classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (30, 30), 255).save(tmp_path / "[red]blank.png")
+    assert not predict_command(classifier, [tmp_path / "[red]blank.png"])
+    text = capsys.readouterr().out
+    assert "unfamiliar" in text
+    assert "I don't know" in text
+    assert "[red]blank.png" in "".join(text.split())  # folded, and not taken for a colour
+
+
+def test_predict_of_an_empty_folder_says_so(
+    classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict_command(classifier, [tmp_path])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "holds no images" in printed.err
