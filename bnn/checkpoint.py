@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 _GROUPS = ("loc", "scale", "calibration")
-_FIELDS = ("network", "network_options", "draws", "seed", "rule", "record")
+_FIELDS = {"network": str, "network_options": dict, "draws": int, "seed": int, "rule": dict, "record": dict}
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -60,8 +60,12 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         for name, tensor in getattr(checkpoint, group).items()
     }
     header = {"format": FORMAT} | {name: getattr(checkpoint, name) for name in _FIELDS}
+    metadata = {_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)}
     with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be written ({error}): choose another place.") from error
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -101,14 +105,16 @@ def _parsed_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, 
     try:
         header = json.loads(metadata[_HEADER])
         version = header["format"]
-        missing = [name for name in _FIELDS if name not in header]
-    except (ValueError, TypeError, KeyError) as error:
+        unusable = [name for name, kind in _FIELDS.items() if type(header.get(name)) is not kind]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise InputError(f"the header of {path} is damaged: take another copy of the file.") from error
     if version != FORMAT:
         raise InputError(
-            f"{path} has format version {version}, and this program reads version {FORMAT}: "
+            f"{path} has format version {version!r}, and this program reads version {FORMAT}: "
             "train it again, or use the program's version that wrote it."
         )
-    if missing:
-        raise InputError(f"the header of {path} lacks {', '.join(missing)}: take another copy of the file.")
+    if unusable:
+        raise InputError(
+            f"the header of {path} has no usable {', '.join(unusable)}: take another copy of the file."
+        )
     return dict(header)

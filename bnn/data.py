@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bnn.errors import InputError, choose
-from bnn.networks import IMAGE_SIZE
+from bnn.networks import IMAGE_SIZE, NUM_CLASSES
 
 CALIBRATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
@@ -56,13 +56,8 @@ def load_mnist(root: Path, *, train: bool, download: bool = False) -> Digits:
 
     try:
         dataset = MNIST(str(root), train=train, download=download)
-    except (RuntimeError, OSError) as error:
-        raise InputError(_no_mnist(root)) from error
-    except (ValueError, AssertionError, IndexError) as error:
-        raise InputError(
-            f"the MNIST files in {root / 'MNIST' / 'raw'} are damaged or cut short: delete them and "
-            "fetch them again (`--download`)."
-        ) from error
+    except Exception as error:  # torchvision raises exceptions of many kinds on damaged files
+        raise InputError(_no_mnist(root / "MNIST" / "raw")) from error
     images = dataset.data.unsqueeze(1).float().div_(255)
     return _checked(Digits(images, dataset.targets.long()), f"{root / 'MNIST' / 'raw'}")
 
@@ -101,12 +96,17 @@ def split_calibration(digits: Digits, seed: int) -> tuple[Digits, Digits]:
     return digits[order[held_out:]], digits[order[:held_out]]
 
 
-def _no_mnist(root: Path) -> str:
-    files = ", ".join(
+def _no_mnist(folder: Path) -> str:
+    files = [
         f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-    )
+    ]
+    if all((folder / file).is_file() for file in files):
+        return (
+            f"the MNIST files in {folder} are damaged or cut short: delete them and fetch them again "
+            "(`--download`)."
+        )
     return (
-        f"MNIST is not in {root / 'MNIST' / 'raw'}: put {files} there (uncompressed), name another place "
+        f"MNIST is not in {folder}: put {', '.join(files)} there (uncompressed), name another place "
         "with --data-dir or BNN_DATA_DIR, let it be fetched with --download, or use `--data digits`, "
         "which needs no file."
     )
@@ -117,5 +117,10 @@ def _checked(digits: Digits, where: str) -> Digits:
         raise InputError(
             f"the digits in {where} do not fit together: images {tuple(digits.images.shape)}, "
             f"labels {tuple(digits.labels.shape)}; fetch them again (`--download`)."
+        )
+    if digits.labels.max() >= NUM_CLASSES:
+        raise InputError(
+            f"the labels in {where} go up to {digits.labels.max()}, which is no digit: fetch them again "
+            "(`--download`)."
         )
     return digits

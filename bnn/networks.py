@@ -23,6 +23,7 @@ class MLP(nn.Sequential):
     """
 
     def __init__(self, hidden: int = 1024) -> None:
+        _require_units(hidden)
         super().__init__(
             OrderedDict(
                 flatten=nn.Flatten(),
@@ -42,6 +43,7 @@ class CNN(nn.Sequential):
 
     def __init__(self, channels: Sequence[int] = (16, 32), hidden: int = 128) -> None:
         first, second = channels
+        _require_units(first, second, hidden)
         pooled = ((IMAGE_SIZE - 4) // 2 - 4) // 2
         super().__init__(
             OrderedDict(
@@ -59,6 +61,11 @@ class CNN(nn.Sequential):
         )
 
 
+def _require_units(*counts: int) -> None:
+    if min(counts) < 1:
+        raise ValueError(f"every layer needs at least 1 unit, not {min(counts)}")
+
+
 NETWORKS: Mapping[str, type[nn.Module]] = {"cnn": CNN, "mlp": MLP}
 
 
@@ -72,4 +79,5 @@ def build_network(name: str, options: Mapping[str, Any] | None = None) -> nn.Mod
     try:
         return network(**(options or {}))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"the network {name!r} cannot be built from {options}: {error}.") from error
+        cause = str(error).partition("\n")[0]  # PyTorch may add a stack
+        raise InputError(f"the network {name!r} cannot be built from {options}: {cause}.") from error

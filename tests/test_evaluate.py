@@ -266,15 +266,24 @@ def test_predict_prints_json_lines(
     assert f"bnn: there is no file {missing}." in complaints
 
 
+@pytest.mark.parametrize("width", [80, 160])
 def test_predict_prints_a_table(
-    classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    width: int,
+    classifier: Classifier,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    Image.new("L", (30, 30), 255).save(tmp_path / "[red]blank.png")
-    assert not predict_command(classifier, [tmp_path / "[red]blank.png"])
+    monkeypatch.setattr("bnn.judge.predict.PIPED_WIDTH", width)
+    monkeypatch.chdir(tmp_path)
+    name = "[red]blank-with-a-long-name.png"
+    Image.new("L", (30, 30), 255).save(name)
+    assert not predict_command(classifier, [Path(name)])
     text = capsys.readouterr().out
-    assert "unfamiliar" in text
-    assert "I don't know" in text
-    assert "[red]blank.png" in "".join(text.split())  # folded, and not taken for a colour
+    assert "I don't know  unfamiliar" in text
+    files = [line.rstrip().split("  ")[-1] for line in text.splitlines()[2:]]
+    assert name in "".join("".join(line.split()) for line in files)  # folded whole, not taken for a colour
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_predict_of_an_empty_folder_says_so(

@@ -42,7 +42,11 @@ def test_the_priors_are_fan_in_normals_by_default():
 def test_a_given_prior_scale_is_every_weights():
     recorded = trace(BayesianMLP(N_TRAIN, hidden=8, prior_scale=0.7), torch.rand(1, 1, 28, 28))
     scales = torch.cat(
-        [normal(recorded.nodes[name]).scale.flatten() for name in recorded.nodes if name.startswith("network.")]
+        [
+            normal(recorded.nodes[name]).scale.flatten()
+            for name in recorded.nodes
+            if name.startswith("network.")
+        ]
     )
     assert scales.unique().item() == pytest.approx(0.7)
 

@@ -1,5 +1,7 @@
 """The page without a browser: drawings, words, the answer to a drawing, and the server's start and end."""
 
+import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -7,6 +9,7 @@ import sys
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+import gradio as gr
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,7 +55,7 @@ def drawn(points: list[tuple[int, int]]) -> Image.Image:
 
 
 def rows(svg: str) -> list[ET.Element]:
-    return [group for group in ET.fromstring(svg).iter(f"{SVG}g")]
+    return list(ET.fromstring(svg).iter(f"{SVG}g"))
 
 
 def parts(row: ET.Element, name: str) -> list[ET.Element]:
@@ -202,7 +205,7 @@ def test_a_refused_drawing_still_shows_its_spread(refusing: Classifier) -> None:
     assert not any(row.get("class") == "row answer" for row in rows(panels.spread))
 
 
-@pytest.mark.parametrize("composite", [None, drawn([])], ids=["none", "blank"])
+@pytest.mark.parametrize("composite", [None, Image.new("L", (PAD, PAD), 255)], ids=["none", "blank"])
 def test_nothing_drawn(answering: Classifier, composite: Image.Image | None) -> None:
     panels = look(answering, composite)
     assert "Nothing drawn yet" in panels.verdict
@@ -217,7 +220,10 @@ def test_ink_along_the_whole_edge_is_ink(answering: Classifier) -> None:
 
 
 def test_only_what_the_page_needs_can_be_called(classifier: Classifier) -> None:
-    page = build_page(classifier)
+    async def build() -> gr.Blocks:  # where no loop runs, Gradio opens some and never closes them
+        return build_page(classifier)
+
+    page = asyncio.run(build())
     assert {function.api_visibility for function in page.fns.values()} == {"private"}
     assert not page.analytics_enabled
     assert not page.api_open
@@ -231,6 +237,22 @@ def test_a_port_in_use_or_out_of_range_is_one_sentence(classifier: Classifier) -
     for port in (0, -1, 70000):
         with pytest.raises(InputError, match=f"{port} is no port"):
             start(classifier, port=port)
+
+
+def test_it_starts_where_a_proxy_is_set_and_keeps_what_else_goes_past_it(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("no_proxy", "example.org")
+    port = free_port()
+
+    async def serve() -> gr.Blocks:
+        return start(classifier, port=port)
+
+    page = asyncio.run(serve())
+    page.close(verbose=False)
+    assert page.local_url == f"http://127.0.0.1:{port}/"
+    assert os.environ["no_proxy"].split(",") == ["example.org", "127.0.0.1", "localhost"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")

@@ -106,6 +106,11 @@ def test_generated_sets_are_what_their_names_say() -> None:
     assert not is_blank(images["noise"]).any()
 
 
+def test_negative_seed_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 0"):
+        unfamiliar_source("noise", None, seed=-1)
+
+
 def test_limited_noise_is_part_of_the_whole() -> None:
     whole, part = (unfamiliar_source("noise", None, seed=0, limit=limit) for limit in (None, 5))
     index = [whole.sources.index(source) for source in part.sources]

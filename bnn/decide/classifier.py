@@ -1,6 +1,7 @@
 """The classifier: a checkpoint's ensemble and rule, from images to decisions."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,10 +17,11 @@ from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
 from bnn.decide.rules import AbstentionRule, candidate_threshold, reasons, rule_from_dict
 from bnn.decide.uncertainty import Predictive
 from bnn.errors import InputError
-from bnn.networks import build_network
+from bnn.networks import NUM_CLASSES, build_network
 from bnn.preprocess import Images, is_blank, prepare
 
 CANDIDATE_MISS = 0.001  # a candidate set misses the true digit of a digit image at most this often
+MAX_WEIGHTS = 1_000_000_000  # in all draws together (4 GB): a header cannot make us allocate more
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Classifier:
         rule: the abstention rule, where it should not be the checkpoint's.
 
     Raises:
-        InputError: the checkpoint's parts do not fit together, or `draws` is not positive.
+        InputError: the checkpoint's parts do not fit together, or `draws` or `seed` is out of its range.
     """
 
     def __init__(
@@ -124,45 +126,75 @@ class Classifier:
         """Decisions on N images of which `blank` (N,) bool show nothing."""
         refused = self.rule.refuses(predictive) | blank
         why = np.where(blank, "unfamiliar", reasons(predictive, refused))
+        labels = self.rule.labels(predictive)
         return Prediction(
-            labels=torch.where(refused, -1, self.rule.labels(predictive)).numpy(),
+            labels=torch.where(refused, -1, labels).numpy(),
             reasons=why.astype(np.str_),
             probs=predictive.mean.numpy(),
             total=predictive.total.numpy(),
             aleatoric=predictive.aleatoric.numpy(),
             epistemic=predictive.epistemic.numpy(),
             refusal_score=torch.where(blank, self.rule.highest_score, self.rule.score(predictive)).numpy(),
-            candidates=[self._candidates(probs) for probs in predictive.mean],
+            candidates=[
+                self._candidates(probs, label)
+                for probs, label in zip(predictive.mean, labels.tolist(), strict=True)
+            ],
             blank=blank.numpy(),
         )
 
-    def _candidates(self, probs: Tensor) -> tuple[int, ...]:
-        order = probs.argsort(descending=True)
-        possible = max(1, int((probs >= self._candidate_threshold).sum()))
-        return tuple(order[:possible].tolist())
+    def _candidates(self, probs: Tensor, label: int) -> tuple[int, ...]:
+        lowest = min(self._candidate_threshold, probs[label].item())  # the answer is always one of them
+        order = probs.argsort(descending=True, stable=True)
+        return tuple(order[: int((probs >= lowest).sum())].tolist())
 
 
 def _ensemble(checkpoint: Checkpoint, draws: int, seed: int) -> PredictiveEnsemble:
     if draws < 1:
         raise InputError(f"the number of draws must be at least 1, and {draws} is not.")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"the seed must be at least 0 and below 2^63, and {seed} is not.")
     with torch.device("meta"):  # shapes only: a header cannot make us allocate
         network = build_network(checkpoint.network, checkpoint.network_options)
     shapes = {name: value.shape for name, value in network.named_parameters()}
-    for tensors in (checkpoint.loc, checkpoint.scale):
-        if {name: value.shape[1:] for name, value in tensors.items()} != shapes:
-            raise InputError(
-                f"the checkpoint's tensors are not those of its network {checkpoint.network!r}: "
-                "take another copy of the file."
-            )
+    first = next(iter(checkpoint.loc.values()), torch.empty(0))
+    components = len(first) if first.ndim else 0
+    if not (
+        components
+        and _are(checkpoint.loc, {name: (components, *shape) for name, shape in shapes.items()})
+        and _are(checkpoint.scale, {name: (components, *shape) for name, shape in shapes.items()})
+        and all((value >= 0).all() for value in checkpoint.scale.values())
+    ):
+        raise InputError(
+            f"the checkpoint's tensors are not those of its network {checkpoint.network!r}: "
+            "take another copy of the file."
+        )
+    most = MAX_WEIGHTS // sum(shape.numel() for shape in shapes.values())
+    if draws > most:
+        raise InputError(f"{draws} draws of this network do not fit in memory: at most {most} do.")
     return PredictiveEnsemble(network, draw_weights(checkpoint.loc, checkpoint.scale, draws, seed))
 
 
 def _calibration(checkpoint: Checkpoint) -> tuple[Predictive, Tensor]:
     tensors = dict(checkpoint.calibration)
-    try:
-        labels = tensors.pop("labels")
-        return Predictive(**tensors), labels
-    except (KeyError, TypeError) as error:
+    labels = tensors.pop("labels", torch.empty(0))
+    n = labels.numel()
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("mean", "median"), (n, NUM_CLASSES))
+    shapes |= dict.fromkeys(("total", "aleatoric", "epistemic"), (n,))
+    if not (
+        n
+        and labels.shape == (n,)
+        and labels.dtype == torch.int64
+        and ((labels >= 0) & (labels < NUM_CLASSES)).all()
+        and _are(tensors, shapes)
+    ):
         raise InputError(
             "the checkpoint holds no usable calibration evidence: make it again with `bnn train`."
-        ) from error
+        )
+    return Predictive(**tensors), labels
+
+
+def _are(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether `tensors` are float32 of these `shapes`, without NaN or infinite values."""
+    return {name: tuple(value.shape) for name, value in tensors.items()} == shapes and all(
+        value.dtype == torch.float32 and bool(value.isfinite().all()) for value in tensors.values()
+    )

@@ -1,6 +1,8 @@
 """The predictive ensemble: S networks drawn once from the posterior, run without Pyro."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from torch.func import functional_call, vmap
 
 from bnn.decide.uncertainty import Predictive
 
+Run = Callable[[Tensor], Tensor]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -45,32 +48,48 @@ class PredictiveEnsemble:
     def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         self._weights = dict(weights)
         self._network = network.eval()
-        self._run = vmap(self._one_draw, in_dims=(0, None))
         # A convolution's work grows with the images; a linear layer's is mostly reading its weights,
-        # for which a few images cost hardly more than one.
-        convolutional = any(isinstance(module, _CONVOLUTIONS) for module in network.modules())
-        self._block = 1 if convolutional else 8
+        # for which a few images cost hardly more than one. But where its inputs do not fill the
+        # processor's vectors, an image is rounded by its place in the block.
+        modules = list(network.modules())
+        convolutional = any(isinstance(module, _CONVOLUTIONS) for module in modules)
+        filled = all(module.in_features % 16 == 0 for module in modules if isinstance(module, nn.Linear))
+        self._block = 8 if filled and not convolutional else 1
 
     def __len__(self) -> int:
         return len(next(iter(self._weights.values())))
 
-    def _one_draw(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
-        return functional_call(self._network, weights, (images,)).softmax(-1)
+    def _runner(self) -> Run:
+        """All draws as one function of a block, to be used by one thread.
 
-    @torch.inference_mode()
+        `functional_call` puts the weights into the network while it runs, so each call has its own copy.
+        """
+        parameters = {id(parameter): parameter for parameter in self._network.parameters()}
+        network = copy.deepcopy(self._network, parameters)  # the modules only
+
+        def one_draw(weights: dict[str, Tensor], block: Tensor) -> Tensor:
+            return functional_call(network, weights, (block,)).softmax(-1)
+
+        return partial(vmap(one_draw, in_dims=(0, None)), self._weights)
+
     def probs(self, images: Tensor) -> Tensor:
         """Class probabilities (S, N, C) of `images` (N, 1, 28, 28) under each draw."""
+        return self._probs(self._runner(), images)
+
+    @torch.inference_mode()
+    def _probs(self, run: Run, images: Tensor) -> Tensor:
         missing = -len(images) % self._block if len(images) else self._block
         blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(self._block)
-        return torch.cat([self._run(self._weights, block) for block in blocks], dim=1)[:, : len(images)]
+        return torch.cat([run(block) for block in blocks], dim=1)[:, : len(images)]
 
     def predictive(self, images: Tensor) -> Predictive:
         """What the ensemble says of `images` (N, 1, 28, 28), without keeping every draw's answer."""
         if len(images) == 0:
             return self.predictive(images.new_zeros(1, *images.shape[1:]))[:0]
+        run = self._runner()
         summaries = [
             Predictive.of(image.contiguous())
             for block in images.split(self._block)
-            for image in self.probs(block).split(1, dim=1)
+            for image in self._probs(run, block).split(1, dim=1)
         ]
         return Predictive.joined(summaries)

@@ -16,24 +16,29 @@ from bnn.errors import InputError, choose
 from bnn.networks import NUM_CLASSES
 
 
-def conformal_threshold(scores: Tensor, share: float) -> float:
-    """The value above which a fresh score, exchangeable with `scores` (n,), falls with probability ≤ `share`.
+def conformal_rank(n: int, share: float) -> int:
+    """k = ⌈(n + 1)(1 − share)⌉: a fresh score is above the k-th smallest of n with probability ≤ `share`.
 
-    It is the k-th smallest score with k = ⌈(n + 1)(1 − share)⌉ (split conformal prediction; Lei et al.
-    2018, "Distribution-free predictive inference for regression", sec. 2.2).
+    It holds for scores that are exchangeable (split conformal prediction; Lei et al. 2018,
+    "Distribution-free predictive inference for regression", sec. 2.2).
 
     Raises:
         InputError: `share` is not between 0 and 1, or n is too small to promise so little.
     """
     if not 0 < share < 1:
         raise InputError(f"a share must lie between 0 and 1, and {share:g} does not.")
-    rank = math.ceil((len(scores) + 1) * (1 - share) - 1e-9)  # 1e-9: in floats 10 · (1 − 0.1) may exceed 9
-    if rank > len(scores):
+    rank = math.ceil((n + 1) * (1 - share) - 1e-9)  # 1e-9: in floats 10 · (1 − 0.1) may exceed 9
+    if rank > n:
         raise InputError(
-            f"{len(scores)} calibration digits cannot promise a share of at most {share:g}: "
-            f"{math.ceil(1 / share) - 1} digits could, and these can promise {1 / (len(scores) + 1):.2g}."
+            f"{n} calibration digits cannot promise a share of at most {share:g}: "
+            f"{math.ceil(1 / share - 1e-9) - 1} digits could, and these can promise {1 / (n + 1):.2g}."
         )
-    return scores.sort().values[max(rank, 1) - 1].item()
+    return max(rank, 1)
+
+
+def conformal_threshold(scores: Tensor, share: float) -> float:
+    """The value of `scores` (n,) that stands at `conformal_rank`; raises as that does."""
+    return scores.sort().values[conformal_rank(len(scores), share) - 1].item()
 
 
 class AbstentionRule(ABC):
@@ -101,6 +106,13 @@ class ThresholdRule(AbstentionRule):
     threshold: float
     refuse: float
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold) or not 0 < self.refuse < 1:
+            raise InputError(
+                f"the {self.name} rule needs a finite threshold and a share between 0 and 1, not "
+                f"{self.threshold:g} and {self.refuse:g}."
+            )
+
     @staticmethod
     @abstractmethod
     def score_of(predictive: Predictive) -> Tensor:
@@ -164,6 +176,12 @@ def fit_rule(name: str, calibration: Predictive, refuse: float) -> AbstentionRul
     return rule.fit(calibration, refuse) if issubclass(rule, ThresholdRule) else rule()
 
 
+def require_fittable(name: str, n: int, refuse: float) -> None:
+    """Checks, before long work, that `fit_rule` will do with n calibration digits; raises as it does."""
+    if issubclass(choose(RULES, name, "abstention rule"), ThresholdRule):
+        conformal_rank(n, refuse)
+
+
 def rule_from_dict(values: Mapping[str, Any]) -> AbstentionRule:
     """The rule that `values`, the result of `to_dict`, stand for.
 
@@ -173,7 +191,7 @@ def rule_from_dict(values: Mapping[str, Any]) -> AbstentionRule:
     fields = dict(values)
     try:
         return RULES[fields.pop("name")](**fields)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{dict(values)} stands for no abstention rule.") from error
 
 

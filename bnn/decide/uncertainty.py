@@ -34,7 +34,7 @@ def epistemic_uncertainty(probs: Tensor) -> Tensor:
     The mutual information of BALD (Houlsby et al. 2011, eq. 2), in the form that cannot turn negative
     by cancellation.
     """
-    mean = probs.mean(0)
+    mean = probs.mean(0).clamp_min(torch.finfo(probs.dtype).tiny)  # tiny values' mean may be rounded to 0
     divergence = (torch.xlogy(probs, probs) - torch.xlogy(probs, mean)).sum(-1)
     return divergence.mean(0).clamp_min(0)
 

@@ -1,13 +1,15 @@
 """Training digits for Lightning: loading, augmentation, batches."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyro
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bnn.data import Digits, load_digits, split_calibration
 from bnn.networks import IMAGE_SIZE
@@ -42,7 +44,7 @@ class MNISTData(pl.LightningDataModule):
     Args:
         name: a name in `DIGITS`.
         root: data directory; see `data_dir`.
-        seed: chooses the calibration split.
+        seed: chooses the calibration split, and the order and noise of every step.
         batch_size: images a training step.
         augment: whether training images pass through `random_affine`.
         download: whether a missing data set may be fetched from the network.
@@ -62,12 +64,18 @@ class MNISTData(pl.LightningDataModule):
         digits = load_digits(name, root, train=True, download=download)
         self.fingerprint = digits.fingerprint()
         self.train_digits, self.calibration_digits = split_calibration(digits, seed)
+        self.seed = seed
         self.batch_size = batch_size
         self.augment = augment
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        digits = self.train_digits
         return DataLoader(
-            _Batches(self.train_digits), self.batch_size, shuffle=True, drop_last=True, collate_fn=_as_is
+            _Batches(digits),
+            self.batch_size,
+            sampler=_EpochOrder(self),
+            drop_last=len(digits) >= self.batch_size,  # all steps equally large, where there are several
+            collate_fn=_as_is,
         )
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
@@ -76,10 +84,29 @@ class MNISTData(pl.LightningDataModule):
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, Tensor], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
+        """Augments training images, and starts the step's random stream."""
         images, labels = batch
-        if self.augment and self.trainer is not None and self.trainer.training:
-            images = random_affine(images)
-        return images, labels
+        if self.trainer is None or not self.trainer.training:
+            return images, labels
+        # A step's noise depends on nothing before it, so that a resumed run goes on as the uninterrupted
+        # one; and each rank has its own, or all would draw the same weights.
+        pyro.set_rng_seed(hash((self.seed, self.trainer.global_step, self.trainer.global_rank)) % 2**32)
+        return (random_affine(images) if self.augment else images), labels
+
+
+class _EpochOrder(Sampler[int]):
+    """All training digits in a random order that depends on the seed and the epoch alone."""
+
+    def __init__(self, data: MNISTData) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data.train_digits)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = 0 if self.data.trainer is None else self.data.trainer.current_epoch
+        generator = torch.Generator().manual_seed(hash((self.data.seed, epoch)) % 2**32)
+        return iter(torch.randperm(len(self), generator=generator).tolist())
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor]]):

@@ -1,8 +1,8 @@
 """Stochastic variational inference as a Lightning module."""
 
+import math
 from dataclasses import asdict
 
-import pyro
 import pytorch_lightning as pl
 import torch
 from pyro import poutine
@@ -46,11 +46,6 @@ class SVIModule(pl.LightningModule):
         warmup = self.config.kl_warmup * self.trainer.estimated_stepping_batches
         return self.config.beta * min(1.0, (self.global_step + 1) / max(warmup, 1.0))
 
-    def on_train_epoch_start(self) -> None:
-        # Each epoch's noise depends on nothing before it, so that a resumed run goes on as the
-        # uninterrupted one would; each rank has its own, or all would draw the same weights.
-        pyro.set_rng_seed((self.config.seed * 1000 + self.current_epoch) * 100 + self.global_rank)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         nll, kl = (
@@ -82,7 +77,13 @@ class SVIModule(pl.LightningModule):
         optimizer = torch.optim.Adam(self.guide.parameters(), lr=self.config.lr)
         if self.config.schedule == "constant":
             return {"optimizer": optimizer}
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.config.lr, total_steps=int(self.trainer.estimated_stepping_batches), pct_start=0.1
-        )
+        steps = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_schedule(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def cosine_schedule(progress: float, rise: float = 0.1) -> float:
+    """Share of the highest learning rate at `progress` in [0, 1]: a linear rise, then half a cosine to 0."""
+    if progress < rise:
+        return (progress + 0.01) / (rise + 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))

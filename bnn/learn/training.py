@@ -22,7 +22,7 @@ from bnn import checkpoint as checkpoint_file
 from bnn.checkpoint import Checkpoint
 from bnn.data import Digits
 from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
-from bnn.decide.rules import fit_rule
+from bnn.decide.rules import fit_rule, require_fittable
 from bnn.decide.uncertainty import Predictive
 from bnn.errors import InputError
 from bnn.files import require_writable
@@ -75,6 +75,7 @@ def train(
         augment=config.augment,
         download=download,
     )
+    require_fittable(config.rule, len(data.calibration_digits), config.refuse)
     module = SVIModule(config, len(data.train_digits))
     last = _latest(Path(runs), module) if resume else None
     trainer = _trainer(config, Path(runs), last, trainer_options or {})
@@ -147,6 +148,7 @@ def _fit(trainer: pl.Trainer, module: SVIModule, data: MNISTData, last: Path | N
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the data lie in memory
             warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning against a newer torch
+            warnings.filterwarnings("ignore", ".*will be replaced by.*DistributedSampler.*")  # which shuffles
             trainer.fit(module, data, ckpt_path=None if last is None else str(last), weights_only=True)
     except MisconfigurationException as error:
         raise InputError(_trainer_refuses(error)) from error
@@ -178,7 +180,9 @@ def _trainer(config: TrainConfig, runs: Path, last: Path | None, options: Mappin
             )
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logger = CSVLogger(runs, name="", version=None if last is None else last.parent.name)
-    saver = ModelCheckpoint(logger.log_dir, "best", monitor="calibration_nll", save_last=True)
+    saver = ModelCheckpoint(
+        logger.log_dir, "best", monitor="calibration_nll", save_last=True, save_on_train_epoch_end=True
+    )
     defaults = {
         "max_epochs": config.epochs,
         "log_every_n_steps": 10,

@@ -1,0 +1,60 @@
+"""The plain networks, and building them by name."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from bnn.errors import InputError
+from bnn.networks import CNN, MLP, NETWORKS, build_network
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_images_become_ten_logits(name: str) -> None:
+    assert build_network(name)(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+
+
+def test_the_notebooks_network_has_its_number_of_weights() -> None:
+    assert sum(value.numel() for value in MLP().parameters()) == 784 * 1024 + 1024 + 1024 * 10 + 10
+
+
+def test_options_set_the_sizes() -> None:
+    network = build_network("cnn", {"channels": [3, 5], "hidden": 7})
+    assert {name: tuple(value.shape) for name, value in network.named_parameters()} == {
+        "conv1.weight": (3, 1, 5, 5),
+        "conv1.bias": (3,),
+        "conv2.weight": (5, 3, 5, 5),
+        "conv2.bias": (5,),
+        "hidden.weight": (7, 5 * 4 * 4),
+        "hidden.bias": (7,),
+        "out.weight": (10, 7),
+        "out.bias": (10,),
+    }
+
+
+def test_the_cnn_is_deterministic_in_its_input() -> None:
+    network, image = CNN((2, 2), 4), torch.rand(1, 1, 28, 28)
+    assert network(image).equal(network(image))
+    assert not network(image).equal(network(image.flip(-1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet", {}),
+        ("mlp", {"hidden": 0}),
+        ("mlp", {"hidden": -1}),
+        ("mlp", {"hidden": "many"}),
+        ("mlp", {"hidden": 2.5}),
+        ("mlp", {"hidden": 10**30}),
+        ("mlp", {"width": 3}),
+        ("cnn", {"channels": [4]}),
+        ("cnn", {"channels": [4, 0]}),
+        ("cnn", {"channels": 4}),
+        ("cnn", {"channels": ["a", "b"]}),
+    ],
+)
+def test_impossible_options_are_named_in_one_line(name: str, options: dict[str, Any]) -> None:
+    with torch.device("meta"), pytest.raises(InputError, match=name) as caught:
+        build_network(name, options)
+    assert "\n" not in str(caught.value)
