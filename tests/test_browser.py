@@ -137,7 +137,7 @@ def test_a_stroke_cleared_while_it_is_uploaded_is_not_judged_afterwards(page: Pa
     held: list[Route] = []
     draw(page, DIGITS["1"])
     expect_headline(page, "1")
-    page.route("**/component_server*", held.append)
+    page.route("**/component_server*", lambda route: held.append(route))
     with page.expect_request("**/component_server*"):
         draw(page, DIGITS["7"])
     clear(page)

@@ -21,9 +21,14 @@ def test_the_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), written_whole(target) as temporary:
-        temporary.write_text("new, but")
-        raise KeyboardInterrupt
+
+    def stop_half_way() -> None:
+        with written_whole(target) as temporary:
+            temporary.write_text("new, but")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_half_way()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

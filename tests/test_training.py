@@ -93,9 +93,11 @@ def test_a_killed_run_is_resumed_and_ends_as_the_uninterrupted_one(tmp_path):
     process.kill()
     process.communicate()
     assert not (folder / "mnist.safetensors").exists()
+    logs = len(list(folder.glob("runs/*/metrics*.csv")))
     resumed, _ = run(SMALL, folder, resume=True)
     for name, loc in whole.loc.items():
         assert torch.allclose(resumed.loc[name], loc, atol=1e-5), name
+    assert len(list(folder.glob("runs/*/metrics*.csv"))) == logs + 1  # the first part's log is kept
 
 
 def test_ctrl_c_keeps_the_best_epoch_so_far(tmp_path):

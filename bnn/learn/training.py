@@ -78,6 +78,8 @@ def train(
     require_fittable(config.rule, len(data.calibration_digits), config.refuse)
     module = SVIModule(config, len(data.train_digits))
     last = _latest(Path(runs), module) if resume else None
+    if last is not None:
+        _keep_log(last.parent)
     trainer = _trainer(config, Path(runs), last, trainer_options or {})
     interrupted = _fit(trainer, module, data, last)
     if not trainer.is_global_zero:
@@ -148,6 +150,7 @@ def _fit(trainer: pl.Trainer, module: SVIModule, data: MNISTData, last: Path | N
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the data lie in memory
             warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning against a newer torch
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run's folder
             warnings.filterwarnings("ignore", ".*will be replaced by.*DistributedSampler.*")  # which shuffles
             trainer.fit(module, data, ckpt_path=None if last is None else str(last), weights_only=True)
     except MisconfigurationException as error:
@@ -198,6 +201,13 @@ def _trainer(config: TrainConfig, runs: Path, last: Path | None, options: Mappin
 
 def _trainer_refuses(error: Exception) -> str:
     return f"Lightning's Trainer refuses its options: {' '.join(str(error).split()).rstrip('.')}."
+
+
+def _keep_log(run: Path) -> None:
+    """Renames the log of a run about to be resumed, which Lightning would replace."""
+    log = run / "metrics.csv"
+    if log.exists():
+        log.rename(run / f"metrics-{len(list(run.glob('metrics*.csv')))}.csv")
 
 
 def _latest(runs: Path, module: SVIModule) -> Path:

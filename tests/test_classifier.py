@@ -1,0 +1,210 @@
+"""The classifier: from any image to a decision that fits together."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from bnn.checkpoint import Checkpoint, save
+from bnn.data import Digits
+from bnn.decide import Classifier, ConfidenceRule, EntropyRule, MedianRule, Prediction, Predictive
+from bnn.decide.rules import AbstentionRule
+from bnn.errors import InputError
+
+MakeCheckpoint = Callable[..., Checkpoint]
+NEVER, ALWAYS = EntropyRule(10.0, 0.5), EntropyRule(-1.0, 0.5)
+RULES = [EntropyRule(0.6, 0.02), ConfidenceRule(0.2, 0.02), MedianRule(0.2), NEVER, ALWAYS]
+
+SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "labels": ("int64", ()),
+    "reasons": ("str", ()),
+    "probs": ("float32", (10,)),
+    "total": ("float32", ()),
+    "aleatoric": ("float32", ()),
+    "epistemic": ("float32", ()),
+    "refusal_score": ("float32", ()),
+    "blank": ("bool", ()),
+}
+
+
+def drawing() -> Image.Image:
+    """A one, black on white."""
+    image = Image.new("L", (60, 80), 255)
+    ImageDraw.Draw(image).line([(33, 8), (27, 70)], fill=0, width=7)
+    return image
+
+
+def mixed() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A blank image, noise, and strokes: (7, 28, 28)."""
+    images = np.zeros((7, 28, 28), np.float32)
+    images[1:3] = np.random.default_rng(0).random((2, 28, 28))
+    for i in range(3, 7):
+        images[i, 4:24, 4 * i - 8 : 4 * i - 5] = 1
+    return images
+
+
+def assert_same(one: Prediction, other: Prediction) -> None:
+    assert one.candidates == other.candidates
+    for name in SHAPES:
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def assert_fits_together(prediction: Prediction, count: int) -> None:
+    assert len(prediction) == count
+    assert {field.name for field in dataclasses.fields(prediction)} == {*SHAPES, "candidates"}
+    for name, (dtype, shape) in SHAPES.items():
+        values = getattr(prediction, name)
+        assert values.shape == (count, *shape), name
+        assert values.dtype.kind == "U" if dtype == "str" else values.dtype == dtype, name
+    refused = prediction.labels == -1
+    assert ((prediction.labels >= -1) & (prediction.labels <= 9)).all()
+    assert np.array_equal(refused, prediction.reasons != "answered")
+    assert set(prediction.reasons) <= {"answered", "ambiguous", "unfamiliar"}
+    assert np.allclose(prediction.probs.sum(1), 1, atol=1e-5)
+    assert np.allclose(prediction.total, prediction.aleatoric + prediction.epistemic, atol=1e-5)
+    assert refused[prediction.blank].all()
+    assert (prediction.reasons[prediction.blank] == "unfamiliar").all()
+    assert len(prediction.candidates) == count
+    for label, probs, candidates in zip(
+        prediction.labels, prediction.probs, prediction.candidates, strict=True
+    ):
+        assert len(set(candidates)) == len(candidates) >= 1
+        assert label == -1 or label in candidates
+        assert (np.diff(probs[list(candidates)]) <= 0).all()
+        assert probs[candidates[0]] == probs.max()
+        assert all(type(digit) is int for digit in candidates)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_prediction_fits_together(classifier: Classifier, rule: AbstentionRule) -> None:
+    images = mixed()
+    prediction = classifier.with_rule(rule).predict(images)
+    assert_fits_together(prediction, len(images))
+    refused = prediction.labels == -1
+    if refused.any() and not refused.all():
+        assert prediction.refusal_score[refused].min() >= prediction.refusal_score[~refused].max()
+
+
+def test_all_or_nothing_is_answered(classifier: Classifier) -> None:
+    images = mixed()[1:]
+    answered = classifier.with_rule(NEVER).predict(images)
+    assert np.array_equal(answered.labels, answered.probs.argmax(1))
+    refused = classifier.with_rule(ALWAYS).predict(images)
+    assert (refused.labels == -1).all()
+    assert np.array_equal(refused.reasons == "unfamiliar", refused.epistemic > refused.aleatoric)
+
+
+@pytest.mark.parametrize("images", [[], (), np.zeros((0, 28, 28), np.uint8)])
+def test_no_images_have_no_decisions(classifier: Classifier, images: Any) -> None:
+    assert_fits_together(classifier.predict(images), 0)
+
+
+def test_images_paths_and_arrays_in_any_mixture_get_the_same_decisions(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    drawing().save(tmp_path / "one.png")
+    array = np.asarray(drawing())
+    alone = classifier.predict(drawing())
+    assert_fits_together(alone, 1)
+    for images in (tmp_path / "one.png", str(tmp_path / "one.png"), array, [drawing()]):
+        assert_same(classifier.predict(images), alone)
+    both = classifier.predict([drawing(), mixed(), str(tmp_path / "one.png")])
+    assert_fits_together(both, 9)
+    assert np.array_equal(both.probs[[0, 8]], alone.probs[[0, 0]])
+    assert np.array_equal(both.labels[1:8], classifier.predict(mixed()).labels)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("grey", [0, 100, 255])
+def test_blank_images_are_refused_whatever_the_rule(
+    classifier: Classifier, rule: AbstentionRule, grey: int
+) -> None:
+    blank = classifier.with_rule(rule).predict(Image.new("L", (100, 50), grey))
+    assert blank.blank.tolist() == [True]
+    assert blank.labels.tolist() == [-1]
+    assert blank.reasons.tolist() == ["unfamiliar"]
+    assert blank.refusal_score[0] == pytest.approx(rule.highest_score)
+
+
+def test_the_answer_of_the_median_is_a_candidate_even_where_the_mean_has_another_favourite(
+    make_checkpoint: MakeCheckpoint,
+) -> None:
+    sure = torch.eye(10)[torch.arange(60) % 10]
+    calibration = {**Predictive.of(sure[None]).tensors(), "labels": torch.arange(60) % 10}
+    classifier = Classifier(make_checkpoint(calibration=calibration), rule=MedianRule(0.2))
+    draws = torch.zeros(3, 1, 10)
+    draws[:, 0, 3] = torch.tensor([0.5, 0.5, 0.0])
+    draws[:, 0, 8] = torch.tensor([0.45, 0.45, 1.0])
+    draws[:, 0, 1] = torch.tensor([0.05, 0.05, 0.0])
+    prediction = classifier.decide(Predictive.of(draws), torch.tensor([False]))
+    assert prediction.labels.tolist() == [3]
+    assert prediction.candidates == [(8, 3)]
+
+
+def test_candidates_are_the_digits_that_calibration_leaves_possible(classifier: Classifier) -> None:
+    labels = classifier.calibration_labels
+    decided = classifier.with_rule(NEVER).decide(
+        classifier.calibration, torch.zeros(len(labels), dtype=torch.bool)
+    )
+    missed = sum(label not in set_ for label, set_ in zip(labels.tolist(), decided.candidates, strict=True))
+    assert missed <= max(0.001 * (len(labels) + 1) - 1, 0)
+    assert np.mean([len(candidates) for candidates in decided.candidates]) < 10  # and not just all ten
+
+
+def test_saving_and_loading_changes_no_bit_of_any_decision(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    checkpoint = make_checkpoint()
+    save(checkpoint, tmp_path / "again.safetensors")
+    assert_same(
+        Classifier.load(tmp_path / "again.safetensors").predict(mixed()),
+        Classifier(checkpoint).predict(mixed()),
+    )
+
+
+def test_draws_and_seed_can_be_chosen(make_checkpoint: MakeCheckpoint) -> None:
+    checkpoint = make_checkpoint()
+    assert len(Classifier(checkpoint).ensemble) == checkpoint.draws
+    assert len(Classifier(checkpoint, draws=9).ensemble) == 9
+    probs = [Classifier(checkpoint, seed=seed).predict(mixed()).probs for seed in (checkpoint.seed, 5)]
+    assert np.array_equal(probs[0], Classifier(checkpoint).predict(mixed()).probs)
+    assert not np.array_equal(probs[0], probs[1])
+
+
+def test_another_rule_leaves_the_first_classifier_as_it_was(classifier: Classifier) -> None:
+    before = classifier.rule
+    other = classifier.with_rule(NEVER)
+    assert other.rule == NEVER
+    assert classifier.rule == before
+    assert other.ensemble is classifier.ensemble
+
+
+@pytest.mark.parametrize(
+    "options", [{"draws": 0}, {"draws": -1}, {"draws": 10**12}, {"seed": -1}, {"seed": 2**70}]
+)
+def test_impossible_draws_and_seeds_are_refused(options: dict[str, int]) -> None:
+    (value,) = options.values()
+    with pytest.raises(InputError, match=str(value)):
+        Classifier.load(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_number_is_finite_on_images_far_from_any_digit(
+    classifier: Classifier, rule: AbstentionRule
+) -> None:
+    images = np.stack([np.indices((28, 28)).sum(0) % 2, np.eye(28), np.tri(28)]).astype(np.float32)
+    prediction = classifier.with_rule(rule).predict(images)
+    for name in ("probs", "total", "aleatoric", "epistemic", "refusal_score"):
+        assert np.isfinite(getattr(prediction, name)).all(), name
+    assert prediction.total.max() <= math.log(10) + 1e-5
+
+
+def test_nine_of_ten_real_digits_are_right_when_forced(classifier: Classifier, mnist_test: Digits) -> None:
+    prediction = classifier.with_rule(NEVER).predict(mnist_test.images[:100, 0].numpy())
+    assert (prediction.labels == mnist_test.labels[:100].numpy()).mean() >= 0.9

@@ -1,0 +1,391 @@
+"""Images in: everything ends in MNIST's layout, or in one sentence that says why not."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from bnn.data import Digits
+from bnn.errors import InputError
+from bnn.preprocess import BOX, MAX_PIXELS, is_blank, open_image, prepare, to_mnist
+
+Pixels = NDArray[np.float32]
+
+
+def drawing(size: tuple[int, int] = (70, 90), place: tuple[int, int] = (15, 12)) -> Image.Image:
+    """A seven, black on white."""
+    image = Image.new("L", size, 255)
+    x, y = place
+    ImageDraw.Draw(image).line([(x, y), (x + 32, y), (x + 12, y + 60)], fill=0, width=6)
+    return image
+
+
+SEVEN = to_mnist(drawing())
+
+
+def assert_same(image: Pixels, other: Pixels, tolerance: float = 0.01) -> None:
+    np.testing.assert_allclose(image, other, atol=tolerance)
+
+
+def assert_in_layout(image: NDArray[Any]) -> None:
+    """MNIST's layout: size, range, the ink's box, and the centre of mass where the box lets it."""
+    assert image.shape == (28, 28)
+    assert image.dtype == np.float32
+    assert np.isfinite(image).all()
+    assert image.min() >= 0
+    assert image.max() <= 1
+    for axis in (0, 1):
+        profile = image.sum(1 - axis, dtype=np.float64)
+        ink = np.flatnonzero(profile)
+        if not len(ink):
+            return
+        assert ink[-1] - ink[0] < BOX
+        centred = abs(np.average(np.arange(28), weights=profile) - 14) <= 0.51
+        assert centred or 0 in ink or 27 in ink
+
+
+# What real digits look like must not change
+
+
+def test_real_digits_come_back_nearly_unchanged(mnist_test: Digits) -> None:
+    digits = mnist_test.images[:400, 0].numpy()
+    again = np.stack([to_mnist(digit) for digit in digits])
+    # Where a centre of mass lies between two pixels, the digit may move by one.
+    moved = [
+        min(
+            np.abs(np.roll(one, shift, (0, 1)) - two).mean()
+            for shift in [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
+        )
+        for one, two in zip(again, digits, strict=True)
+    ]
+    assert max(moved) < 0.01
+    assert np.mean(np.abs(again - digits).mean((1, 2)) < 0.01) > 0.97
+
+
+def test_real_digits_survive_enlargement_placement_and_inversion(mnist_test: Digits) -> None:
+    for digit in mnist_test.images[:20, 0].numpy():
+        once = to_mnist(digit)
+        assert_same(to_mnist(1 - digit), once, 1e-6)
+        assert_same(to_mnist(np.pad(digit, ((30, 5), (2, 70)))), once, 0)
+        large = to_mnist(np.kron(digit, np.ones((6, 6), np.float32)))
+        assert np.abs(large - once).mean() < 0.1  # one pixel's shift and the resampling's blur at most
+
+
+# What the image is made of must not matter
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "HSV", "I", "F"])
+def test_the_colour_mode_does_not_matter(mode: str) -> None:
+    assert_same(to_mnist(drawing().convert(mode)), SEVEN)
+
+
+def test_sixteen_bits_do_not_matter(tmp_path: Path) -> None:
+    deep = Image.fromarray(np.asarray(drawing()).astype(np.uint16) * 257)
+    assert deep.mode == "I;16"
+    deep.save(tmp_path / "deep.png")
+    assert_same(to_mnist(deep), SEVEN)
+    assert_same(to_mnist(tmp_path / "deep.png"), SEVEN)
+
+
+def test_polarity_and_colour_do_not_matter() -> None:
+    ink = drawing().point(lambda value: 255 - value)
+    assert_same(to_mnist(ink), SEVEN)
+    for paper, pen in [("ivory", "navy"), ("black", "yellow"), ("white", "red"), ("darkgreen", "white")]:
+        coloured = Image.new("RGB", ink.size, paper)
+        coloured.paste(Image.new("RGB", ink.size, pen), mask=ink)
+        assert_same(to_mnist(coloured), SEVEN, 0.02)
+
+
+@pytest.mark.parametrize("pen", ["black", "white", "red"])
+@pytest.mark.parametrize("hidden", ["black", "white"])
+def test_ink_on_a_transparent_ground_is_ink(pen: str, hidden: str) -> None:
+    ink = drawing().point(lambda value: 255 - value)
+    image = Image.new("RGB", ink.size, hidden)
+    image.paste(Image.new("RGB", ink.size, pen), mask=ink)
+    image.putalpha(ink)
+    assert_same(to_mnist(image), SEVEN)
+
+
+def test_a_transparent_palette_colour_is_ground(tmp_path: Path) -> None:
+    drawing().convert("P").save(tmp_path / "seven.gif", transparency=255)
+    assert "transparency" in Image.open(tmp_path / "seven.gif").info
+    assert_same(to_mnist(tmp_path / "seven.gif"), SEVEN)
+
+
+@pytest.mark.parametrize(
+    ("size", "place"), [((70, 90), (3, 20)), ((300, 200), (15, 12)), ((64, 400), (20, 330))]
+)
+def test_place_and_canvas_do_not_matter(size: tuple[int, int], place: tuple[int, int]) -> None:
+    assert_same(to_mnist(drawing(size, place)), SEVEN, 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_camera_held_sideways_does_not_matter(tmp_path: Path, orientation: int) -> None:
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = drawing().transpose(turns[orientation]) if orientation > 1 else drawing()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "seven.png", exif=exif)
+    assert_same(to_mnist(tmp_path / "seven.png"), SEVEN, 0)
+    with Image.open(tmp_path / "seven.png") as image:
+        assert_same(to_mnist(image), SEVEN, 0)
+
+
+def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
+    drawing().save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("L", (70, 90), 255)] * 3)
+    assert_same(to_mnist(tmp_path / "moving.gif"), SEVEN)
+
+
+def test_arrays_files_and_images_agree(tmp_path: Path) -> None:
+    drawing().save(tmp_path / "seven.png")
+    grey = np.asarray(drawing())
+    for image in (tmp_path / "seven.png", str(tmp_path / "seven.png"), grey, grey.astype(np.float64) / 255):
+        assert_same(to_mnist(image), SEVEN, 1e-6)
+    for channels in ("RGB", "RGBA"):
+        assert_same(to_mnist(np.asarray(drawing().convert(channels))), SEVEN, 1e-6)
+
+
+# The layout holds for anything
+
+
+@given(
+    st.lists(st.tuples(st.integers(-9, 130), st.integers(-9, 130)), min_size=2, max_size=6),
+    st.integers(1, 30),
+    st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    st.tuples(st.integers(0, 255), st.integers(0, 255)),
+)
+def test_strokes_always_end_in_the_layout(
+    points: list[tuple[int, int]], width: int, size: tuple[int, int], greys: tuple[int, int]
+) -> None:
+    image = Image.new("L", size, greys[0])
+    ImageDraw.Draw(image).line(points, fill=greys[1], width=width)
+    assert_in_layout(to_mnist(image))
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32), st.sampled_from((0.01, 0.2, 1, 30)))
+def test_any_array_ends_in_the_layout(height: int, width: int, seed: int, power: float) -> None:
+    pixels = np.random.default_rng(seed).random((height, width)) ** power
+    assert_in_layout(to_mnist(pixels))
+
+
+def test_ink_in_far_corners_is_still_seen() -> None:
+    pixels = np.zeros((3000, 3000), np.float32)
+    pixels[1, 1] = pixels[-2, -2] = 1
+    image = to_mnist(pixels)
+    assert_in_layout(image)
+    assert image.max() == pytest.approx(1)
+
+
+# Blank
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "LA", "CMYK", "I", "F"])
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_one_brightness_is_blank(mode: str, grey: int) -> None:
+    prepared = prepare(Image.new("L", (50, 40), grey).convert(mode))
+    assert not prepared.any()
+    assert is_blank(prepared).tolist() == [True]
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0, 0), (255, 255, 255, 0), (200, 10, 10, 0)])
+def test_wholly_transparent_is_blank(colour: tuple[int, ...]) -> None:
+    assert not to_mnist(Image.new("RGBA", (50, 40), colour)).any()
+
+
+def test_one_pixel_alone_is_all_ground() -> None:
+    assert not to_mnist(np.ones((1, 1))).any()
+
+
+def test_faint_noise_is_no_ink() -> None:
+    noise = np.random.default_rng(0).normal(0.9, 0.01, (90, 70)).clip(0, 1)
+    assert not to_mnist(noise).any()
+    seven = np.asarray(drawing()) / 255
+    assert_same(to_mnist(np.where(seven > 0.5, noise, 0)), SEVEN, 0.1)
+
+
+def test_blank_is_told_from_ink_image_by_image() -> None:
+    stack = np.zeros((4, 28, 28), np.float32)
+    stack[1, 5, 5] = 1
+    stack[2] = 0.7
+    stack[3] = SEVEN
+    assert is_blank(prepare(stack)).tolist() == [True, False, True, False]
+
+
+# What needs no preparing is not touched
+
+
+def test_arrays_of_the_networks_size_come_through_bit_for_bit() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    scaled = pixels.astype(np.float32) / 255
+    for array in (pixels, scaled, scaled.astype(np.float64)):
+        assert np.array_equal(prepare(array).numpy()[:, 0], scaled)
+        assert np.array_equal(prepare(array[0]).numpy()[:, 0], scaled[:1])
+    assert prepare(scaled).dtype == torch.float32
+
+
+def test_many_kinds_at_once_keep_their_order(tmp_path: Path) -> None:
+    drawing().save(tmp_path / "seven.png")
+    blank = np.zeros((2, 28, 28), np.uint8)
+    prepared = prepare(iter([drawing(), blank, str(tmp_path / "seven.png"), [tmp_path / "seven.png"]]))
+    assert prepared.shape == (5, 1, 28, 28)
+    assert is_blank(prepared).tolist() == [False, True, True, False, False]
+    assert prepared[[0, 3]].equal(prepared[[4, 4]])
+
+
+@pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 28, 28), np.float32), [[], []]])
+def test_no_images_are_an_empty_batch(nothing: Any) -> None:
+    assert prepare(nothing).shape == (0, 1, 28, 28)
+
+
+# Bad input gets one sentence
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The start of a PNG of that size, without pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return (
+        b"\x89PNG\r\n\x1a\n" + data + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    drawing().convert("RGB").save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"x\.png is empty\."),
+        (b"these are words", r"x\.png is not an image\."),
+        (encoded("PNG")[:200], r"x\.png cannot be read as an image: [^\n]+\."),
+        (encoded("JPEG")[:-300], r"x\.png cannot be read as an image: [^\n]+\."),
+        (encoded("GIF")[:-40], r"x\.png cannot be read as an image: [^\n]+\."),
+        (png_header(100_000, 100_000), r"x\.png has more than 50 million pixels: make it smaller\."),
+        (
+            png_header(MAX_PIXELS // 5000 + 1, 5000),
+            r"x\.png has more than 50 million pixels: make it smaller\.",
+        ),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    tracemalloc.start()
+    for read in (open_image, to_mnist, prepare):
+        with pytest.raises(InputError, match=rf"^\S*{message}$"):
+            read(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^there is no file \S*none\.png\.$"):
+        prepare(["seven", tmp_path / "none.png"][1:])
+    with pytest.raises(InputError, match=r"is a folder, not an image\.$"):
+        prepare(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "QOI", "DDS"])
+@given(flips=st.dictionaries(st.integers(0, 120), st.integers(0, 255), max_size=5))
+def test_damaged_files_raise_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, flips: dict[int, int]
+) -> None:
+    content = bytearray(encoded(kind))
+    for place, byte in flips.items():
+        content[place % len(content)] = byte
+    path = tmp_path_factory.getbasetemp() / f"damaged.{kind}"
+    path.write_bytes(content)
+    try:
+        image = to_mnist(path)
+    except InputError:
+        return
+    assert_in_layout(image)
+
+
+def test_a_damaged_image_that_is_read_only_now_is_refused() -> None:
+    cut = Image.open(io.BytesIO(encoded("PNG")[:200]))
+    with pytest.raises(InputError, match="an image cannot be read"):
+        prepare(cut)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Image.new("L", (0, 5)),
+        lambda: Image.new("RGBA", (0, 0)),
+        lambda: Image.new("I", (5, 0)),
+        lambda: Image.new("LAB", (40, 40)),
+        lambda: Image.new("F", (40, 40), float("nan")),
+        lambda: Image.new("F", (40, 40), -1.0),
+        lambda: Image.new("1", (10_000, 5_001)),
+    ],
+)
+def test_unusable_images_are_refused(make: Callable[[], Image.Image]) -> None:
+    with pytest.raises(InputError, match=r"^an image .*[a-z0-9]\.$"):
+        prepare(make())
+
+
+def with_value(value: float, shape: tuple[int, ...] = (28, 28)) -> NDArray[np.float64]:
+    array = np.full(shape, 0.5)
+    array[3, 3] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(0.5),
+        np.zeros(784),
+        np.zeros((0, 0)),
+        np.zeros((40, 0)),
+        np.zeros((0, 5, 5, 3)),
+        np.zeros((1, 28, 28, 1), np.uint8),
+        np.zeros((2, 2, 28, 28, 3), np.uint8),
+        with_value(np.nan),
+        with_value(np.inf),
+        with_value(-0.01),
+        with_value(1.01),
+        with_value(255.0),
+        with_value(np.nan, (40, 30)),
+        with_value(-np.inf, (40, 30)),
+        with_value(2.0, (40, 30)),
+        np.zeros((28, 28), np.int64),
+        np.zeros((40, 30), np.uint16),
+        np.zeros((28, 28), np.complex64),
+        np.full((28, 28), None),
+        np.full((28, 28), "a"),
+        np.array(["a.png", "b.png"]),
+        np.zeros((10_000, 5_001), np.uint8),
+    ],
+)
+def test_unusable_arrays_are_refused(array: NDArray[Any]) -> None:
+    with pytest.raises(InputError, match=r"^an array .*[a-z0-9)]\.$"):
+        prepare(array)
+
+
+@pytest.mark.parametrize("thing", [None, 7, 0.5, b"seven.png", torch.zeros(28, 28), [None], [[0.1, 0.2]]])
+def test_what_is_no_image_at_all_is_named(thing: Any) -> None:
+    with pytest.raises(InputError, match=r"^images must be PIL images, paths or arrays, not \w+\.$"):
+        prepare(thing)
