@@ -6,7 +6,6 @@ import math
 import pickle
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +70,9 @@ def test_equal_checkpoints_give_equal_bytes(
         name: dict(reversed(getattr(checkpoint, name).items()))
         for name in ("loc", "scale", "calibration", "rule", "record")
     }
-    save(replace(checkpoint, **turned), path)
+    save(make_checkpoint(**turned), path)
     assert path.read_bytes() == whole
-    save(replace(checkpoint, seed=8), path)
+    save(make_checkpoint(seed=8), path)
     assert path.read_bytes() != whole
 
 
@@ -170,7 +169,7 @@ def test_a_missing_or_mistyped_field_is_named(
     with pytest.raises(InputError, match=rf"has no usable {field}:"):
         load(path)
     for wrong in (None, True, 1.5, [], ["name"]):
-        save(replace(sound, **{field: wrong}), path)
+        save(make_checkpoint(**{field: wrong}), path)
         with pytest.raises(InputError, match=rf"has no usable {field}:"):
             load(path)
 
@@ -234,11 +233,11 @@ def test_unusable_tensors_are_refused(
 ) -> None:
     sound = make_checkpoint()
     tensors: Content = dict(getattr(sound, group))
-    save(replace(sound, **{group: tensors | {name: DAMAGE[damage](tensors[name])}}), path)
+    save(make_checkpoint(**{group: tensors | {name: DAMAGE[damage](tensors[name])}}), path)
     with pytest.raises(InputError, match="the checkpoint"):
         Classifier.load(path)
     del tensors[name]
-    save(replace(sound, **{group: tensors}), path)
+    save(make_checkpoint(**{group: tensors}), path)
     with pytest.raises(InputError, match="the checkpoint"):
         Classifier.load(path)
 
@@ -257,7 +256,7 @@ def test_extra_tensors_and_values_out_of_range_are_refused(
     make_checkpoint: MakeCheckpoint, path: Path, group: str, name: str, value: Tensor
 ) -> None:
     sound = make_checkpoint()
-    save(replace(sound, **{group: {**getattr(sound, group), name: value}}), path)
+    save(make_checkpoint(**{group: {**getattr(sound, group), name: value}}), path)
     with pytest.raises(InputError, match="the checkpoint"):
         Classifier.load(path)
 

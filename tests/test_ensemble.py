@@ -81,7 +81,7 @@ def test_the_networks_own_weights_are_neither_used_nor_changed() -> None:
     weights = weights_of(network)
     answer = PredictiveEnsemble(network, weights).probs(IMAGES)
     with torch.no_grad():
-        network.out.bias.add_(5)
+        network.get_parameter("out.bias").add_(5)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert PredictiveEnsemble(network, weights).probs(IMAGES).equal(answer)
     assert all(value.equal(before[name]) for name, value in network.state_dict().items())

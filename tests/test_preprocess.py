@@ -119,7 +119,8 @@ def test_ink_on_a_transparent_ground_is_ink(pen: str, hidden: str) -> None:
 
 def test_a_transparent_palette_colour_is_ground(tmp_path: Path) -> None:
     drawing().convert("P").save(tmp_path / "seven.gif", transparency=255)
-    assert "transparency" in Image.open(tmp_path / "seven.gif").info
+    with Image.open(tmp_path / "seven.gif") as image:
+        assert "transparency" in image.info
     assert_same(to_mnist(tmp_path / "seven.gif"), SEVEN)
 
 
@@ -302,7 +303,7 @@ def test_bad_files_are_named(tmp_path: Path, content: bytes, message: str) -> No
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^there is no file \S*none\.png\.$"):
-        prepare(["seven", tmp_path / "none.png"][1:])
+        prepare([tmp_path / "none.png"])
     with pytest.raises(InputError, match=r"is a folder, not an image\.$"):
         prepare(tmp_path)
 

@@ -16,6 +16,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger
 from rich.progress import track
+from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from bnn import checkpoint as checkpoint_file
@@ -128,12 +129,17 @@ def calibrated(module: SVIModule, data: MNISTData, training: Mapping[str, Any]) 
             "training": dict(training),
             "calibration": {
                 "accuracy": 1 - wrong.double().mean().item(),
-                "nll": nll_loss(predictive.mean.double().log(), digits.labels).item(),
+                "nll": _nll(predictive.mean, digits.labels),
                 "coverage": answered.double().mean().item(),
                 "errors_among_answered": int((wrong & answered).sum()),
             },
         },
     )
+
+
+def _nll(mean: Tensor, labels: Tensor) -> float:
+    """Mean NLL in nats; a probability rounded to 0 counts as the smallest float."""
+    return nll_loss(mean.clamp_min(torch.finfo(mean.dtype).tiny).log(), labels).item()
 
 
 def _predictive(ensemble: PredictiveEnsemble, digits: Digits) -> Predictive:

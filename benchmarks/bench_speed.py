@@ -1,0 +1,108 @@
+"""How much being Bayesian costs: training steps and predictions, as ratios within one run.
+
+    python benchmarks/bench_speed.py
+
+Times one step of 784-1024-10 at batch 128 (forward, backward) for the plain network, each of our ELBO
+estimators, and Pyro's `AutoNormal` with its two ELBOs; then predicting 200 images with 100 draws, and one image. Single
+times are noisy: read the ratios.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from pyro.infer import Predictive, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.autoguide import AutoNormal
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
+from bnn.learn.elbo import ELBOS
+from bnn.learn.guide import MeanFieldGuide
+from bnn.learn.model import BayesianClassifier
+from bnn.networks import MLP
+
+N_TRAIN, BATCH, DRAWS = 55_000, 128, 100
+
+
+def milliseconds(work: Callable[[], object], rounds: int) -> float:
+    """Median time of `work` over `rounds` calls, after one that does not count."""
+    work()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def training_steps() -> dict[str, Callable[[], object]]:
+    """One step, forward and backward, of each way to train."""
+    images, labels = torch.rand(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
+    network = MLP()
+    model, guide = BayesianClassifier(network, N_TRAIN, 1.0), MeanFieldGuide(network)
+    auto = AutoNormal(model)
+    auto(images, labels)
+
+    def ours(name: str) -> Callable[[], object]:
+        elbo = ELBOS[name]()
+        return lambda: sum(elbo.terms(model, guide, images, labels)).backward()  # type: ignore[union-attr]
+
+    def pyros(elbo: Trace_ELBO) -> Callable[[], object]:
+        return lambda: elbo.differentiable_loss(model, auto, images, labels).backward()
+
+    return {
+        "plain network": lambda: cross_entropy(network(images), labels).backward(),
+        **{f"ours, {name}": ours(name) for name in ELBOS},
+        "AutoNormal, Trace_ELBO": pyros(Trace_ELBO()),
+        "AutoNormal, TraceMeanField_ELBO": pyros(TraceMeanField_ELBO()),
+    }
+
+
+def predictions() -> dict[str, Callable[[], object]]:
+    """Predicting with 100 draws: many images and one."""
+    network = MLP()
+    guide, model = MeanFieldGuide(network), BayesianClassifier(network, N_TRAIN, 1.0)
+    posterior = guide.posterior()
+    weights = draw_weights(
+        {name: loc[None] for name, (loc, _) in posterior.items()},
+        {name: scale[None] for name, (_, scale) in posterior.items()},
+        DRAWS,
+        seed=0,
+    )
+    ensemble = PredictiveEnsemble(network, weights)
+    many, one = torch.rand(200, 1, 28, 28), torch.rand(1, 1, 28, 28)
+
+    @torch.no_grad()
+    def loop() -> list[Tensor]:
+        draws = [{name: value[s] for name, value in weights.items()} for s in range(DRAWS)]
+        return [functional_call(network, draw, (many,)) for draw in draws]
+
+    return {
+        "200 images, loop over fixed weights (the floor)": loop,
+        "200 images, PredictiveEnsemble": lambda: ensemble.probs(many),
+        "1 image, PredictiveEnsemble": lambda: ensemble.probs(one),
+        "1 image, Pyro's Predictive": lambda: Predictive(model, guide=guide, num_samples=DRAWS)(one),
+    }
+
+
+def report(title: str, works: dict[str, Callable[[], object]], rounds: int) -> None:
+    """Prints each work's time and its ratio to the first."""
+    table = Table("what", "ms", "times the first", title=title)
+    first = None
+    for name, work in works.items():
+        took = milliseconds(work, rounds)
+        first = first or took
+        table.add_row(name, f"{took:.1f}", f"{took / first:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    report("One training step, 784-1024-10, batch 128, one thread", training_steps(), rounds=15)
+    report("Predicting with 100 draws, 784-1024-10, one thread", predictions(), rounds=3)

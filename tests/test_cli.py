@@ -1,0 +1,253 @@
+"""The command line, the scripts, the README's commands, and the installed package."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from bnn.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+TRAIN = ["train", "--data=digits", "--network=mlp", "--network-options", '{"hidden": 8}', "--epochs=1"]
+FAST = [*TRAIN, "--draws=3", "--trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture
+def digit(tmp_path):
+    """A drawn 1, dark on bright, as a file."""
+    image = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(image).line((105, 40, 95, 160), fill=0, width=18)
+    image.save(tmp_path / "one.png")
+    return tmp_path / "one.png"
+
+
+def failing(arguments, capsys):
+    """The one sentence that `bnn` prints when it exits with status 2."""
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("bnn: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    return error
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "serve"])
+def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert f"  bnn {command}" in text
+    assert "default" in text
+
+
+def test_every_training_option_is_on_the_command_line(capsys):
+    from dataclasses import fields
+
+    from bnn.learn.config import TrainConfig
+
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    for field in fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')}" in text
+
+
+def test_help_of_the_light_commands_needs_no_heavy_library():
+    code = (
+        "import sys; from bnn.cli import main\n"
+        "try: main(['serve', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_deciding_needs_neither_pyro_nor_lightning(digit):
+    code = (
+        "import sys; from bnn import Classifier\n"
+        f"Classifier.load(draws=2).predict({str(digit)!r})\n"
+        "print(sorted({'pyro', 'pytorch_lightning', 'gradio'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_lower_rooms_never_import_higher_ones():
+    may_import = {
+        "ground": set(),
+        "decide": {"ground"},
+        "learn": {"ground", "decide"},
+        "judge": {"ground", "decide"},
+        "page": {"ground", "decide"},
+    }
+    for path in (ROOT / "bnn").rglob("*.py"):
+        if path.name in ("cli.py", "__init__.py") and path.parent.name == "bnn":
+            continue
+        room = path.parent.name if path.parent.name != "bnn" else "ground"
+        imported = re.findall(r"^\s*(?:from|import) bnn\.(\w+)", path.read_text(), re.MULTILINE)
+        rooms = {name if (ROOT / "bnn" / name).is_dir() else "ground" for name in imported}
+        assert rooms <= may_import[room] | {room}, path
+
+
+def test_train_then_predict_then_evaluate(tmp_path, digit, capsys):
+    out = tmp_path / "mine.safetensors"
+    assert main([*FAST, "--out", str(out), "--runs", str(tmp_path / "runs")]) == 0
+    assert str(out) in capsys.readouterr().out.replace("\n", "")
+    assert main(["predict", "--checkpoint", str(out), "--json", str(digit)]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert len(line["probs"]) == 10
+    report = tmp_path / "report"
+    arguments = [
+        "evaluate",
+        "--checkpoint",
+        str(out),
+        "--familiar=digits",
+        "--limit=20",
+        "--out",
+        str(report),
+    ]
+    assert main([*arguments, "--unfamiliar=noise"]) == 0
+    assert json.loads((report / "report.json").read_text())["familiar"]["n"] == 20
+
+
+def test_a_bad_image_among_good_ones_is_told_and_the_rest_done(tmp_path, digit, capsys):
+    (tmp_path / "bad.png").write_text("no image")
+    assert main(["predict", "--draws=2", "--json", str(digit), str(tmp_path / "bad.png")]) == 1
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 1
+    assert "bad.png is not an image" in captured.err
+
+
+def test_another_rule_is_fitted_from_the_checkpoints_own_evidence(digit, capsys):
+    def score(*options):
+        assert main(["predict", "--draws=4", "--json", str(digit), *options]) == 0
+        return json.loads(capsys.readouterr().out)["refusal_score"]
+
+    line = score("--rule=entropy")
+    assert line == score("--rule=entropy", "--refuse=0.5")
+    assert score("--rule=confidence") != line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["predict", "--checkpoint", "none.safetensors", "x.png"],
+            "no checkpoint at none.safetensors",
+        ),
+        (["predict", "--draws=0", "x.png"], "the number of draws must be at least 1"),
+        (["predict", "--rule=oracle", "x.png"], "there is no abstention rule 'oracle'"),
+        (["predict", "--refuse=2", "x.png"], "a share must lie between 0 and 1"),
+        (["predict", "--refuse=0.00001", "x.png"], "99999 digits could"),
+        (["train", "--preset=huge"], "there is no preset 'huge'"),
+        (["train", "--epochs=-1"], "--epochs must be above 0"),
+        (["train", "--data=digits", "--network-options", '{"depth": 3}'], "cannot be built"),
+        (["train", "--data=digits", "--trainer.max_epoch=3"], "did you mean max_epochs"),
+        (["train", "--data=digits", "--trainer.devices"], "--trainer.NAME VALUE"),
+        (["train", "--data-dir=nowhere"], "MNIST is not in nowhere/MNIST/raw"),
+        (["train", "--data=digits", "--out=/proc/x.safetensors"], "cannot be written"),
+        (["evaluate", "--familiar=digits", "--unfamiliar=nowhere", "--out=r"], "nowhere"),
+        (["evaluate", "--familiar=digits", "--limit=0", "--out=r"], "limit"),
+        (["serve", "--port=99999999"], "99999999"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_status_2(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in failing(arguments, capsys)
+
+
+@pytest.mark.parametrize("arguments", [["paint"], [], ["serve", "--colour=red"], ["train", "--epochs=many"]])
+def test_unknown_words_are_refused_with_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: bnn" in capsys.readouterr().err
+
+
+def readme_commands():
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def test_the_readme_shows_the_commands_that_the_tests_below_run():
+    assert {command.split()[0] for command in readme_commands()} == {"make", "bnn", "python"}
+
+
+@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn evaluate")])
+def test_readme_evaluation_runs_as_written(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(command)[1:], "--limit=10", "--draws=3"]) == 0
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn predict")])
+def test_readme_predictions_run_as_written(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(shlex.split(command)[1:]) == 0
+    assert "I don't know" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in readme_commands() if c.startswith(("bnn train", "python train.py"))]
+)
+def test_readme_trainings_run_as_written(command, tmp_path, request):
+    """As written, but cut to a few steps by Lightning's own brakes."""
+    if "--data digits" not in command:
+        request.getfixturevalue("mnist_root")
+    words = [sys.executable, str(ROOT / "train.py"), *shlex.split(command)[2:]]
+    brakes = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--draws=2"]
+    done = subprocess.run([*words, *brakes], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("*.safetensors"))
+    if "notebook" in command:
+        assert "87.5 % / 96 %" in done.stdout
+
+
+def test_readme_python_runs_as_written():
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert list(names["p"].labels) == [-1, -1]  # blank images are refused
+
+
+def test_the_makefile_lists_its_targets():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = re.findall(r"^make (\w+)", done.stdout, re.MULTILINE)
+    assert {"help", "demo", "test", "lint", "train", "evaluate"} <= set(shown)
+    for command in readme_commands():
+        if command.startswith("make "):
+            assert command.split()[1] in shown
+
+
+def test_an_installed_wheel_finds_the_checkpoint_that_ships(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    subprocess.run([*build, "-w", str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("bnn-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = "import bnn; print(bnn.__file__, bnn.Classifier.load(draws=2).predict([]).labels.shape)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "site",
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == f"{tmp_path / 'site' / 'bnn' / '__init__.py'} (0,)"
+
+
+def test_no_data_set_is_in_the_repository():
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
+    assert not [name for name in tracked.splitlines() if re.search(r"ubyte|notMNIST|\.npz$|uv\.lock", name)]
