@@ -3,8 +3,8 @@
     python benchmarks/bench_speed.py
 
 Times one step of 784-1024-10 at batch 128 (forward, backward) for the plain network, each of our ELBO
-estimators, and Pyro's `AutoNormal` with its two ELBOs; then predicting 200 images with 100 draws, and one image. Single
-times are noisy: read the ratios.
+estimators, and Pyro's `AutoNormal` with its two ELBOs; then predicting 200 images with 100 draws, and
+one image. Single times are noisy: read the ratios.
 """
 
 import statistics

@@ -1,4 +1,5 @@
 """The command line, the scripts, the README's commands, and the installed package."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 import json
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -214,7 +216,7 @@ def test_readme_trainings_run_as_written(command, tmp_path, request):
 
 def test_readme_python_runs_as_written():
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(block, names)
     assert list(names["p"].labels) == [-1, -1]  # blank images are refused
 

@@ -1,4 +1,5 @@
 """The gradient estimators: the moments of weight sampling, with less noise."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 import pytest
 import torch

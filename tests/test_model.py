@@ -1,4 +1,5 @@
 """The lifted model: sites, priors, and the plate that scales the likelihood."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 import math
 

@@ -1,4 +1,5 @@
 """Training runs, end to end on scikit-learn's bundled digits."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 import csv
 import signal
