@@ -1,6 +1,8 @@
 """The gradient estimators: the moments of weight sampling, with less noise."""
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from bnn.networks import MLP
 ESTIMATORS = [LocallyReparameterized, Flipped]
 SAMPLES = 3000
 
-LAYERS = {
+LAYERS: dict[str, Any] = {
     "linear": (F.linear, (3, 6), (4, 6), {}),
     "conv2d": (F.conv2d, (3, 2, 6, 6), (4, 2, 3, 3), {}),
     "conv2d with options": (F.conv2d, (2, 4, 7, 7), (4, 2, 3, 3), {"stride": 2, "padding": 1, "groups": 2}),
@@ -130,6 +132,7 @@ def test_the_handler_acts_on_unobserved_normals_only_and_leaves_nothing_behind()
             torch.rand(2, 1, 28, 28), torch.tensor([1, 2])
         )
     assert isinstance(recorded.nodes["network.out.weight"]["value"], Flipped)
-    assert torch.equal(recorded.nodes["label"]["value"], torch.tensor([1, 2]))
+    label: Any = recorded.nodes["label"]["value"]
+    assert torch.equal(label, torch.tensor([1, 2]))
     assert type(poutine.trace(guide).get_trace().nodes["network.out.weight"]["value"]) is torch.Tensor
     assert F.linear is linear

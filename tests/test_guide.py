@@ -1,6 +1,8 @@
 """The guides: eager parameters, the posterior they hold, and the closed-form KL."""
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -33,10 +35,12 @@ def test_draws_have_the_posteriors_mean_and_scale():
     torch.manual_seed(0)
     guide = MeanFieldGuide(MLP(5))
     loc, scale = guide.posterior()["out.weight"]
+
+    def draw() -> Any:
+        return poutine.trace(guide).get_trace().nodes["network.out.weight"]["value"]
+
     with torch.no_grad():
-        draws = torch.stack(
-            [poutine.trace(guide).get_trace().nodes["network.out.weight"]["value"] for _ in range(3000)]
-        )
+        draws = torch.stack([draw() for _ in range(3000)])
     assert torch.allclose(draws.mean(0), loc, atol=5 * scale.max().item() / 3000**0.5)
     assert torch.allclose(draws.std(0), scale, rtol=0.08)
 

@@ -79,7 +79,7 @@ def started(folder, *options):
     )
     process = subprocess.Popen([*command, *options], cwd=folder, stderr=subprocess.PIPE, text=True)
     while not list(folder.glob("runs/*/last.ckpt")):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     return process
 
