@@ -1,8 +1,10 @@
 # Every target makes the virtual environment if it is missing, and makes nothing twice.
+# ARGS are more options of the command that a target runs: make demo ARGS="--port 8000".
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 REPORT ?= report
+ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint train evaluate
@@ -11,10 +13,10 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 demo: $(INSTALLED)  ## open the classifier in a browser (no data, no network needed)
-	$(BIN)/bnn serve --open
+	$(BIN)/bnn serve --open $(ARGS)
 
 test: $(INSTALLED)  ## run the tests (those that need MNIST skip where it cannot be had)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
@@ -22,10 +24,10 @@ lint: $(INSTALLED)  ## check style and types
 	$(BIN)/mypy
 
 train: $(INSTALLED)  ## train the default network on MNIST, minutes on two cores
-	$(BIN)/python train.py
+	$(BIN)/python train.py $(ARGS)
 
 evaluate: $(INSTALLED)  ## report on MNIST's test digits and on noise, into $(REPORT)
-	$(BIN)/bnn evaluate --familiar mnist --unfamiliar noise --out $(REPORT)
+	$(BIN)/bnn evaluate --familiar mnist --unfamiliar noise --out $(REPORT) $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

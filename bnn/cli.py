@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import types
 import typing
@@ -71,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if extra and not (arguments.run is _train and extra[0].startswith("--trainer.")):
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
     arguments.trainer = extra
+    # Read when torch is first imported. Threads that spin while they wait make everything several times
+    # slower as soon as another program wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return int(arguments.run(arguments))
     except InputError as error:
@@ -185,6 +189,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="show the page in the browser")
     _add_classifier(parser)
 
 
@@ -269,5 +274,5 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _serve(arguments: argparse.Namespace) -> int:
     from bnn.page.page import launch
 
-    launch(_classifier(arguments), host=arguments.host, port=arguments.port)
+    launch(_classifier(arguments), arguments.host, arguments.port, open_browser=arguments.open)
     return 0

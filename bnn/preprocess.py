@@ -19,6 +19,8 @@ from torch import Tensor
 from bnn.errors import InputError
 from bnn.networks import IMAGE_SIZE
 
+# Pillow knows more, some of which start other programs (EPS) or are hardly ever met.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM", "MPO")
 MAX_PIXELS = 50_000_000  # of one image: a decompression bomb is refused before it is unpacked
 BOX = 20  # side of the square that the ink is fitted into
 _RESIZE_ABOVE, _RESIZE_BELOW = BOX, BOX - 3  # ink of about the right size is not resampled, hence not blurred
@@ -86,7 +88,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters becomes an error below
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 return _upright(image, str(path))
     except InputError:
         raise
@@ -95,8 +97,9 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder, not an image.") from error
     except UnidentifiedImageError as error:
-        what = "is empty" if path.is_file() and path.stat().st_size == 0 else "is not an image"
-        raise InputError(f"{path} {what}.") from error
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{path} is empty.") from error
+        raise InputError(f"{path} is not an image (of {', '.join(FORMATS)}).") from error
     except Image.DecompressionBombError as error:
         raise InputError(_too_large(str(path))) from error
     except Exception as error:  # on damaged files Pillow's readers raise exceptions of nearly any kind

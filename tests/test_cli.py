@@ -67,7 +67,7 @@ def test_help_of_the_light_commands_needs_no_heavy_library():
         "import sys; from bnn.cli import main\n"
         "try: main(['serve', '--help'])\n"
         "except SystemExit: pass\n"
-        "print(sorted({'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"
+        "print(sorted({'torch', 'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

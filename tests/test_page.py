@@ -229,6 +229,19 @@ def test_only_what_the_page_needs_can_be_called(classifier: Classifier) -> None:
     assert not page.api_open
 
 
+def test_clearing_gives_the_empty_pad_as_a_file_that_is_not_written_again(classifier: Classifier) -> None:
+    async def build() -> gr.Blocks:
+        return build_page(classifier)
+
+    page = asyncio.run(build())
+    (reset,) = (function.fn for function in page.fns.values() if function.name == "reset")
+    assert reset is not None
+    empty, verdict_again, _, _ = reset()
+    with Image.open(empty["background"]) as ground:
+        assert (ground.size, ground.convert("L").getextrema()) == ((PAD, PAD), (255, 255))
+    assert "Nothing drawn yet" in verdict_again
+
+
 def test_a_port_in_use_or_out_of_range_is_one_sentence(classifier: Classifier) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -279,7 +279,7 @@ def encoded(kind: str) -> bytes:
     ("content", "message"),
     [
         (b"", r"x\.png is empty\."),
-        (b"these are words", r"x\.png is not an image\."),
+        (b"these are words", r"x\.png is not an image"),
         (encoded("PNG")[:200], r"x\.png cannot be read as an image: [^\n]+\."),
         (encoded("JPEG")[:-300], r"x\.png cannot be read as an image: [^\n]+\."),
         (encoded("GIF")[:-40], r"x\.png cannot be read as an image: [^\n]+\."),
@@ -308,7 +308,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         prepare(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "QOI", "DDS"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM"])
 @given(flips=st.dictionaries(st.integers(0, 120), st.integers(0, 255), max_size=5))
 def test_damaged_files_raise_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, kind: str, flips: dict[int, int]

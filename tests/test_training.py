@@ -167,7 +167,7 @@ def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
         ({"beta": -0.1}, "--beta must be 0 or more"),
         ({"kl_warmup": 2.0}, "--kl-warmup must be between 0 and 1"),
         ({"prior_scale": 0.0}, "--prior-scale must be above 0"),
-        ({"schedule": "zigzag"}, "--schedule must be cosine or constant"),
+        ({"schedule": "zigzag"}, "--schedule must be one-cycle or constant"),
         ({"refuse": 1.0}, "--refuse must be between 0 and 1"),
     ],
 )

@@ -77,11 +77,8 @@ class Classifier:
     ) -> None:
         self.checkpoint = checkpoint
         self.rule = rule_from_dict(checkpoint.rule) if rule is None else rule
-        self.ensemble = _ensemble(
-            checkpoint,
-            checkpoint.draws if draws is None else draws,
-            checkpoint.seed if seed is None else seed,
-        )
+        self.seed = checkpoint.seed if seed is None else seed
+        self.ensemble = _ensemble(checkpoint, checkpoint.draws if draws is None else draws, self.seed)
         self.calibration, self.calibration_labels = _calibration(checkpoint)
         self._candidate_threshold = candidate_threshold(
             self.calibration, self.calibration_labels, CANDIDATE_MISS

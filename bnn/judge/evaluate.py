@@ -118,7 +118,7 @@ def _settings(classifier: Classifier) -> dict[str, Any]:
     return {
         "version": __version__,
         "draws": len(classifier.ensemble),
-        "ensemble_seed": checkpoint.seed,
+        "ensemble_seed": classifier.seed,
         "rule": classifier.rule.to_dict(),
         "checkpoint": {
             "network": checkpoint.network,

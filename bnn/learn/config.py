@@ -39,25 +39,29 @@ class TrainConfig:
     )
     beta: float = _option(0.1, "weight of the KL term: 1 is Bayes, less is a tempered (colder) posterior")
     kl_warmup: float = _option(0.2, "share of the steps over which the KL weight rises from 0 to beta")
-    epochs: int = _option(14, "passes over the training digits")
+    epochs: int = _option(15, "passes over the training digits")
     batch_size: int = _option(128, "images a step")
     lr: float = _option(4e-3, "Adam's highest learning rate")
-    schedule: str = _option("cosine", "learning rate over time: cosine (short rise, long fall) or constant")
+    schedule: str = _option(
+        "one-cycle", "learning rate over time: one-cycle (short rise, long fall) or constant"
+    )
     augment: bool = _option(True, "whether training digits are randomly rotated, shifted, scaled and slanted")
     seed: int = _option(0, "of the calibration split, the initial guide and all noise")
     draws: int = _option(100, "networks drawn from the guide for the ensemble")
     rule: str = _option("entropy", "abstention rule: entropy, confidence or median")
-    refuse: float = _option(0.02, "share of digits that the rule may refuse, where it is fitted")
+    refuse: float = _option(0.05, "share of digits that the rule may refuse, where it is fitted")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "draws", "lr"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         _require(self.beta >= 0, "beta", self.beta, "0 or more")
-        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 2^32 - 1")
         _require(0 <= self.kl_warmup <= 1, "kl_warmup", self.kl_warmup, "between 0 and 1")
         _require(0 < self.refuse < 1, "refuse", self.refuse, "between 0 and 1")
         _require(self.prior_scale is None or self.prior_scale > 0, "prior_scale", self.prior_scale, "above 0")
-        _require(self.schedule in ("cosine", "constant"), "schedule", self.schedule, "cosine or constant")
+        _require(
+            self.schedule in ("one-cycle", "constant"), "schedule", self.schedule, "one-cycle or constant"
+        )
 
 
 def _require(holds: bool, name: str, value: Any, wanted: str) -> None:

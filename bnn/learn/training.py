@@ -35,6 +35,11 @@ from bnn.networks import build_network
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
 
 
+class _ProgressBar(RichProgressBar):
+    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
+        return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
+
+
 def train(
     config: TrainConfig,
     out: str | Path,
@@ -198,7 +203,7 @@ def _trainer(config: TrainConfig, runs: Path, last: Path | None, options: Mappin
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
     }
-    bar = [RichProgressBar()] if options.get("enable_progress_bar", True) else []
+    bar = [_ProgressBar()] if options.get("enable_progress_bar", True) else []
     try:
         return pl.Trainer(logger=logger, callbacks=[saver, *bar], **{**defaults, **options})
     except (MisconfigurationException, ValueError, TypeError) as error:

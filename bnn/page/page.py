@@ -2,6 +2,7 @@
 
 import os
 import socket
+import webbrowser
 from html import escape
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -36,7 +37,7 @@ _UNLESS_CLEARED = """(drawing) => document.getElementById("pad").dataset.cleared
 
 
 class Drawing(TypedDict):
-    """What the pad gives and takes; `composite` is what the visitor sees."""
+    """What the pad gives; `composite` is what the visitor sees."""
 
     background: Image.Image | None
     layers: list[Image.Image]
@@ -79,6 +80,8 @@ def build_page(classifier: Classifier) -> gr.Blocks:
         with gr.Row(equal_height=False):
             with gr.Column(min_width=300):
                 pad = _pad()
+                # By path: an image would be written anew at each clearing, while another visitor reads it.
+                empty = _empty(pad.value["background"]["path"])
                 clear = gr.Button("Clear", elem_id="clear")
             with gr.Column(min_width=300):
                 verdict = gr.HTML(nothing.verdict, elem_id="verdict", js_on_load=None)
@@ -90,8 +93,8 @@ def build_page(classifier: Classifier) -> gr.Blocks:
         def judge(drawing: Drawing | None) -> Panels:
             return look(classifier, drawing and drawing["composite"])
 
-        def reset() -> tuple[Drawing, str, str, str]:
-            return _empty(), *nothing
+        def reset() -> tuple[dict[str, object], str, str, str]:
+            return empty, *nothing
 
         panels = [verdict, spread, evidence]
         # One at a time and in order: an answer never overtakes a later stroke or the clearing.
@@ -149,14 +152,23 @@ def start(classifier: Classifier, host: str = "127.0.0.1", port: int = 7860) -> 
     return page
 
 
-def launch(classifier: Classifier, host: str = "127.0.0.1", port: int = 7860) -> None:
+def launch(
+    classifier: Classifier, host: str = "127.0.0.1", port: int = 7860, *, open_browser: bool = False
+) -> None:
     """Serves the page of `classifier` and prints its address; Ctrl-C ends it.
+
+    Args:
+        classifier: whose page it is.
+        host, port: where to listen.
+        open_browser: whether to show the page in the user's browser.
 
     Raises:
         InputError: the address cannot be used.
     """
     page = start(classifier, host, port)
     print(f"Draw a digit at {page.local_url} (Ctrl-C ends it).", flush=True)
+    if open_browser and page.local_url:
+        webbrowser.open(page.local_url)
     try:
         page.server.thread.join()
     except KeyboardInterrupt:
@@ -167,7 +179,7 @@ def launch(classifier: Classifier, host: str = "127.0.0.1", port: int = 7860) ->
 
 def _pad() -> gr.Sketchpad:
     return gr.Sketchpad(
-        value=_empty(),  # type: ignore[arg-type]  # its annotation leaves the dict out
+        value=_empty(Image.new("L", (PAD, PAD), _WHITE)),  # type: ignore[arg-type]  # its annotation leaves the dict out
         label="Draw a digit",
         height=420,
         type="pil",
@@ -182,8 +194,7 @@ def _pad() -> gr.Sketchpad:
     )
 
 
-def _empty() -> Drawing:
-    ground = Image.new("L", (PAD, PAD), _WHITE)
+def _empty(ground: Image.Image | str) -> dict[str, object]:
     return {"background": ground, "layers": [], "composite": ground}
 
 

@@ -1,0 +1,61 @@
+"""`make demo`, as a newcomer runs it, in a real browser."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
+
+from playwright.sync_api import expect, sync_playwright
+from test_browser import CHROMIUM, DIGITS, SLOW, SWITCHES, draw, free_port
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+    pytest.mark.skipif(
+        not (ROOT / ".venv" / "installed").exists(), reason="needs the Makefile's environment"
+    ),
+]
+
+
+@pytest.fixture
+def demo() -> Iterator[str]:
+    """The address that `make demo` prints; at the end Ctrl-C must stop it cleanly."""
+    process = subprocess.Popen(
+        ["make", "demo", f"ARGS=--port {free_port()}"],
+        cwd=ROOT,
+        env=os.environ | {"BROWSER": "true"},  # the browser that `--open` opens: one that does nothing
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if found := re.search(r"http://127\.0\.0\.1:\d+/?", line):
+            yield found.group()
+            break
+    else:
+        pytest.fail("".join(printed))
+    os.killpg(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert "Traceback" not in rest
+
+
+def test_make_demo_brings_the_page_up_and_a_drawn_digit_is_read(demo: str) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        tab = browser.new_page(viewport={"width": 800, "height": 700})
+        tab.goto(demo)
+        expect(tab.locator("#pad .pixi-target.visible")).to_be_attached(timeout=SLOW)
+        draw(tab, DIGITS["7"])
+        expect(tab.locator("#verdict .headline")).to_have_text("7", timeout=SLOW)
+        browser.close()
