@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if extra and not (arguments.run is _train and extra[0].startswith("--trainer.")):
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
     arguments.trainer = extra
-    # Read when torch is first imported. Threads that spin while they wait make everything several times
-    # slower as soon as another program wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is first imported. Threads that spin long while they wait make everything several
+    # times slower as soon as another program wants a core.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         return int(arguments.run(arguments))
     except InputError as error:

@@ -116,7 +116,7 @@ def test_resuming_with_other_options_or_nothing_to_resume_is_refused(tmp_path):
     with pytest.raises(InputError, match="no run to resume"):
         run(TINY, tmp_path, resume=True)
     run(TINY, tmp_path)
-    with pytest.raises(InputError, match=r"--beta 0\.1"):
+    with pytest.raises(InputError, match=r"--beta 0\.05"):
         run(replace(TINY, beta=0.5), tmp_path, resume=True)
 
 

@@ -17,7 +17,8 @@ from bnn import __version__
 from bnn.decide import Classifier, Prediction, Predictive
 from bnn.errors import InputError
 from bnn.files import require_writable
-from bnn.judge.report import Judged, Report, Rotation, shown, write_report
+from bnn.judge.report import write_report
+from bnn.judge.results import Judged, Report, Rotation, shown
 from bnn.preprocess import is_blank
 from bnn.sources import Source, familiar_source, tracked, unfamiliar_source
 

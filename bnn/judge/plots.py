@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from bnn.judge import metrics
-from bnn.judge.report import Report
+from bnn.judge.results import Report
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (ORANGE, GREEN, VERMILION, PURPLE, SKY, "#000000")

@@ -37,9 +37,9 @@ class TrainConfig:
     prior_scale: float | None = _option(
         None, "standard deviation of every weight's prior (default: sqrt(2 / fan_in))"
     )
-    beta: float = _option(0.1, "weight of the KL term: 1 is Bayes, less is a tempered (colder) posterior")
+    beta: float = _option(0.05, "weight of the KL term: 1 is Bayes, less is a tempered (colder) posterior")
     kl_warmup: float = _option(0.2, "share of the steps over which the KL weight rises from 0 to beta")
-    epochs: int = _option(15, "passes over the training digits")
+    epochs: int = _option(12, "passes over the training digits")
     batch_size: int = _option(128, "images a step")
     lr: float = _option(4e-3, "Adam's highest learning rate")
     schedule: str = _option(

@@ -16,7 +16,7 @@ from bnn.networks import IMAGE_SIZE
 
 
 def random_affine(
-    images: Tensor, degrees: float = 12.0, shift: float = 2.0, scale: float = 0.12, shear: float = 0.15
+    images: Tensor, degrees: float = 10.0, shift: float = 1.0, scale: float = 0.1, shear: float = 0.1
 ) -> Tensor:
     """Each of `images` (N, 1, 28, 28) rotated, shifted, scaled and sheared by its own random amounts.
 
