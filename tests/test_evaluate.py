@@ -15,8 +15,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from bnn.decide import Classifier, MedianRule
 from bnn.errors import InputError
-from bnn.judge import Report, evaluate, evaluate_command, predict_command, write_report
+from bnn.judge.evaluate import evaluate, evaluate_command
 from bnn.judge.plots import plots
+from bnn.judge.predict import predict_command
+from bnn.judge.report import write_report
+from bnn.judge.results import Report
 from bnn.sources import familiar_source, unfamiliar_source
 
 LIMIT = 40
