@@ -20,7 +20,7 @@ from bnn.errors import InputError
 from bnn.networks import IMAGE_SIZE
 
 # Pillow knows more, some of which start other programs (EPS) or are hardly ever met.
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM", "MPO")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
 MAX_PIXELS = 50_000_000  # of one image: a decompression bomb is refused before it is unpacked
 BOX = 20  # side of the square that the ink is fitted into
 _RESIZE_ABOVE, _RESIZE_BELOW = BOX, BOX - 3  # ink of about the right size is not resampled, hence not blurred
