@@ -279,7 +279,7 @@ def encoded(kind: str) -> bytes:
     ("content", "message"),
     [
         (b"", r"x\.png is empty\."),
-        (b"these are words", r"x\.png is not an image"),
+        (b"these are words", r"x\.png is not an image \(of PNG, [A-Z, ]+\)\."),
         (encoded("PNG")[:200], r"x\.png cannot be read as an image: [^\n]+\."),
         (encoded("JPEG")[:-300], r"x\.png cannot be read as an image: [^\n]+\."),
         (encoded("GIF")[:-40], r"x\.png cannot be read as an image: [^\n]+\."),
