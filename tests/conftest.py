@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from bnn.errors import InputError
 from bnn.networks import MLP
 
 torch.set_num_threads(1)  # everything here is small, and other work may share the machine
+# Where the tests run in the background, Ctrl-C is ignored, and so it would be in the programs they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("bnn", deadline=None, max_examples=40, database=None)
 settings.load_profile("bnn")
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,11 @@ def demo() -> Iterator[str]:
     else:
         pytest.fail("".join(printed))
     os.killpg(process.pid, signal.SIGINT)
-    rest, _ = process.communicate(timeout=30)
+    try:
+        rest, _ = process.communicate(timeout=30)
+    finally:
+        with suppress(ProcessLookupError):  # ended, as it should have
+            os.killpg(process.pid, signal.SIGKILL)
     assert "Traceback" not in rest
 
 

@@ -279,9 +279,12 @@ def test_launch_prints_its_address_in_one_line_and_ctrl_c_ends_it_cleanly() -> N
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        first = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            first = process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert f"http://127.0.0.1:{port}/" in first
     assert (process.returncode, err) == (0, "")
     assert out.strip() == "Ended."

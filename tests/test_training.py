@@ -104,7 +104,10 @@ def test_a_killed_run_is_resumed_and_ends_as_the_uninterrupted_one(tmp_path):
 def test_ctrl_c_keeps_the_best_epoch_so_far(tmp_path):
     process = started(tmp_path, "--epochs=5000")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0, errors
     kept = load(tmp_path / "mnist.safetensors")
     assert kept.record["training"]["interrupted"] is True
