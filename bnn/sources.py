@@ -116,6 +116,11 @@ def image_files(folder: Path) -> list[Path]:
     raise InputError(f"the folder {folder} holds no images: put some there or name another.")
 
 
+def progress_bar(what: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
+    """`tracked` under the name `what`, to be handed to who goes through the items."""
+    return lambda items: tracked(items, what, len(items))
+
+
 def tracked(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
     """`items` one by one, with a progress bar on standard error where that is a terminal."""
     console = Console(stderr=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bnn import checkpoint as checkpoint_file
 from bnn.checkpoint import Checkpoint
-from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
+from bnn.decide.ensemble import PredictiveEnsemble, Progress, draw_weights
 from bnn.decide.rules import AbstentionRule, candidate_threshold, reasons, rule_from_dict
 from bnn.decide.uncertainty import Predictive
 from bnn.errors import InputError
@@ -115,9 +115,9 @@ class Classifier:
         prepared = prepare(images)
         return self.decide(self.predictive(prepared), is_blank(prepared))
 
-    def predictive(self, prepared: Tensor) -> Predictive:
-        """What the ensemble says of `prepared` images (N, 1, 28, 28) float32 in [0, 1]."""
-        return self.ensemble.predictive(prepared)
+    def predictive(self, prepared: Tensor, progress: Progress = iter) -> Predictive:
+        """What the ensemble says of `prepared` images (N, 1, 28, 28) float32 in [0, 1]; see the ensemble."""
+        return self.ensemble.predictive(prepared, progress)
 
     def decide(self, predictive: Predictive, blank: Tensor) -> Prediction:
         """Decisions on N images of which `blank` (N,) bool show nothing."""

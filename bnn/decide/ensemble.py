@@ -1,7 +1,7 @@
 """The predictive ensemble: S networks drawn once from the posterior, run without Pyro."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 from bnn.decide.uncertainty import Predictive
 
 Run = Callable[[Tensor], Tensor]
+Progress = Callable[[Sequence[Tensor]], Iterable[Tensor]]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -82,14 +83,19 @@ class PredictiveEnsemble:
         blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(self._block)
         return torch.cat([run(block) for block in blocks], dim=1)[:, : len(images)]
 
-    def predictive(self, images: Tensor) -> Predictive:
-        """What the ensemble says of `images` (N, 1, 28, 28), without keeping every draw's answer."""
+    def predictive(self, images: Tensor, progress: Progress = iter) -> Predictive:
+        """What the ensemble says of `images` (N, 1, 28, 28), without keeping every draw's answer.
+
+        Args:
+            images: to be judged.
+            progress: goes through the blocks of images one by one, and may show how far it is.
+        """
         if len(images) == 0:
             return self.predictive(images.new_zeros(1, *images.shape[1:]))[:0]
         run = self._runner()
         summaries = [
             Predictive.of(image.contiguous())
-            for block in images.split(self._block)
+            for block in progress(images.split(self._block))
             for image in self._probs(run, block).split(1, dim=1)
         ]
         return Predictive.joined(summaries)

@@ -14,15 +14,14 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from bnn import __version__
-from bnn.decide import Classifier, Prediction, Predictive
+from bnn.decide import Classifier, Prediction
 from bnn.errors import InputError
 from bnn.files import require_writable
 from bnn.judge.report import write_report
 from bnn.judge.results import Judged, Report, Rotation, shown
 from bnn.preprocess import is_blank
-from bnn.sources import Source, familiar_source, tracked, unfamiliar_source
+from bnn.sources import Source, familiar_source, progress_bar, unfamiliar_source
 
-CHUNK = 16  # images between two steps of the progress bar
 ROTATED_DIGIT = 6  # turned upside down it is a digit again, and on the way it is none
 ANGLES = tuple(range(0, 181, 10))  # degrees
 
@@ -97,9 +96,8 @@ def evaluate_command(
 
 
 def _decide(classifier: Classifier, images: Tensor, name: str) -> Prediction:
-    chunks = images.split(CHUNK)
-    parts = [classifier.predictive(chunk) for chunk in tracked(chunks, f"judging {name}", len(chunks))]
-    return classifier.decide(Predictive.joined(parts), is_blank(images))
+    predictive = classifier.predictive(images, progress_bar(f"judging {name}"))
+    return classifier.decide(predictive, is_blank(images))
 
 
 def _rotation(classifier: Classifier, judged: Judged) -> Rotation:

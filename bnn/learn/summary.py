@@ -4,16 +4,14 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
 from bnn.checkpoint import Checkpoint
 from bnn.data import data_dir, load_digits
 from bnn.decide.classifier import Classifier
-from bnn.decide.uncertainty import Predictive
 from bnn.errors import InputError
-from bnn.sources import unfamiliar_source
+from bnn.sources import progress_bar, unfamiliar_source
 
 FORCED_DRAWS = 10  # the notebook forced an answer with 10 networks, and refused with 100
 NOISE_IMAGES = 100
@@ -54,8 +52,9 @@ def print_notebook_comparison(checkpoint: Checkpoint, root: Path | None) -> None
     """
     classifier = Classifier(checkpoint)
     test = load_digits(checkpoint.record["config"]["data"], root, train=False)
-    forced = _predictive(Classifier(checkpoint, draws=FORCED_DRAWS), test.images)
-    free = _predictive(classifier, test.images)
+    bar = progress_bar("judging the test digits")
+    forced = Classifier(checkpoint, draws=FORCED_DRAWS).predictive(test.images, bar)
+    free = classifier.predictive(test.images, bar)
     answered = ~classifier.rule.refuses(free)
     right = classifier.rule.labels(free)[answered] == test.labels[answered]
     noise = torch.rand(NOISE_IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(checkpoint.seed))
@@ -78,14 +77,6 @@ def print_notebook_comparison(checkpoint: Checkpoint, root: Path | None) -> None
     for what, numbers in rows.items():
         table.add_row(what, *numbers)
     Console().print(table)
-
-
-def _predictive(classifier: Classifier, images: Tensor) -> Predictive:
-    chunks = images.split(100)
-    description = f"Asking {len(classifier.ensemble)} networks about the test digits"
-    return Predictive.joined(
-        [classifier.predictive(chunk) for chunk in track(chunks, description, transient=True)]
-    )
 
 
 def _refused(classifier: Classifier, images: Tensor) -> str:

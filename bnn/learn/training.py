@@ -15,22 +15,20 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger
-from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from bnn import checkpoint as checkpoint_file
 from bnn.checkpoint import Checkpoint
-from bnn.data import Digits
 from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
 from bnn.decide.rules import fit_rule, require_fittable
-from bnn.decide.uncertainty import Predictive
 from bnn.errors import InputError
 from bnn.files import require_writable
 from bnn.learn.config import TrainConfig
 from bnn.learn.datamodule import MNISTData
 from bnn.learn.module import SVIModule
 from bnn.networks import build_network
+from bnn.sources import progress_bar
 
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
 
@@ -108,9 +106,8 @@ def calibrated(module: SVIModule, data: MNISTData, training: Mapping[str, Any]) 
     loc = {name: loc[None].cpu() for name, (loc, _) in posterior.items()}
     scale = {name: scale[None].cpu() for name, (_, scale) in posterior.items()}
     network = build_network(config.network, config.network_options)
-    predictive = _predictive(
-        PredictiveEnsemble(network, draw_weights(loc, scale, config.draws, config.seed)), digits
-    )
+    ensemble = PredictiveEnsemble(network, draw_weights(loc, scale, config.draws, config.seed))
+    predictive = ensemble.predictive(digits.images, progress_bar("judging the calibration digits"))
     rule = fit_rule(config.rule, predictive, config.refuse)
     answered = ~rule.refuses(predictive)
     wrong = rule.labels(predictive) != digits.labels
@@ -145,14 +142,6 @@ def calibrated(module: SVIModule, data: MNISTData, training: Mapping[str, Any]) 
 def _nll(mean: Tensor, labels: Tensor) -> float:
     """Mean NLL in nats; a probability rounded to 0 counts as the smallest float."""
     return nll_loss(mean.clamp_min(torch.finfo(mean.dtype).tiny).log(), labels).item()
-
-
-def _predictive(ensemble: PredictiveEnsemble, digits: Digits) -> Predictive:
-    chunks = digits.images.split(50)
-    description = f"Asking {len(ensemble)} networks about the calibration digits"
-    return Predictive.joined(
-        [ensemble.predictive(chunk) for chunk in track(chunks, description, transient=True)]
-    )
 
 
 def _fit(trainer: pl.Trainer, module: SVIModule, data: MNISTData, last: Path | None) -> bool:
