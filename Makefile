@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 REPORT ?= report
+NOISE := noise gaussian-noise salt-and-pepper stripes blankish
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -26,8 +27,8 @@ lint: $(INSTALLED)  ## check style and types
 train: $(INSTALLED)  ## train the default network on MNIST, minutes on two cores
 	$(BIN)/python train.py $(ARGS)
 
-evaluate: $(INSTALLED)  ## report on MNIST's test digits and on noise, into $(REPORT)
-	$(BIN)/bnn evaluate --familiar mnist --unfamiliar noise --out $(REPORT) $(ARGS)
+evaluate: $(INSTALLED)  ## report on MNIST's test digits, other handwriting and noise, into $(REPORT)
+	$(BIN)/bnn evaluate --familiar mnist --elsewhere digits $(NOISE:%=--unfamiliar %) --out $(REPORT) $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

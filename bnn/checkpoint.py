@@ -14,7 +14,7 @@ from torch import Tensor
 from bnn.errors import InputError
 from bnn.files import written_whole
 
-FORMAT = 1
+FORMAT = 2
 SHIPPED = "mnist.safetensors"
 _HEADER = "bnn"
 
@@ -25,10 +25,12 @@ class Checkpoint:
 
     Attributes:
         network: name of the network, and `network_options` its constructor's arguments.
-        loc, scale: the posterior's Normal parameters by parameter name, each (M, *shape), where M
-            counts the equally weighted components of a mixture (1 for a mean-field guide).
+        loc, scale: the posterior's Normal parameters by parameter name, each (M, *shape) float16, where
+            M counts the equally weighted components of a mixture (1 for a mean-field guide).
         draws, seed: size of the ensemble and the seed it is drawn from.
-        calibration: what the ensemble said of the calibration digits, and their labels, by name.
+        familiarity: densities of digits, `pixels/…` and `features/…`, and training digits' scores,
+            `reference/…`.
+        calibration: what is known of the calibration digits, and their labels, by name.
         rule: the fitted abstention rule, plain values.
         record: how it was trained and how it did: config, data, metrics; plain values.
     """
@@ -39,12 +41,13 @@ class Checkpoint:
     scale: Mapping[str, Tensor]
     draws: int
     seed: int
+    familiarity: Mapping[str, Tensor]
     calibration: Mapping[str, Tensor]
     rule: Mapping[str, Any]
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
-_GROUPS = ("loc", "scale", "calibration")
+_GROUPS = ("loc", "scale", "familiarity", "calibration")
 _FIELDS = {"network": str, "network_options": dict, "draws": int, "seed": int, "rule": dict, "record": dict}
 
 
@@ -55,7 +58,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         InputError: the file cannot be written.
     """
     tensors = {
-        f"{group}/{name}": tensor.detach().cpu().contiguous()
+        f"{group}/{name}": tensor.detach().cpu().contiguous().clone()  # the format lets no two share memory
         for group in _GROUPS
         for name, tensor in getattr(checkpoint, group).items()
     }

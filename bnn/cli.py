@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bnn.errors import InputError, choose
 from bnn.learn.config import PRESETS, TrainConfig
+from bnn.wishes import Wishes
 
 if TYPE_CHECKING:
     from bnn.decide import Classifier
@@ -23,6 +24,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn serve      open the drawing page in a browser
   bnn predict    decide on image files
   bnn evaluate   report on thousands of images, digits and not digits
+  bnn calibrate  ask for other promises of a checkpoint, without training
   bnn train      train a Bayesian network and write its checkpoint
 
 `bnn COMMAND --help` explains each."""
@@ -31,21 +33,36 @@ TRAIN = """\
 Trains a Bayesian network by stochastic variational inference, calibrates its abstention rule on digits
 held out of training, and writes one checkpoint file.
 
-  bnn train                                  MNIST, minutes on two cores
-  bnn train --data digits --epochs 20        scikit-learn's digits: no download, under a minute
+  bnn train                                  MNIST, minutes on two cores (the preset "fast")
+  bnn train --preset best                    a mixture of guides, as the checkpoint that ships: hours
+  bnn train --data digits --risk 0.05 --alpha 0.02
+                                             scikit-learn's digits: no download, under a minute
   bnn train --resume                         go on with the latest run after an interruption
   bnn train --preset notebook                the 2018 notebook, its results beside ours
   bnn train --trainer.devices 2 --trainer.strategy ddp
 
-Ctrl-C ends the training and keeps the best epoch so far. Any argument of Lightning's Trainer can be
-given as --trainer.NAME VALUE."""
+Ctrl-C ends the training and keeps the finished components, or else the best epoch of the first. Any
+argument of Lightning's Trainer can be given as --trainer.NAME VALUE."""
 
 EVALUATE = """\
 Runs labelled digits and images that are no digits through the classifier and writes a report:
 report.html to read, report.json and decisions.csv to compute with, and the plots.
 
   bnn evaluate --familiar mnist --unfamiliar noise --out report
-  bnn evaluate --familiar mnist --unfamiliar letters/ --unfamiliar FashionMNIST --out report"""
+  bnn evaluate --familiar mnist --elsewhere digits --unfamiliar letters/ --unfamiliar KMNIST"""
+
+CALIBRATE = """\
+Fits the abstention rule of a checkpoint anew, without training. The calibrated rule promises, for digits
+like those it is calibrated on:
+
+  --alpha   at most this share of digits is refused as unfamiliar;
+  --risk    at most this share of the answers is wrong, unless the calibration digits mislead,
+  --delta   which they do with at most this probability.
+
+  bnn calibrate mnist.safetensors --risk 0.001 --delta 0.05 --alpha 0.005
+  bnn calibrate mnist.safetensors --digits mine/ --out mine.safetensors
+
+What cannot be promised is refused with what can, and nothing is overwritten."""
 
 PREDICT = """\
 Prints for each image the digit, or "I don't know" and why.
@@ -92,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_train(_command(commands, "train", TRAIN, _train))
     _add_evaluate(_command(commands, "evaluate", EVALUATE, _evaluate))
+    _add_calibrate(_command(commands, "calibrate", CALIBRATE, _calibrate))
     _add_predict(_command(commands, "predict", PREDICT, _predict))
     _add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
@@ -117,15 +135,22 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _add_classifier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
     parser.add_argument("--draws", type=int, help="networks in the ensemble (default: the checkpoint's)")
+    _add_rule(parser)
+
+
+def _add_rule(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rule", help="abstention rule: entropy, confidence or median (default: the checkpoint's)"
+        "--rule",
+        help="abstention rule: calibrated, entropy, confidence or median (default: the checkpoint's)",
     )
-    parser.add_argument("--refuse", type=float, help="share of digits that the rule may refuse")
+    for field in fields(Wishes):
+        text = TrainConfig.__dataclass_fields__[field.name].metadata["help"]
+        parser.add_argument(f"--{field.name}", type=float, help=f"{text} (default: the checkpoint's)")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--preset", default="default", help=f"where the other options start: {', '.join(PRESETS)}"
+        "--preset", default="fast", help=f"where the other options start: {', '.join(PRESETS)}"
     )
     parser.add_argument(
         "--out",
@@ -139,9 +164,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the latest run under --runs")
     _add_data(parser)
     hints = typing.get_type_hints(TrainConfig)
-    group = parser.add_argument_group("training", "defaults are those of the default preset")
+    group = parser.add_argument_group("training", "defaults are those of the preset fast")
     for field in fields(TrainConfig):
-        default = getattr(PRESETS["default"], field.name)
+        default = getattr(PRESETS["fast"], field.name)
         shown = "" if default is None or default == {} else f" (default: {default})"
         group.add_argument(
             f"--{field.name.replace('_', '-')}",
@@ -172,12 +197,41 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="not digits: a folder of images, a torchvision set by name, or noise; may be given again",
     )
     parser.add_argument(
+        "--elsewhere",
+        action="append",
+        default=[],
+        metavar="SET",
+        help="digits in other handwriting: mnist, digits, or a folder as above; may be given again",
+    )
+    parser.add_argument(
+        "--robustness",
+        type=int,
+        default=500,
+        metavar="N",
+        help="digits that are blurred, shifted and so on, in 35 ways (default: %(default)s; 0: none)",
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("report"), help="folder for the report (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of generated noise (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of noise, corruptions, re-splits (default: %(default)s)"
+    )
     parser.add_argument("--limit", type=int, help="judge only so many images of each set")
     _add_data(parser)
     _add_classifier(parser)
+
+
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the checkpoint file")
+    parser.add_argument("--out", type=Path, help="where the result goes (default: over CHECKPOINT)")
+    parser.add_argument(
+        "--digits",
+        metavar="SET",
+        help="calibrate on these digits, which it was not trained on: a folder with sub-folders 0 to 9, or "
+        "the test part of mnist or digits (default: those held out of its training)",
+    )
+    _add_data(parser)
+    _add_rule(parser)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
@@ -242,12 +296,31 @@ def _classifier(arguments: argparse.Namespace) -> "Classifier":
     from bnn.decide.rules import fit_rule
 
     classifier = Classifier.load(arguments.checkpoint, draws=arguments.draws)
-    if arguments.rule is None and arguments.refuse is None:
+    wishes = _wishes(arguments)
+    if arguments.rule is None and not wishes:
         return classifier
     name = arguments.rule or classifier.rule.name
-    fitted = classifier.checkpoint.rule.get("refuse", TrainConfig.refuse)
-    refuse = fitted if arguments.refuse is None else arguments.refuse
-    return classifier.with_rule(fit_rule(name, classifier.calibration, refuse))
+    return classifier.with_rule(fit_rule(name, classifier.calibration, replace(classifier.wishes, **wishes)))
+
+
+def _wishes(arguments: argparse.Namespace) -> dict[str, float]:
+    """Those of a rule's wishes that were given."""
+    given = {field.name: getattr(arguments, field.name) for field in fields(Wishes)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from bnn.judge.calibrate import calibrate_command
+
+    return calibrate_command(
+        arguments.checkpoint,
+        _wishes(arguments),
+        rule=arguments.rule,
+        digits=arguments.digits,
+        out=arguments.out,
+        data_dir=arguments.data_dir,
+        download=arguments.download,
+    )
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -258,6 +331,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         arguments.familiar,
         arguments.unfamiliar,
         arguments.out,
+        elsewhere=arguments.elsewhere,
+        robustness=arguments.robustness,
         data_dir=arguments.data_dir,
         download=arguments.download,
         seed=arguments.seed,

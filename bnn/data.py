@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bnn.errors import InputError, choose
 from bnn.networks import IMAGE_SIZE, NUM_CLASSES
+from bnn.preprocess import to_mnist
 
 CALIBRATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
@@ -63,7 +64,7 @@ def load_mnist(root: Path, *, train: bool, download: bool = False) -> Digits:
 
 
 def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> Digits:
-    """scikit-learn's 1,797 bundled digits (8×8, UCI optdigits), enlarged to 20×20 in a 28×28 frame.
+    """scikit-learn's 1,797 bundled digits (8×8, UCI optdigits), enlarged and brought to MNIST's layout.
 
     Every fifth is a test digit. They need no file and no network; `root` and `download` are not used.
     """
@@ -72,8 +73,10 @@ def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> D
     bunch = load_digits()
     images = torch.from_numpy(bunch.images.astype(np.float32) / 16).unsqueeze(1)
     images = F.interpolate(images, size=20, mode="bicubic", antialias=True).clamp_(0, 1)
+    framed = F.pad(images.squeeze(1), (4, 4, 4, 4)).numpy()
+    laid_out = torch.from_numpy(np.stack([to_mnist(image) for image in framed])).unsqueeze(1)
     test = torch.arange(len(images)) % 5 == 4
-    digits = Digits(F.pad(images, (4, 4, 4, 4)), torch.from_numpy(bunch.target).long())
+    digits = Digits(laid_out, torch.from_numpy(bunch.target).long())
     return digits[~test if train else test]
 
 

@@ -6,7 +6,7 @@ values, so that a checkpoint can rebuild it.
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -16,11 +16,29 @@ NUM_CLASSES = 10
 IMAGE_SIZE = 28
 
 
-class MLP(nn.Sequential):
+class DigitNetwork(nn.Sequential):
+    """Layers one after another: images (N, 1, 28, 28) to logits (N, 10).
+
+    `features_before` names the layer whose input is the network's description of an image.
+    """
+
+    features_before: ClassVar[str]
+
+    def trunk(self) -> nn.Sequential:
+        """The layers before `features_before`, under their own names: images to features (N, D)."""
+        layers = OrderedDict(self.named_children())
+        names = list(layers)
+        kept = names[: names.index(self.features_before)]
+        return nn.Sequential(OrderedDict((name, layers[name]) for name in kept))
+
+
+class MLP(DigitNetwork):
     """784 → `hidden` → 10 with ReLU: the network of the 2018 notebook.
 
     Images (N, 1, 28, 28) to logits (N, 10).
     """
+
+    features_before = "out"
 
     def __init__(self, hidden: int = 1024) -> None:
         _require_units(hidden)
@@ -34,12 +52,14 @@ class MLP(nn.Sequential):
         )
 
 
-class CNN(nn.Sequential):
+class CNN(DigitNetwork):
     """Two 5×5 convolutions, each followed by ReLU and 2×2 max pooling, then one hidden layer.
 
     Images (N, 1, 28, 28) to logits (N, 10). `channels` are the filters of the two convolutions,
     `hidden` the units of the layer after them.
     """
+
+    features_before = "hidden"
 
     def __init__(self, channels: Sequence[int] = (16, 32), hidden: int = 128) -> None:
         first, second = channels
@@ -61,15 +81,51 @@ class CNN(nn.Sequential):
         )
 
 
+class VGG(DigitNetwork):
+    """A 5×5 convolution, then pairs of 3×3 ones, 2×2 max pooling between, and one hidden layer.
+
+    Images (N, 1, 28, 28) to logits (N, 10). `channels` are the filters before the first pooling, between
+    the two, and after the second; `hidden` the units of the layer after them. After Simonyan & Zisserman
+    2015, "Very deep convolutional networks for large-scale image recognition".
+    """
+
+    features_before = "hidden"
+
+    def __init__(self, channels: Sequence[int] = (16, 32, 64), hidden: int = 128) -> None:
+        first, second, third = channels
+        _require_units(first, second, third, hidden)
+        rest = (IMAGE_SIZE - 4) // 2 // 2 - 2
+        super().__init__(
+            OrderedDict(
+                conv1=nn.Conv2d(1, first, 5),
+                pool1=nn.MaxPool2d(2),  # before the ReLU, which so has a quarter to do
+                relu1=nn.ReLU(),
+                conv2=nn.Conv2d(first, second, 3, padding=1),
+                relu2=nn.ReLU(),
+                conv3=nn.Conv2d(second, second, 3, padding=1),
+                pool2=nn.MaxPool2d(2),
+                relu3=nn.ReLU(),
+                conv4=nn.Conv2d(second, third, 3, padding=1),
+                relu4=nn.ReLU(),
+                conv5=nn.Conv2d(third, third, 3),
+                relu5=nn.ReLU(),
+                flatten=nn.Flatten(),
+                hidden=nn.Linear(third * rest * rest, hidden),
+                relu6=nn.ReLU(),
+                out=nn.Linear(hidden, NUM_CLASSES),
+            )
+        )
+
+
 def _require_units(*counts: int) -> None:
     if min(counts) < 1:
         raise ValueError(f"every layer needs at least 1 unit, not {min(counts)}")
 
 
-NETWORKS: Mapping[str, type[nn.Module]] = {"cnn": CNN, "mlp": MLP}
+NETWORKS: Mapping[str, type[DigitNetwork]] = {"vgg": VGG, "cnn": CNN, "mlp": MLP}
 
 
-def build_network(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
+def build_network(name: str, options: Mapping[str, Any] | None = None) -> DigitNetwork:
     """The network called `name`, built with `options` (its constructor's arguments).
 
     Raises:

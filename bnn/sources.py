@@ -1,7 +1,6 @@
 """Images to be judged: labelled digits, and images that need not be digits.
 
-A new generated set is one function here and one name in `GENERATED`; a new torchvision set is one name
-in `TORCHVISION`.
+A new torchvision set is one name in `TORCHVISION`.
 """
 
 import os
@@ -13,22 +12,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from bnn.data import DIGITS, load_digits
+from bnn.data import DIGITS, Digits, load_digits
 from bnn.data import data_dir as data_root
 from bnn.errors import InputError
-from bnn.networks import IMAGE_SIZE, NUM_CLASSES
+from bnn.generated import GENERATED
+from bnn.networks import NUM_CLASSES
 from bnn.preprocess import prepare
 
-GENERATED_SIZE = 1000  # images of a generated set
 DIGIT_FOLDERS = tuple(str(digit) for digit in range(NUM_CLASSES))
 
-Pixels = NDArray[np.float32]
 Item = TypeVar("Item")
 
 
@@ -53,6 +50,16 @@ class Source:
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, limit: int, seed: int) -> "Source":
+        """`limit` of the images chosen by `seed`, or all where there are no more; without unreadable files.
+
+        Raises:
+            InputError: `limit` is below 1.
+        """
+        chosen = _chosen(len(self), limit, seed)
+        labels = None if self.labels is None else self.labels[chosen]
+        return Source(self.name, self.images[chosen], [self.sources[index] for index in chosen], labels, [])
+
 
 def familiar_source(
     spec: str, data_dir: str | Path | None, *, seed: int, download: bool = False, limit: int | None = None
@@ -69,10 +76,32 @@ def familiar_source(
         InputError: there is no such set or folder, its files cannot be had, or none can be used.
     """
     if spec in DIGITS:
-        digits = load_digits(spec, data_dir, train=False, download=download)
-        chosen = _chosen(len(digits), limit, seed)
-        return Source(spec, digits.images[chosen], _numbered(spec, chosen), digits.labels[chosen].numpy(), [])
+        return _digit_source(spec, load_digits(spec, data_dir, train=False, download=download), limit, seed)
     return _labelled_folder(_folder(spec, DIGITS), limit, seed)
+
+
+def elsewhere_source(
+    spec: str,
+    data_dir: str | Path | None,
+    *,
+    trained_on: str | None,
+    seed: int,
+    download: bool = False,
+    limit: int | None = None,
+) -> Source:
+    """Labelled digits from another source than those that were learnt; as `familiar_source`, but for this.
+
+    Of a data set in `bnn.data.DIGITS` both parts are taken, the training part first, unless it is the one
+    called `trained_on`.
+
+    Raises:
+        InputError: as `familiar_source`.
+    """
+    if spec not in DIGITS or spec == trained_on:
+        return familiar_source(spec, data_dir, seed=seed, download=download, limit=limit)
+    parts = [load_digits(spec, data_dir, train=train, download=download) for train in (True, False)]
+    images, labels = (torch.cat([getattr(part, of) for part in parts]) for of in ("images", "labels"))
+    return _digit_source(spec, Digits(images, labels), limit, seed)
 
 
 def unfamiliar_source(
@@ -132,47 +161,6 @@ def printable(text: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(text))
 
 
-def uniform_noise(rng: Generator) -> Pixels:
-    """Every pixel uniform in [0, 1]."""
-    return rng.random(_SHAPE, np.float32)
-
-
-def gaussian_noise(rng: Generator) -> Pixels:
-    """Every pixel Normal(0.5, 0.25), clipped to [0, 1]."""
-    return (0.5 + 0.25 * rng.standard_normal(_SHAPE, np.float32)).clip(0, 1)
-
-
-def salt_and_pepper(rng: Generator) -> Pixels:
-    """White specks on black; each image has its own share of them, between 5 % and 50 %."""
-    share = rng.uniform(0.05, 0.5, (GENERATED_SIZE, 1, 1))
-    return (rng.random(_SHAPE) < share).astype(np.float32)
-
-
-def stripes(rng: Generator) -> Pixels:
-    """Black and white stripes of any direction, 2 to 7 pixels wide."""
-    angle, phase = rng.uniform(0, 2 * np.pi, (2, GENERATED_SIZE, 1, 1))
-    width = rng.uniform(2, 7, (GENERATED_SIZE, 1, 1))
-    rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE]
-    position = rows * np.sin(angle) + columns * np.cos(angle)
-    return (np.sin(np.pi * position / width + phase) > 0).astype(np.float32)
-
-
-def blankish(rng: Generator) -> Pixels:
-    """One grey an image, with a faint noise of standard deviation 0.02."""
-    grey = rng.random((GENERATED_SIZE, 1, 1), np.float32)
-    return (grey + np.float32(0.02) * rng.standard_normal(_SHAPE, np.float32)).clip(0, 1)
-
-
-_SHAPE = (GENERATED_SIZE, IMAGE_SIZE, IMAGE_SIZE)
-
-GENERATED: Mapping[str, Callable[[Generator], Pixels]] = {
-    "noise": uniform_noise,
-    "gaussian-noise": gaussian_noise,
-    "salt-and-pepper": salt_and_pepper,
-    "stripes": stripes,
-    "blankish": blankish,
-}
-
 TORCHVISION: Mapping[str, Mapping[str, Any]] = {  # class in torchvision.datasets → which part of the set
     "FashionMNIST": {"train": False},
     "KMNIST": {"train": False},
@@ -202,6 +190,11 @@ def _torchvision_images(name: str, root: str | Path | None, download: bool) -> T
         ) from error
     upright = images.transpose(1, 2) if name == "EMNIST" else images  # EMNIST's files hold columns as rows
     return upright.float() / 255
+
+
+def _digit_source(name: str, digits: Digits, limit: int | None, seed: int) -> Source:
+    chosen = _chosen(len(digits), limit, seed)
+    return Source(name, digits.images[chosen], _numbered(name, chosen), digits.labels[chosen].numpy(), [])
 
 
 def _array_source(name: str, images: Tensor, limit: int | None, seed: int) -> Source:

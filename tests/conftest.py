@@ -1,19 +1,20 @@
 """Fixtures that several test files share."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor
 
 from bnn.checkpoint import Checkpoint
 from bnn.data import Digits, data_dir, load_mnist
-from bnn.decide import Classifier, Predictive
+from bnn.decide import Classifier, Evidence, Predictive
 from bnn.errors import InputError
-from bnn.networks import MLP
+from bnn.networks import build_network
 
 torch.set_num_threads(1)  # everything here is small, and other work may share the machine
 # Where the tests run in the background, Ctrl-C is ignored, and so it would be in the programs they start.
@@ -22,6 +23,7 @@ settings.register_profile("bnn", deadline=None, max_examples=40, database=None)
 settings.load_profile("bnn")
 
 MakeCheckpoint = Callable[..., Checkpoint]
+COMPONENTS, CALIBRATED_ON = 2, 60
 
 
 @pytest.fixture(scope="session")
@@ -51,21 +53,82 @@ def classifier() -> Classifier:
 @pytest.fixture(scope="session")
 def make_checkpoint() -> MakeCheckpoint:
     """Makes a small sound checkpoint (an MLP of 16 units, untrained), with the given fields replaced."""
+    sound = _sound("mlp", {"hidden": 16})
+    return lambda **replaced: Checkpoint(**{**sound, **replaced})
+
+
+@pytest.fixture(scope="session")
+def untrained() -> Callable[[str, Mapping[str, Any]], Classifier]:
+    """Makes the classifier of a small sound checkpoint of any network, by its name and options."""
+    return lambda network, options: Classifier(Checkpoint(**_sound(network, options)))
+
+
+@pytest.fixture(scope="session")
+def random_evidence() -> Callable[[int, int], Evidence]:
+    """Makes evidence on n images from a seed, of which some are sure and some are not."""
+    return lambda n, seed: _evidence(n, torch.Generator().manual_seed(seed))
+
+
+def _sound(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
+    built = build_network(network, options)
     loc = {
-        name: torch.randn(2, *value.shape, generator=generator) * 0.2
-        for name, value in MLP(16).named_parameters()
+        name: torch.randn(COMPONENTS, *value.shape, generator=generator).mul(0.2).half()
+        for name, value in built.named_parameters()
     }
-    calibration = Predictive.of(torch.rand(5, 60, 10, generator=generator).mul(4).softmax(-1))
-    sound: dict[str, Any] = {
-        "network": "mlp",
-        "network_options": {"hidden": 16},
+    width = built.trunk()(torch.zeros(1, 1, 28, 28)).shape[1]
+    densities = {
+        "pixels": _density((10, 2, 3, 28 * 28), generator),
+        "features": _density((COMPONENTS, 10, 1, 2, width), generator),
+    }
+    reference = {
+        "entropy": _evidence(200, generator).total,
+        # Mostly below the scores of any image, so that surprises, in the tail, tell images apart.
+        "pixel": torch.randn(200, generator=generator) * 300 - 1000,
+        "feature": torch.randn(200, generator=generator) * 30 - 150,
+    }
+    return {
+        "network": network,
+        "network_options": dict(options),
         "loc": loc,
         "scale": {name: torch.full_like(value, 0.1) for name, value in loc.items()},
         "draws": 4,
         "seed": 7,
-        "calibration": {**calibration.tensors(), "labels": torch.arange(60) % 10},
+        "familiarity": {
+            f"{group}/{name}": tensor
+            for group, tensors in (densities | {"reference": reference}).items()
+            for name, tensor in tensors.items()
+        },
+        "calibration": {
+            **_evidence(CALIBRATED_ON, generator).tensors(),
+            "labels": torch.arange(CALIBRATED_ON) % 10,
+            "entropies": reference["entropy"],
+        },
         "rule": {"name": "entropy", "threshold": 2.2, "refuse": 0.05},
         "record": {"epochs": 3, "note": "π"},
     }
-    return lambda **replaced: Checkpoint(**{**sound, **replaced})
+
+
+def _density(shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
+    """A `ClassDensity`'s tensors as a checkpoint holds them; `shape` is its basis's, (…, K, q, D)."""
+    *leading, rank, size = shape
+    directions = torch.linalg.qr(torch.randn(*leading, size, rank, generator=generator)).Q
+    return {
+        "log_weight": torch.randn(*leading, generator=generator).log_softmax(-1),
+        "mean": torch.rand(*leading, size, generator=generator).half(),
+        "basis": directions.mT.contiguous().half(),
+        "variance": 1 + torch.rand(*leading, rank, generator=generator),
+        "noise": 0.1 + 0.1 * torch.rand(*leading, generator=generator),
+    }
+
+
+def _evidence(n: int, generator: torch.Generator) -> Evidence:
+    logits = 3 * torch.randn(5, n, 10, generator=generator)
+    sureness = 4 * torch.rand(n, 1, generator=generator)
+    surprises = torch.empty(3, n).exponential_(generator=generator)
+    return Evidence(**Predictive.of((logits * sureness).softmax(-1)).tensors(), **_named(surprises))
+
+
+def _named(surprises: Tensor) -> dict[str, Tensor]:
+    kinds = ("entropy_surprise", "pixel_surprise", "feature_surprise")
+    return dict(zip(kinds, surprises, strict=True))

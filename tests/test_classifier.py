@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,32 @@ from PIL import Image, ImageDraw
 
 from bnn.checkpoint import Checkpoint, save
 from bnn.data import Digits
-from bnn.decide import Classifier, ConfidenceRule, EntropyRule, MedianRule, Prediction, Predictive
+from bnn.decide import (
+    CalibratedRule,
+    Classifier,
+    ConfidenceRule,
+    EntropyRule,
+    Evidence,
+    MedianRule,
+    Prediction,
+    Predictive,
+)
 from bnn.decide.rules import AbstentionRule
 from bnn.errors import InputError
+from bnn.wishes import Wishes
 
 MakeCheckpoint = Callable[..., Checkpoint]
+Untrained = Callable[[str, Mapping[str, Any]], Classifier]
 NEVER, ALWAYS = EntropyRule(10.0, 0.5), EntropyRule(-1.0, 0.5)
-RULES = [EntropyRule(0.6, 0.02), ConfidenceRule(0.2, 0.02), MedianRule(0.2), NEVER, ALWAYS]
+CALIBRATED = CalibratedRule(30.0, 0.6, 0.01, 0.05, 0.01)
+RULES = [CALIBRATED, EntropyRule(0.6, 0.02), ConfidenceRule(0.2, 0.02), MedianRule(0.2), NEVER, ALWAYS]
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    ("cnn", {"channels": [4, 6], "hidden": 16}),
+    ("cnn", {"channels": [3, 5], "hidden": 7}),
+    ("vgg", {"channels": [2, 3, 4], "hidden": 16}),
+    ("mlp", {"hidden": 64}),
+    ("mlp", {"hidden": 33}),
+]
 
 SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "labels": ("int64", ()),
@@ -28,6 +48,7 @@ SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "total": ("float32", ()),
     "aleatoric": ("float32", ()),
     "epistemic": ("float32", ()),
+    "unfamiliarity": ("float32", ()),
     "refusal_score": ("float32", ()),
     "blank": ("bool", ()),
 }
@@ -47,6 +68,11 @@ def mixed() -> np.ndarray[Any, np.dtype[np.float32]]:
     for i in range(3, 7):
         images[i, 4:24, 4 * i - 8 : 4 * i - 5] = 1
     return images
+
+
+def no_surprise(n: int) -> dict[str, torch.Tensor]:
+    kinds = ("entropy_surprise", "pixel_surprise", "feature_surprise")
+    return {kind: torch.zeros(n) for kind in kinds}
 
 
 def assert_same(one: Prediction, other: Prediction) -> None:
@@ -97,7 +123,10 @@ def test_all_or_nothing_is_answered(classifier: Classifier) -> None:
     assert np.array_equal(answered.labels, answered.probs.argmax(1))
     refused = classifier.with_rule(ALWAYS).predict(images)
     assert (refused.labels == -1).all()
-    assert np.array_equal(refused.reasons == "unfamiliar", refused.epistemic > refused.aleatoric)
+    evidence = classifier.evidence(torch.from_numpy(images)[:, None])
+    surprising = evidence.image_surprise > evidence.entropy_surprise
+    assert np.array_equal(refused.reasons == "unfamiliar", surprising.numpy())
+    assert np.array_equal(refused.unfamiliarity, evidence.unfamiliarity.numpy())
 
 
 @pytest.mark.parametrize("images", [[], (), np.zeros((0, 28, 28), np.uint8)])
@@ -136,25 +165,91 @@ def test_the_answer_of_the_median_is_a_candidate_even_where_the_mean_has_another
     make_checkpoint: MakeCheckpoint,
 ) -> None:
     sure = torch.eye(10)[torch.arange(60) % 10]
-    calibration = {**Predictive.of(sure[None]).tensors(), "labels": torch.arange(60) % 10}
+    calibration = {
+        **Evidence(**Predictive.of(sure[None]).tensors(), **no_surprise(60)).tensors(),
+        "labels": torch.arange(60) % 10,
+    }
     classifier = Classifier(make_checkpoint(calibration=calibration), rule=MedianRule(0.2))
     draws = torch.zeros(3, 1, 10)
     draws[:, 0, 3] = torch.tensor([0.5, 0.5, 0.0])
     draws[:, 0, 8] = torch.tensor([0.45, 0.45, 1.0])
     draws[:, 0, 1] = torch.tensor([0.05, 0.05, 0.0])
-    prediction = classifier.decide(Predictive.of(draws), torch.tensor([False]))
+    evidence = Evidence(**Predictive.of(draws).tensors(), **no_surprise(1))
+    prediction = classifier.decide(evidence, torch.tensor([False]))
     assert prediction.labels.tolist() == [3]
     assert prediction.candidates == [(8, 3)]
 
 
 def test_candidates_are_the_digits_that_calibration_leaves_possible(classifier: Classifier) -> None:
-    labels = classifier.calibration_labels
+    calibration, labels = classifier.calibration, classifier.calibration.labels
     decided = classifier.with_rule(NEVER).decide(
-        classifier.calibration, torch.zeros(len(labels), dtype=torch.bool)
+        calibration.evidence, torch.zeros(len(labels), dtype=torch.bool)
     )
     missed = sum(label not in set_ for label, set_ in zip(labels.tolist(), decided.candidates, strict=True))
     assert missed <= max(0.001 * (len(labels) + 1) - 1, 0)
     assert np.mean([len(candidates) for candidates in decided.candidates]) < 10  # and not just all ten
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda network: f"{network[0]}-{network[1]['hidden']}")
+def one_of_each(request: pytest.FixtureRequest, untrained: Untrained) -> Classifier:
+    return untrained(*request.param)
+
+
+def test_an_image_has_the_same_evidence_to_the_bit_alone_and_in_any_batch(one_of_each: Classifier) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.cat([torch.from_numpy(mixed())[:, None], torch.rand(34, 1, 28, 28, generator=generator)])
+    together = one_of_each.evidence(images)
+    assert len(together) == len(images)
+    assert together.pixel_surprise.unique().numel() > 30  # not all at one end of the scale
+    assert together.feature_surprise.unique().numel() > 15
+    backwards = one_of_each.evidence(images.flip(0))
+    strided = one_of_each.evidence(images.repeat(1, 2, 1, 1)[:, :1])
+    for name, tensor in together.tensors().items():
+        assert backwards.tensors()[name].flip(0).equal(tensor), name
+        assert strided.tensors()[name].equal(tensor), name
+    for i in (*range(0, 12), 31, 32, 40):
+        for name, tensor in one_of_each.evidence(images[i : i + 1]).tensors().items():
+            assert tensor[0].equal(together.tensors()[name][i]), (i, name)
+
+
+def test_eight_threads_at_once_get_the_serial_evidence(one_of_each: Classifier) -> None:
+    images = torch.rand(12, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    serial = one_of_each.evidence(images).tensors()
+    tasks = list(range(12)) * 4
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda i: one_of_each.evidence(images[i : i + 1]).tensors(), tasks))
+    for i, answer in zip(tasks, answers, strict=True):
+        assert all(answer[name][0].equal(tensor[i]) for name, tensor in serial.items())
+
+
+def test_no_images_have_no_evidence(one_of_each: Classifier) -> None:
+    whole = one_of_each.evidence(torch.rand(2, 1, 28, 28)).tensors()
+    empty = one_of_each.evidence(torch.zeros(0, 1, 28, 28)).tensors()
+    for name, tensor in whole.items():
+        assert empty[name].shape == (0, *tensor.shape[1:])
+        assert empty[name].dtype == tensor.dtype
+
+
+def test_a_progress_bar_sees_every_image_once_and_changes_nothing(untrained: Untrained) -> None:
+    classifier, seen = untrained("mlp", {"hidden": 16}), []
+
+    def counted(chunks: Any) -> Any:
+        for chunk in chunks:
+            yield chunk
+            seen.append(len(chunk))
+
+    images = torch.rand(70, 1, 28, 28)
+    counted_evidence = classifier.evidence(images, counted)
+    assert sum(seen) == 70
+    assert len(seen) > 1
+    assert counted_evidence.unfamiliarity.equal(classifier.evidence(images).unfamiliarity)
+
+
+def test_what_a_rule_was_fitted_for_is_known_and_the_rest_are_the_defaults(classifier: Classifier) -> None:
+    defaults = Wishes()
+    assert classifier.with_rule(CALIBRATED).wishes == Wishes(0.01, 0.05, 0.01, defaults.refuse)
+    assert classifier.with_rule(EntropyRule(0.5, 0.3)).wishes == Wishes(refuse=0.3)
+    assert classifier.with_rule(MedianRule(0.2)).wishes == defaults
 
 
 def test_saving_and_loading_changes_no_bit_of_any_decision(
@@ -200,7 +295,7 @@ def test_every_number_is_finite_on_images_far_from_any_digit(
 ) -> None:
     images = np.stack([np.indices((28, 28)).sum(0) % 2, np.eye(28), np.tri(28)]).astype(np.float32)
     prediction = classifier.with_rule(rule).predict(images)
-    for name in ("probs", "total", "aleatoric", "epistemic", "refusal_score"):
+    for name in ("probs", "total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score"):
         assert np.isfinite(getattr(prediction, name)).all(), name
     assert prediction.total.max() <= math.log(10) + 1e-5
 

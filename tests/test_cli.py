@@ -4,6 +4,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,12 +14,13 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
+from bnn.checkpoint import load, shipped
 from bnn.cli import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 TRAIN = ["train", "--data=digits", "--network=mlp", "--network-options", '{"hidden": 8}', "--epochs=1"]
-FAST = [*TRAIN, "--draws=3", "--trainer.enable_progress_bar=false"]
+FAST = [*TRAIN, "--risk=0.05", "--alpha=0.02", "--draws=3", "--trainer.enable_progress_bar=false"]
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def failing(arguments, capsys):
     return error
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "serve"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "calibrate", "predict", "serve"])
 def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -114,6 +116,7 @@ def test_train_then_predict_then_evaluate(tmp_path, digit, capsys):
         str(out),
         "--familiar=digits",
         "--limit=20",
+        "--robustness=0",
         "--out",
         str(report),
     ]
@@ -148,13 +151,18 @@ def test_another_rule_is_fitted_from_the_checkpoints_own_evidence(digit, capsys)
         ),
         (["predict", "--draws=0", "x.png"], "the number of draws must be at least 1"),
         (["predict", "--rule=oracle", "x.png"], "there is no abstention rule 'oracle'"),
-        (["predict", "--refuse=2", "x.png"], "a share must lie between 0 and 1"),
-        (["predict", "--refuse=0.00001", "x.png"], "99999 digits could"),
+        (["predict", "--refuse=2", "x.png"], "--refuse must lie between 0 and 1"),
+        (["predict", "--rule=entropy", "--refuse=0.00001", "x.png"], "99999 digits could"),
+        (["predict", "--alpha=0.00001", "x.png"], "99999 digits could"),
+        (["predict", "--risk=0.00001", "x.png"], "cannot show a risk of at most 1e-05"),
         (["train", "--preset=huge"], "there is no preset 'huge'"),
         (["train", "--epochs=-1"], "--epochs must be above 0"),
-        (["train", "--data=digits", "--network-options", '{"depth": 3}'], "cannot be built"),
-        (["train", "--data=digits", "--trainer.max_epoch=3"], "did you mean max_epochs"),
+        ([*FAST, "--network-options", '{"depth": 3}'], "cannot be built"),
+        ([*FAST, "--trainer.max_epoch=3"], "did you mean max_epochs"),
         (["train", "--data=digits", "--trainer.devices"], "--trainer.NAME VALUE"),
+        (["train", "--data=digits"], "199 digits could"),  # 120 cannot promise the default alpha
+        (["train", "--data=digits", "--alpha=0.02"], "cannot show a risk of at most 0.002"),
+        (["train", "--risk=nan"], "--risk must lie between 0 and 1"),
         (["train", "--data-dir=nowhere"], "MNIST is not in nowhere/MNIST/raw"),
         (["train", "--data=digits", "--out=/proc/x.safetensors"], "cannot be written"),
         (["evaluate", "--familiar=digits", "--unfamiliar=nowhere", "--out=r"], "nowhere"),
@@ -187,7 +195,7 @@ def test_the_readme_shows_the_commands_that_the_tests_below_run():
 @pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn evaluate")])
 def test_readme_evaluation_runs_as_written(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main([*shlex.split(command)[1:], "--limit=10", "--draws=3"]) == 0
+    assert main([*shlex.split(command)[1:], "--limit=10", "--robustness=2", "--draws=3"]) == 0
     assert (tmp_path / "report" / "report.html").exists()
 
 
@@ -196,6 +204,15 @@ def test_readme_predictions_run_as_written(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert main(shlex.split(command)[1:]) == 0
     assert "I don't know" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn calibrate")])
+def test_readme_calibrations_run_as_written(command, tmp_path, monkeypatch, capsys):
+    shutil.copy(shipped(), tmp_path / "mnist.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)[1:]) == 0
+    assert load(tmp_path / "mnist.safetensors").rule["risk"] == 0.005
+    assert "Wrote mnist.safetensors" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 import base64
 import csv
+import itertools
 import json
 import re
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +16,46 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
-from bnn.decide import Classifier, MedianRule
+from bnn.decide import CalibratedRule, Classifier, MedianRule
 from bnn.errors import InputError
 from bnn.judge.evaluate import evaluate, evaluate_command
 from bnn.judge.plots import plots
 from bnn.judge.predict import predict_command
 from bnn.judge.report import write_report
+from bnn.judge.resplits import resplit
 from bnn.judge.results import Report
+from bnn.learn.config import TrainConfig
+from bnn.learn.training import train
 from bnn.sources import familiar_source, unfamiliar_source
 
 LIMIT = 40
 HOSTILE = "<script>alert(1)<!--$x_$.png"
-FAMILIAR = {"name", "n", "accuracy", "nll", "ece", "brier", "aurc", "coverage", "selective_risk"}
-UNFAMILIAR = {"name", "n", "refused", "auroc", "fpr95", "unreadable"}
+SPOILT = 4  # digits that are spoilt
+SPLITS = 20
+SHARES = {"n", "accuracy", "coverage", "answered", "errors", "selective_risk", "intervals"}
+FAMILIAR = SHARES | {"name", "nll", "ece", "brier", "aurc", "aurc_ensemble"}
+UNFAMILIAR = {
+    *("name", "n", "refused", "auroc", "auroc_ensemble", "fpr95", "fpr95_ensemble"),
+    *("intervals", "unreadable"),
+}
+ELSEWHERE = SHARES | {"name", "right_when_answered", "unreadable"}
 FILES = {
     *("report.json", "report.html", "decisions.csv"),
-    *("risk_coverage.svg", "reliability.svg", "uncertainty.svg", "rotation.svg"),
+    *("risk_coverage.svg", "reliability.svg", "uncertainty.svg", "rotation.svg", "robustness.svg"),
 }
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    return Classifier.load(draws=8)
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """A small classifier of scikit-learn's digits, trained in seconds, which refuses some and not others."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = TrainConfig(
+        data="digits", network="mlp", network_options={"hidden": 32}, epochs=6, draws=8, rule="entropy"
+    )
+    checkpoint = train(config, folder / "small.safetensors", runs=folder / "runs")
+    assert checkpoint is not None
+    rule = CalibratedRule(unfamiliar_threshold=20, ambiguous_threshold=1.5, risk=0.2, delta=0.1, alpha=0.1)
+    return Classifier(replace(checkpoint, rule=rule.to_dict()))
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +73,37 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 12 labelled digits, and one file that is none."""
+    folder = tmp_path_factory.mktemp("theirs") / "theirs"
+    source = familiar_source("digits", None, seed=5, limit=12)
+    assert source.labels is not None
+    for index, (image, label) in enumerate(zip(source.images[:, 0], source.labels, strict=True)):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255).byte().numpy()).save(folder / str(label) / f"{index}.png")
+    (folder / str(source.labels[0]) / "bad.png").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
 def report(classifier: Classifier, folder: Path) -> Report:
     return evaluate(
         classifier.with_rule(MedianRule(0.0)),  # answers nearly all, so that the page shows thumbnails
         familiar_source("digits", None, seed=0, limit=LIMIT),
         [unfamiliar_source(spec, None, seed=0, limit=LIMIT) for spec in ("noise", str(folder))],
-        {"odd": float("nan")},
+        robustness=0,
+        settings={"odd": float("nan")},
     )
 
 
 @pytest.fixture(scope="module")
-def out(classifier: Classifier, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(classifier: Classifier, folder: Path, theirs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the command wrote."""
     out = tmp_path_factory.mktemp("out") / "new" / "report"
-    assert evaluate_command(classifier, "digits", ["noise", str(folder)], out, seed=0, limit=LIMIT)
+    options: dict[str, Any] = {"elsewhere": [str(theirs)], "robustness": SPOILT, "seed": 0, "limit": LIMIT}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bnn.judge.evaluate.resplit", partial(resplit, splits=SPLITS))
+        assert evaluate_command(classifier, "digits", ["noise", str(folder)], out, **options)
     return out
 
 
@@ -86,30 +124,41 @@ def column(rows: list[dict[str, str]], name: str, of: str) -> np.ndarray[Any, np
 
 def test_schema(out: Path, numbers: Any, folder: Path, classifier: Classifier) -> None:
     assert {path.name for path in out.iterdir()} == FILES
-    assert set(numbers) == {"familiar", "unfamiliar", "settings", "unreadable"}
+    assert set(numbers) == {
+        *("familiar", "unfamiliar", "elsewhere", "robustness", "resplits", "settings", "unreadable"),
+    }
     assert set(numbers["familiar"]) == FAMILIAR
     assert [set(row) for row in numbers["unfamiliar"]] == [UNFAMILIAR] * 2
     assert [(row["name"], row["n"], row["unreadable"]) for row in numbers["unfamiliar"]] == [
         ("noise", LIMIT, 0),
         (folder.name, 2, 2),
     ]
+    assert [set(row) for row in numbers["elsewhere"]] == [ELSEWHERE]
+    assert [set(row) for row in numbers["robustness"]] == [SHARES | {"corruption", "strength", "amount"}] * 35
     settings = numbers["settings"]
     assert settings["draws"] == 8
     assert settings["rule"] == classifier.rule.to_dict()
     assert settings["checkpoint"]["record"] == classifier.checkpoint.record
     assert settings["sets"]["familiar"] == "digits"
+    (bad,) = (row["file"] for row in numbers["unreadable"] if row["file"].endswith("/bad.png"))
     assert {(row["set"], row["file"]) for row in numbers["unreadable"]} == {
         (folder.name, "empty.png"),
         (folder.name, "<img src=x>.png"),
+        ("theirs", bad),
     }
 
 
 def test_a_row_an_image(rows: list[dict[str, str]], folder: Path) -> None:
-    assert Counter(row["set"] for row in rows) == {"digits": LIMIT, "noise": LIMIT, folder.name: 2}
+    assert Counter(row["set"] for row in rows) == {
+        "digits": LIMIT,
+        "noise": LIMIT,
+        folder.name: 2,
+        "theirs": 12,
+    }
     assert {row["source"] for row in rows if row["set"] == folder.name} == {"good.png", HOSTILE}
     for row in rows:
         assert (row["decision"] == "refused") == (row["reason"] != "answered")
-        assert (row["label"] == "") == (row["set"] != "digits")
+        assert (row["label"] == "") == (row["set"] not in ("digits", "theirs"))
         probs = [float(row[f"p{digit}"]) for digit in range(10)]
         assert sum(probs) == pytest.approx(1, abs=1e-5)
         assert int(row["candidates"].split()[0]) == int(np.argmax(probs))
@@ -129,24 +178,96 @@ def test_familiar_numbers_follow_from_the_decisions(numbers: Any, rows: list[dic
     assert digits["brier"] == pytest.approx(
         np.mean([((p - np.eye(10)[y]) ** 2).sum() for p, y in zip(probs, labels, strict=True)])
     )
-    order = column(rows, "refusal_score", "digits").argsort()
-    assert digits["aurc"] == pytest.approx(np.mean(errors[order].cumsum() / np.arange(1, LIMIT + 1)))
+    for name, score in (("aurc", "refusal_score"), ("aurc_ensemble", "total")):
+        order = column(rows, score, "digits").argsort()
+        assert digits[name] == pytest.approx(np.mean(errors[order].cumsum() / np.arange(1, LIMIT + 1)))
     answered = [row for row in rows if row["set"] == "digits" and row["decision"] != "refused"]
     assert digits["coverage"] == pytest.approx(len(answered) / LIMIT)
     wrong = np.mean([row["decision"] != row["label"] for row in answered])
     assert digits["selective_risk"] == pytest.approx(wrong)
+    assert (digits["answered"], digits["errors"]) == (len(answered), round(wrong * len(answered)))
 
 
 def test_unfamiliar_numbers_follow_from_the_decisions(numbers: Any, rows: list[dict[str, str]]) -> None:
-    familiar = column(rows, "refusal_score", "digits")
-    for found in numbers["unfamiliar"]:
-        scores = column(rows, "refusal_score", found["name"])
+    for found, (end, score) in itertools.product(
+        numbers["unfamiliar"], (("", "refusal_score"), ("_ensemble", "total"))
+    ):
+        familiar, scores = column(rows, score, "digits"), column(rows, score, found["name"])
         truth = [0] * len(familiar) + [1] * len(scores)
         refused = [row["decision"] == "refused" for row in rows if row["set"] == found["name"]]
         assert found["refused"] == pytest.approx(np.mean(refused))
-        assert found["auroc"] == pytest.approx(roc_auc_score(truth, [*familiar, *scores]))
+        assert found[f"auroc{end}"] == pytest.approx(roc_auc_score(truth, [*familiar, *scores]))
         threshold = max(t for t in scores if (scores >= t).mean() >= 0.95)
-        assert found["fpr95"] == pytest.approx((familiar >= threshold).mean())
+        assert found[f"fpr95{end}"] == pytest.approx((familiar >= threshold).mean())
+
+
+def test_numbers_of_digits_from_elsewhere_follow_from_the_decisions(
+    numbers: Any, rows: list[dict[str, str]]
+) -> None:
+    (found,) = numbers["elsewhere"]
+    of_set = [row for row in rows if row["set"] == "theirs"]
+    answered = [row for row in of_set if row["decision"] != "refused"]
+    likeliest = [max(range(10), key=lambda digit: float(row[f"p{digit}"])) for row in of_set]
+    right = [str(digit) == row["label"] for digit, row in zip(likeliest, of_set, strict=True)]
+    assert (found["n"], found["unreadable"]) == (12, 1)
+    assert found["accuracy"] == pytest.approx(np.mean(right))
+    assert found["coverage"] == pytest.approx(len(answered) / 12)
+    assert found["right_when_answered"] == pytest.approx(
+        np.mean([row["decision"] == row["label"] for row in answered])
+    )
+
+
+def test_every_interval_is_there_and_sensible(numbers: Any) -> None:
+    shares = {"accuracy", "coverage", "selective_risk"}
+    assert set(numbers["familiar"]["intervals"]) == shares | {"nll", "ece", "brier", "aurc", "aurc_ensemble"}
+    for row in numbers["unfamiliar"]:
+        assert set(row["intervals"]) == {"refused", "auroc", "auroc_ensemble"}
+    for row in numbers["elsewhere"]:
+        assert set(row["intervals"]) == shares | {"right_when_answered"}
+    for row in numbers["robustness"]:
+        assert set(row["intervals"]) == shares
+    for row in (numbers["familiar"], *numbers["unfamiliar"], *numbers["elsewhere"], *numbers["robustness"]):
+        for name, interval in row["intervals"].items():
+            assert (interval is None) == (row[name] is None)
+            if interval is not None and name != "ece":  # resampling raises the ECE
+                assert 0 <= interval[0] <= row[name] + 1e-9
+                assert row[name] <= interval[1] + 1e-9
+
+
+def test_robustness_is_of_as_many_digits_as_asked(numbers: Any) -> None:
+    assert {row["n"] for row in numbers["robustness"]} == {SPOILT}
+    assert len({(row["corruption"], row["strength"]) for row in numbers["robustness"]}) == 35
+
+
+def test_promises_are_checked_for_the_calibrated_rule_alone(
+    numbers: Any, report: Report, classifier: Classifier
+) -> None:
+    found = numbers["resplits"]
+    assert (found["splits"], found["fitted_on"], found["measured_on"]) == (SPLITS, LIMIT // 2, LIMIT // 2)
+    assert (found["risk"], found["delta"], found["alpha"]) == (0.2, 0.1, 0.1)
+    assert report.resplits is None
+    assert report.numbers["resplits"] is None
+
+
+def test_robustness_may_be_left_out(report: Report, tmp_path: Path) -> None:
+    write_report(report, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES - {"robustness.svg"}
+    assert report.numbers["robustness"] == []
+    assert "Spoilt digits" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_digits_not_trained_on_are_taken_whole(classifier: Classifier, theirs: Path, tmp_path: Path) -> None:
+    """The training part of a set comes before its test part, of 359 digits."""
+    largest = {}
+    for learnt in ("digits", "mnist"):
+        checkpoint = replace(classifier.checkpoint, record={"data": {"name": learnt}})
+        options: Any = {"elsewhere": ["digits"], "robustness": 0, "limit": 8}
+        evaluate_command(Classifier(checkpoint), str(theirs), [], tmp_path, **options)
+        with (tmp_path / "decisions.csv").open(newline="", encoding="utf-8") as file:
+            sources = [row["source"] for row in csv.DictReader(file) if row["set"] == "digits"]
+        assert len(sources) == 8
+        largest[learnt] = max(int(source[len("digits[") : -1]) for source in sources)
+    assert largest["digits"] < 359 <= largest["mnist"]
 
 
 def test_decisions_are_the_classifiers(
@@ -162,7 +283,7 @@ def test_page_holds_every_plot_and_nothing_outside(out: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     for plot in out.glob("*.svg"):
         assert base64.b64encode(plot.read_bytes()).decode() in page
-    assert len(list(out.glob("*.svg"))) == 4
+    assert len(list(out.glob("*.svg"))) == 5
     links = re.findall(r"(?:src|href)=\"([^\"]*)\"", page)
     assert links
     assert all(link.startswith("data:image/") for link in links)
@@ -187,11 +308,13 @@ def test_no_nan_in_json(report: Report, tmp_path: Path) -> None:
 
 def test_nothing_answered_gives_null(classifier: Classifier, tmp_path: Path) -> None:
     never = classifier.with_rule(MedianRule(1 - 1e-12))
-    assert not evaluate_command(never, "digits", [], tmp_path, limit=6)
+    assert not evaluate_command(never, "digits", [], tmp_path, robustness=2, limit=6)
     numbers = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert numbers["familiar"]["coverage"] == 0
     assert numbers["familiar"]["selective_risk"] is None
-    assert numbers["unfamiliar"] == []
+    assert numbers["familiar"]["intervals"]["selective_risk"] is None
+    assert numbers["unfamiliar"] == numbers["elsewhere"] == []
+    assert "it answered none" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_equal_reports_have_equal_plots(report: Report) -> None:
@@ -242,8 +365,14 @@ def test_unlabelled_or_repeated_sets_are_refused(classifier: Classifier) -> None
     )
     with pytest.raises(InputError, match="no labels"):
         evaluate(classifier, noise, [])
+    with pytest.raises(InputError, match="no labels"):
+        evaluate(classifier, digits, [], [noise])
     with pytest.raises(InputError, match="the same name"):
         evaluate(classifier, digits, [noise, noise])
+    with pytest.raises(InputError, match="the same name"):
+        evaluate(classifier, digits, [], [digits])
+    with pytest.raises(InputError, match="at least 1"):
+        evaluate(classifier, digits, robustness=-1)
 
 
 def test_predict_prints_json_lines(
@@ -262,7 +391,7 @@ def test_predict_prints_json_lines(
         assert line["blank"] is False
         assert set(line) == {
             *("file", "label", "reason", "probs", "total", "aleatoric", "epistemic"),
-            *("refusal_score", "candidates", "blank"),
+            *("unfamiliarity", "refusal_score", "candidates", "blank"),
         }
     complaints = printed.err.splitlines()
     assert len(complaints) == 3

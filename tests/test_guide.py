@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import TraceMeanField_ELBO
+from pyro.distributions import Normal
+from pyro.infer import Predictive, Trace_ELBO, TraceMeanField_ELBO
 from torch.nn.functional import softplus
 
-from bnn.learn.guide import GUIDES, MeanFieldGuide, NotebookGuide, inverse_softplus
+from bnn.learn.guide import GUIDES, MeanFieldGuide, MixtureGuide, NotebookGuide, inverse_softplus
 from bnn.learn.model import BayesianClassifier, fan_in_scale
 from bnn.networks import CNN, MLP
 
@@ -93,3 +94,82 @@ def test_pyros_own_elbo_has_the_kl_in_closed_form(guide_type, prior_scale):
 def test_inverse_softplus_is_the_inverse():
     value = torch.logspace(-6, 1, 50, dtype=torch.float64)
     assert torch.allclose(softplus(inverse_softplus(value)), value, rtol=1e-8)
+
+
+@pytest.fixture
+def mixture():
+    torch.manual_seed(0)
+    return MixtureGuide([NotebookGuide(MLP(3)) for _ in range(3)])
+
+
+def test_a_mixture_is_its_components_side_by_side(mixture):
+    posterior = mixture.posterior()
+    for m, component in enumerate(mixture.components):
+        for name, (loc, scale) in component.posterior().items():
+            assert torch.equal(posterior[name][0][m], loc)
+            assert torch.equal(posterior[name][1][m], scale)
+    assert posterior["out.weight"][0].shape == (3, 10, 3)
+    assert len(list(mixture.parameters())) == 3 * len(list(mixture.components[0].parameters()))
+
+
+def test_draws_of_a_mixture_have_its_moments(mixture):
+    loc, scale = mixture.posterior()["out.bias"]
+    with torch.no_grad():
+        draws = torch.stack(
+            [poutine.trace(mixture).get_trace().nodes["network.out.bias"]["value"] for _ in range(2000)]
+        )
+    variance = scale.square().mean(0) + loc.var(0, correction=0)  # the law of total variance
+    assert torch.allclose(draws.mean(0), loc.mean(0), atol=5 * variance.max().sqrt().item() / 2000**0.5)
+    assert torch.allclose(draws.var(0), variance, rtol=0.2)
+
+
+def test_all_weights_of_a_draw_come_from_one_component_each_as_often(mixture):
+    with torch.no_grad():
+        for component in mixture.components:
+            for name, value in component.named_parameters():
+                value.fill_(-50.0) if name.endswith("free_scale") else value
+    chosen = []
+    for _ in range(300):
+        nodes = poutine.trace(mixture).get_trace().nodes
+        drawn = {name.removeprefix("network."): nodes[name]["value"] for name in nodes if "." in name}
+        fits = [
+            all(
+                torch.allclose(drawn[name], loc[m], atol=1e-6)
+                for name, (loc, _) in mixture.posterior().items()
+            )
+            for m in range(3)
+        ]
+        assert fits.count(True) == 1
+        chosen.append(fits.index(True))
+    assert np.bincount(chosen) == pytest.approx(100, abs=40)
+
+
+def test_the_log_density_of_a_draw_is_its_components(mixture):
+    trace = poutine.trace(mixture).get_trace()
+    m = int(trace.nodes["component"]["value"])
+    expected = sum(
+        Normal(loc[m], scale[m]).log_prob(trace.nodes[f"network.{name}"]["value"]).sum()
+        for name, (loc, scale) in mixture.posterior().items()
+    )
+    assert trace.log_prob_sum().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_elbo_of_a_mixture_counts_the_mean_kl_of_its_components():
+    torch.manual_seed(0)
+    network = MLP(2)
+    mixture, model = (
+        MixtureGuide([MeanFieldGuide(network), NotebookGuide(network)]),
+        BayesianClassifier(network, 9),
+    )
+    prior = poutine.block(model, hide=["label", "data"])
+    elbo = Trace_ELBO(num_particles=300)
+    expected = np.mean([analytic_kl(component, None) for component in mixture.components])
+    with torch.no_grad():
+        assert elbo.loss(prior, mixture, torch.rand(1, 1, 28, 28)) == pytest.approx(expected, rel=0.15)
+
+
+def test_pyro_predicts_with_a_mixture(mixture):
+    images = torch.rand(4, 1, 28, 28)
+    drawn = Predictive(BayesianClassifier(MLP(3), 100), guide=mixture, num_samples=5)(images)
+    assert drawn["network.out.weight"].squeeze(1).shape == (5, 10, 3)
+    assert drawn["label"].shape == (5, 4)

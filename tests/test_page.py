@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from bnn.decide import Classifier, ConfidenceRule, EntropyRule, MedianRule, Prediction
+from bnn.decide import CalibratedRule, Classifier, ConfidenceRule, EntropyRule, MedianRule, Prediction
 from bnn.errors import InputError
 from bnn.page import build_page, start
 from bnn.page.drawings import ensemble_svg, histogram, seen_svg
@@ -76,6 +76,7 @@ def prediction(reason: str, *, candidates: tuple[int, ...] = (4, 9), blank: bool
         total=zero + 0.75,
         aleatoric=zero + 0.5,
         epistemic=zero + 0.25,
+        unfamiliarity=zero + 12,
         refusal_score=zero,
         candidates=[candidates],
         blank=np.array([blank]),
@@ -188,6 +189,17 @@ def test_small_print_names_draws_rule_and_its_numbers(
     assert "64 sampled networks" in line
     assert rule.name in line
     assert ("0.312" in line and "0.01" in line) or "level 0.2" in line
+
+
+def test_small_print_of_the_calibrated_rule_says_what_it_promises() -> None:
+    line = small_print(CalibratedRule(30.0, 0.1, risk=0.002, delta=0.05, alpha=0.005), 64)
+    for part in (
+        "64 sampled networks",
+        "at most 0.2 % wrongly",
+        "95 % confidence",
+        "at most 0.5 % unfamiliar",
+    ):
+        assert part in line
 
 
 def test_a_drawn_digit_is_answered(answering: Classifier) -> None:

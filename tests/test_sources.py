@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from bnn.errors import InputError
+from bnn.generated import GENERATED
 from bnn.preprocess import is_blank, prepare
 from bnn.sources import (
-    GENERATED,
     TORCHVISION,
+    elsewhere_source,
     familiar_source,
     image_files,
     printable,
@@ -177,6 +178,46 @@ def test_familiar_digits_of_scikit_learn() -> None:
     assert source.labels is not None
     assert len(source) == len(source.labels) == len(source.sources) == 30
     assert set(source.labels.tolist()) <= set(range(10))
+
+
+def test_digits_from_elsewhere_are_all_of_them_unless_learnt() -> None:
+    test_part = familiar_source("digits", None, seed=0)
+    whole = elsewhere_source("digits", None, trained_on="mnist", seed=0)
+    assert whole.labels is not None
+    assert test_part.labels is not None
+    assert len(whole) == len(whole.labels) == len(set(whole.sources)) == 1797
+    assert torch.equal(whole.images[-len(test_part) :], test_part.images)
+    assert whole.labels[-len(test_part) :].tolist() == test_part.labels.tolist()
+    learnt = elsewhere_source("digits", None, trained_on="digits", seed=0)
+    assert torch.equal(learnt.images, test_part.images)
+    limited = elsewhere_source("digits", None, trained_on=None, seed=0, limit=7)
+    index = [whole.sources.index(source) for source in limited.sources]
+    assert torch.equal(limited.images, whole.images[index])
+
+
+def test_digits_from_elsewhere_may_be_a_folder(tmp_path: Path) -> None:
+    draw(tmp_path / "3" / "a.png")
+    source = elsewhere_source(str(tmp_path), None, trained_on="mnist", seed=0)
+    assert source.labels is not None
+    assert (source.sources, source.labels.tolist()) == (["3/a.png"], [3])
+
+
+def test_part_keeps_images_labels_and_sources_together(tmp_path: Path) -> None:
+    whole = familiar_source("digits", None, seed=0)
+    part = whole.part(9, seed=1)
+    assert whole.labels is not None
+    assert part.labels is not None
+    index = [whole.sources.index(source) for source in part.sources]
+    assert len(set(index)) == 9
+    assert torch.equal(part.images, whole.images[index])
+    assert part.labels.tolist() == whole.labels[index].tolist()
+    assert part.sources != whole.part(9, seed=2).sources
+    assert whole.part(10**6, seed=1).sources == whole.sources
+    with pytest.raises(InputError, match="at least 1"):
+        whole.part(0, seed=1)
+    (tmp_path / "bad.png").touch()
+    draw(tmp_path / "good.png")
+    assert unfamiliar_source(str(tmp_path), None, seed=0).part(1, seed=0).unreadable == []  # told once
 
 
 def test_familiar_folder_has_its_labels_from_its_folders(tmp_path: Path) -> None:

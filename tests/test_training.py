@@ -19,13 +19,19 @@ from bnn import Classifier, InputError
 from bnn.checkpoint import load
 from bnn.data import load_digits
 from bnn.learn.config import PRESETS, TrainConfig
-from bnn.learn.datamodule import MNISTData, random_affine
+from bnn.learn.datamodule import MNISTData, random_distortion
 from bnn.learn.module import SVIModule
 from bnn.learn.training import train
 
 ROOT = Path(__file__).parent.parent
 TINY = TrainConfig(
-    data="digits", network_options={"channels": [4, 6], "hidden": 16}, epochs=2, draws=5, batch_size=64
+    data="digits",
+    network="cnn",
+    network_options={"channels": [4, 6], "hidden": 16},
+    epochs=2,
+    draws=5,
+    batch_size=64,
+    rule="entropy",
 )
 QUIET = {"enable_progress_bar": False}
 
@@ -37,8 +43,8 @@ def run(config, folder, **options):
     return trained, (folder / "out.safetensors").read_bytes()
 
 
-def logged(folder):
-    with next(folder.glob("runs/*/metrics.csv")).open() as file:
+def logged(folder, component=0):
+    with next(folder.glob(f"runs/*/{component}/metrics.csv")).open() as file:
         return list(csv.DictReader(file))
 
 
@@ -60,59 +66,108 @@ def test_a_short_training_learns_the_digits_and_its_posterior(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(tmp_path):
+    config = replace(TINY, components=2)
     first, again, other = (
-        run(replace(TINY, seed=seed), tmp_path / name)[1] for name, seed in (("a", 3), ("b", 3), ("c", 4))
+        run(replace(config, seed=seed), tmp_path / name)[1] for name, seed in (("a", 3), ("b", 3), ("c", 4))
     )
     assert first == again
     assert first != other
 
 
-def started(folder, *options):
-    """`train.py` in a process of its own, once its first resumable checkpoint is there."""
+def test_components_differ_and_the_first_is_the_only_one_of_a_run_of_one(tmp_path):
+    both, _ = run(replace(TINY, components=2), tmp_path / "both")
+    alone, _ = run(TINY, tmp_path / "alone")
+    assert both.record["training"] == {"interrupted": False, "epochs_done": 2, "components_done": 2}
+    assert both.record["data"] == alone.record["data"]
+    for name, loc in both.loc.items():
+        assert torch.equal(loc[:1], alone.loc[name]), name
+        assert not torch.equal(loc[0], loc[1]), name
+    assert logged(tmp_path / "both", 0) != logged(tmp_path / "both", 1)
+
+
+def started(folder, component, *options):
+    """`train.py` in a process of its own, once its first resumable checkpoint of `component` is there."""
     command = [sys.executable, str(ROOT / "train.py"), "--data=digits", "--network=mlp", "--draws=5"]
     options = (
         "--network-options",
         '{"hidden": 8}',
-        "--epochs=60",
+        "--rule=entropy",
+        "--components=2",
         "--trainer.enable_progress_bar=false",
         *options,
     )
     process = subprocess.Popen([*command, *options], cwd=folder, stderr=subprocess.PIPE, text=True)
-    while not list(folder.glob("runs/*/last.ckpt")):
+    while not list(folder.glob(f"runs/*/{component}/last.ckpt")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     return process
 
 
-SMALL = replace(TINY, network="mlp", network_options={"hidden": 8}, epochs=60, batch_size=128)
+SMALL = replace(TINY, network="mlp", network_options={"hidden": 8}, components=2, epochs=12, batch_size=128)
 
 
-def test_a_killed_run_is_resumed_and_ends_as_the_uninterrupted_one(tmp_path):
-    whole, _ = run(SMALL, tmp_path / "whole")
-    (folder := tmp_path / "killed").mkdir()
-    process = started(folder)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What `SMALL` gives when nothing happens to it."""
+    return run(SMALL, tmp_path_factory.mktemp("whole"))[0]
+
+
+@pytest.mark.parametrize("component", [0, 1])
+def test_a_killed_run_is_resumed_and_ends_as_the_uninterrupted_one(component, whole, tmp_path):
+    process = started(tmp_path, component, "--epochs=12")
     process.kill()
     process.communicate()
-    assert not (folder / "mnist.safetensors").exists()
-    logs = len(list(folder.glob("runs/*/metrics*.csv")))
-    resumed, _ = run(SMALL, folder, resume=True)
+    assert not (tmp_path / "mnist.safetensors").exists()
+    logs = len(list(tmp_path.glob(f"runs/*/{component}/metrics*.csv")))
+    assert not list(tmp_path.glob(f"runs/*/{component + 1}"))
+    resumed, _ = run(SMALL, tmp_path, resume=True)
     for name, loc in whole.loc.items():
-        assert torch.allclose(resumed.loc[name], loc, atol=1e-5), name
-    assert len(list(folder.glob("runs/*/metrics*.csv"))) == logs + 1  # the first part's log is kept
+        assert torch.allclose(resumed.loc[name], loc, rtol=2e-3, atol=1e-5), name  # stored in few bits
+    assert resumed.record["training"] == whole.record["training"]
+    assert len(list(tmp_path.glob("runs/*"))) == 1
+    # the log of the first part is kept
+    assert len(list(tmp_path.glob(f"runs/*/{component}/metrics*.csv"))) == logs + 1
 
 
-def test_ctrl_c_keeps_the_best_epoch_so_far(tmp_path):
-    process = started(tmp_path, "--epochs=5000")
+def test_a_finished_run_that_is_resumed_trains_nothing_more(tmp_path):
+    config = replace(TINY, components=2)
+    _, finished = run(config, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.glob("runs/*/*/*.ckpt")}
+    assert len(before) == 4
+    _, resumed = run(config, tmp_path, resume=True)
+    assert resumed == finished
+    assert {path: path.read_bytes() for path in tmp_path.glob("runs/*/*/*.ckpt")} == before
+
+
+def interrupted(process, folder):
+    """The checkpoint that a training leaves after Ctrl-C."""
     process.send_signal(signal.SIGINT)
     try:
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0, errors
-    kept = load(tmp_path / "mnist.safetensors")
+    return load(folder / "mnist.safetensors")
+
+
+def fitted(folder, component, name):
+    """A location of the guide in one of Lightning's checkpoints of a component."""
+    state = torch.load(next(folder.glob(f"runs/*/{component}/{name}")), weights_only=True)
+    return state["state_dict"]["guide.out_bias_loc"]
+
+
+def test_ctrl_c_in_the_first_component_keeps_its_best_epoch_so_far(tmp_path):
+    kept = interrupted(started(tmp_path, 0, "--epochs=5000"), tmp_path)
     assert kept.record["training"]["interrupted"] is True
-    best = torch.load(next(tmp_path.glob("runs/*/best.ckpt")), weights_only=True)
-    assert torch.equal(kept.loc["out.bias"][0], best["state_dict"]["guide.out_bias_loc"])
+    assert kept.record["training"]["components_done"] == 1
+    assert torch.equal(kept.loc["out.bias"][0], fitted(tmp_path, 0, "best.ckpt").to(kept.loc["out.bias"]))
+
+
+def test_ctrl_c_in_a_later_component_keeps_those_that_were_done(tmp_path):
+    kept = interrupted(started(tmp_path, 1, "--epochs=12"), tmp_path)
+    assert kept.record["training"] == {"interrupted": True, "epochs_done": 12, "components_done": 1}
+    assert kept.record["config"]["components"] == 2
+    assert torch.equal(kept.loc["out.bias"][0], fitted(tmp_path, 0, "last.ckpt").to(kept.loc["out.bias"]))
 
 
 def test_resuming_with_other_options_or_nothing_to_resume_is_refused(tmp_path):
@@ -123,15 +178,19 @@ def test_resuming_with_other_options_or_nothing_to_resume_is_refused(tmp_path):
         run(replace(TINY, beta=0.5), tmp_path, resume=True)
 
 
-def test_two_processes_train_one_guide(tmp_path):
+def test_two_processes_train_each_guide(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "--data=digits", "--epochs=2", "--draws=5"]
+    command += ["--network=cnn", "--rule=entropy", "--components=2"]
     options = ["--trainer.devices=2", "--trainer.strategy", "ddp", "--trainer.accelerator=cpu"]
     done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert load(tmp_path / "mnist.safetensors").record["training"]["epochs_done"] == 2
-    rows = [row for row in logged(tmp_path) if row["nll"]]
+    trained = load(tmp_path / "mnist.safetensors")
+    assert trained.record["training"] == {"interrupted": False, "epochs_done": 2, "components_done": 2}
+    assert not torch.equal(*trained.loc["out.bias"])
     assert len(list(tmp_path.glob("runs/*"))) == 1
-    assert int(rows[-1]["step"]) <= 2 * (1318 // 2 // 128)  # each rank sees half of the data
+    for component in range(2):
+        rows = [row for row in logged(tmp_path, component) if row["nll"]]
+        assert int(rows[-1]["step"]) <= 2 * (1318 // 2 // 128)  # each rank sees half of the data
 
 
 def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
@@ -171,7 +230,8 @@ def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
         ({"kl_warmup": 2.0}, "--kl-warmup must be between 0 and 1"),
         ({"prior_scale": 0.0}, "--prior-scale must be above 0"),
         ({"schedule": "zigzag"}, "--schedule must be one-cycle or constant"),
-        ({"refuse": 1.0}, "--refuse must be between 0 and 1"),
+        ({"refuse": 1.0}, "--refuse must lie between 0 and 1"),
+        ({"components": 0}, "--components must be above 0"),
     ],
 )
 def test_impossible_numbers_are_refused_at_once(change, message):
@@ -205,25 +265,79 @@ def test_too_few_calibration_digits_for_the_wish_are_refused_before_training(tmp
     assert not (tmp_path / "runs").exists()
 
 
-def test_augmentation_without_range_changes_nothing():
+STILL = {"degrees": 0.0, "shift": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0}
+
+
+def ramps(n):
+    """n images whose pixels tell their column, from 0 to 1."""
+    return (torch.arange(28.0) / 27).expand(n, 1, 28, 28)
+
+
+def test_distortion_of_no_strength_changes_nothing():
     images = load_digits("digits", train=True).images[:10]
-    assert torch.allclose(random_affine(images, 0, 0, 0, 0), images, atol=1e-5)
+    assert torch.allclose(random_distortion(images, **STILL), images, atol=1e-5)
 
 
-def test_augmentation_moves_each_image_its_own_way_and_keeps_the_range():
+def test_the_same_generator_state_gives_the_same_distortion():
+    images = load_digits("digits", train=True).images[:10]
+    torch.manual_seed(3)
+    first, second = random_distortion(images), random_distortion(images)
+    torch.manual_seed(3)
+    assert torch.equal(random_distortion(images), first)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "strength", [{"degrees": 9.0}, {"shift": 2.0}, {"scale": 0.1}, {"shear": 0.1}, {"elastic": 1.0}]
+)
+def test_distortion_moves_each_image_its_own_way_and_keeps_the_range(strength):
     torch.manual_seed(0)
     images = load_digits("digits", train=True).images[:1].repeat(50, 1, 1, 1)
-    moved = random_affine(images)
+    moved = random_distortion(images, **(STILL | strength))
     assert moved.min() >= 0
     assert moved.max() <= 1 + 1e-6
     assert len(torch.unique(moved.flatten(1), dim=0)) == 50
-    rows = torch.arange(28.0)
 
-    def centre(x):
-        return (x.sum((1, 3)) * rows).sum(1) / x.sum((1, 2, 3))
 
-    assert (centre(moved) - centre(images)).abs().max() < 4
-    assert (centre(moved) - centre(images)).mean().abs() < 0.7
+def test_the_shift_is_bounded_and_to_either_side():
+    torch.manual_seed(0)
+    moved = random_distortion(ramps(200), **(STILL | {"shift": 2.0}))
+    shift = ((moved - ramps(200)) * 27)[:, 0, 5:-5, 5:-5]
+    assert shift.abs().max() <= 2 + 1e-4
+    assert shift.max() > 1.5
+    assert shift.min() < -1.5
+    assert shift.flatten(1).std(1).max() < 1e-4  # all pixels of an image alike
+
+
+def test_elastic_displacements_are_smooth_and_of_the_strength_asked():
+    torch.manual_seed(0)
+    bent = random_distortion(ramps(400), **(STILL | {"elastic": 0.5}))
+    pixels = ((bent - ramps(400)) * 27)[:, 0, 5:-5, 5:-5]
+    assert pixels.mean().abs() < 0.05
+    assert 0.25 < pixels.std() < 0.5  # between the knots the interpolation averages
+    for dim in (1, 2):  # independent neighbours would differ by sqrt(2) = 1.4
+        assert pixels.diff(dim=dim).std() < 0.5 * pixels.std()
+    assert pixels.flatten(1).std(1).min() > 0.05  # no mere shift
+
+
+def test_a_distorted_digit_still_looks_most_like_digits_of_its_label():
+    torch.manual_seed(0)
+    digits = load_digits("digits", train=True)
+    moved = random_distortion(digits.images[:200], degrees=8, shift=0.5, scale=0.08, shear=0.08, elastic=0.5)
+    distance = torch.cdist(moved.flatten(1), digits.images.flatten(1))
+    distance[range(200), range(200)] = torch.inf  # but itself
+    assert (digits.labels[distance.argmin(1)] == digits.labels[:200]).double().mean() > 0.9
+
+
+def test_noise_of_another_seed_changes_the_order_but_not_the_split():
+    data = MNISTData("digits", seed=5)
+    other = data.with_noise(6)
+    assert torch.equal(other.calibration_digits.images, data.calibration_digits.images)
+    assert torch.equal(other.train_digits.images, data.train_digits.images)
+    first, second = (list(part.train_dataloader().sampler) for part in (data, other))
+    assert first != second
+    assert sorted(first) == sorted(second)
+    assert first == list(data.train_dataloader().sampler)
 
 
 def test_the_calibration_digits_are_never_trained_on():

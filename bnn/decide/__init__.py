@@ -2,13 +2,16 @@
 
 from bnn.decide.classifier import Classifier, Prediction
 from bnn.decide.ensemble import PredictiveEnsemble
-from bnn.decide.rules import ConfidenceRule, EntropyRule, MedianRule
+from bnn.decide.familiarity import Evidence
+from bnn.decide.rules import CalibratedRule, ConfidenceRule, EntropyRule, MedianRule
 from bnn.decide.uncertainty import Predictive
 
 __all__ = [
+    "CalibratedRule",
     "Classifier",
     "ConfidenceRule",
     "EntropyRule",
+    "Evidence",
     "MedianRule",
     "Prediction",
     "Predictive",

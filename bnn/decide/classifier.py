@@ -1,8 +1,8 @@
 """The classifier: a checkpoint's ensemble and rule, from images to decisions."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -13,15 +13,18 @@ from torch import Tensor
 
 from bnn import checkpoint as checkpoint_file
 from bnn.checkpoint import Checkpoint
-from bnn.decide.ensemble import PredictiveEnsemble, Progress, draw_weights
-from bnn.decide.rules import AbstentionRule, candidate_threshold, reasons, rule_from_dict
-from bnn.decide.uncertainty import Predictive
-from bnn.errors import InputError
-from bnn.networks import NUM_CLASSES, build_network
+from bnn.decide.conformal import candidate_threshold
+from bnn.decide.ensemble import PredictiveEnsemble
+from bnn.decide.familiarity import Evidence, Familiarity
+from bnn.decide.rules import AbstentionRule, reasons, rule_from_dict
+from bnn.decide.stored import calibration_of, ensemble_of, familiarity_of
 from bnn.preprocess import Images, is_blank, prepare
+from bnn.wishes import Wishes
 
 CANDIDATE_MISS = 0.001  # a candidate set misses the true digit of a digit image at most this often
-MAX_WEIGHTS = 1_000_000_000  # in all draws together (4 GB): a header cannot make us allocate more
+Progress = Callable[[Sequence[Tensor]], Iterable[Tensor]]
+
+CHUNK = 32  # images between two steps of a progress bar
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,10 @@ class Prediction:
         reasons: (N,) "answered", "ambiguous" or "unfamiliar".
         probs: (N, 10) float32, the predictive mean over the draws.
         total, aleatoric, epistemic: (N,) float32 in nats; higher is less certain.
+        unfamiliarity: (N,) float32, Fisher's statistic; higher is less like a digit.
         refusal_score: (N,) float32; higher is more reason to refuse.
-        candidates: N tuples of digits still possible, likeliest first.
+        candidates: N tuples of digits still possible, likeliest first. For digits like the calibration
+            digits, a tuple holds the true digit with probability at least 1 − `CANDIDATE_MISS`.
         blank: (N,) bool, whether nothing is drawn; such an image is always refused.
     """
 
@@ -44,6 +49,7 @@ class Prediction:
     total: NDArray[np.float32]
     aleatoric: NDArray[np.float32]
     epistemic: NDArray[np.float32]
+    unfamiliarity: NDArray[np.float32]
     refusal_score: NDArray[np.float32]
     candidates: list[tuple[int, ...]]
     blank: NDArray[np.bool_]
@@ -55,7 +61,7 @@ class Prediction:
 class Classifier:
     """Answers with a digit or refuses with a reason; safe under threads.
 
-    `predict` is all that most users need. It is `decide(predictive(x), is_blank(x))` of
+    `predict` is all that most users need. It is `decide(evidence(x), is_blank(x))` of
     `x = prepare(images)`; each step can be had by itself.
 
     Args:
@@ -78,10 +84,11 @@ class Classifier:
         self.checkpoint = checkpoint
         self.rule = rule_from_dict(checkpoint.rule) if rule is None else rule
         self.seed = checkpoint.seed if seed is None else seed
-        self.ensemble = _ensemble(checkpoint, checkpoint.draws if draws is None else draws, self.seed)
-        self.calibration, self.calibration_labels = _calibration(checkpoint)
+        self.ensemble = ensemble_of(checkpoint, checkpoint.draws if draws is None else draws, self.seed)
+        self.familiarity = familiarity_of(checkpoint)
+        self.calibration = calibration_of(checkpoint)
         self._candidate_threshold = candidate_threshold(
-            self.calibration, self.calibration_labels, CANDIDATE_MISS
+            self.calibration.evidence.mean, self.calibration.labels, CANDIDATE_MISS
         )
 
     @classmethod
@@ -100,6 +107,12 @@ class Classifier:
         """
         return cls(checkpoint_file.load(path), draws=draws, seed=seed, rule=rule)
 
+    @property
+    def wishes(self) -> Wishes:
+        """What the rule was fitted for; the defaults where it does not say."""
+        said = self.rule.to_dict()
+        return Wishes(**{f.name: said[f.name] for f in fields(Wishes) if f.name in said})
+
     def with_rule(self, rule: AbstentionRule) -> Self:
         """The same ensemble under another abstention rule; nothing is computed anew."""
         other = copy.copy(self)
@@ -113,28 +126,36 @@ class Classifier:
             InputError: an image cannot be used.
         """
         prepared = prepare(images)
-        return self.decide(self.predictive(prepared), is_blank(prepared))
+        return self.decide(self.evidence(prepared), is_blank(prepared))
 
-    def predictive(self, prepared: Tensor, progress: Progress = iter) -> Predictive:
-        """What the ensemble says of `prepared` images (N, 1, 28, 28) float32 in [0, 1]; see the ensemble."""
-        return self.ensemble.predictive(prepared, progress)
+    def evidence(self, prepared: Tensor, progress: Progress = iter) -> Evidence:
+        """What is known of `prepared` images (N, 1, 28, 28) float32 in [0, 1].
 
-    def decide(self, predictive: Predictive, blank: Tensor) -> Prediction:
+        Args:
+            prepared: to be judged.
+            progress: goes through chunks of the images one by one, and may show how far it is.
+        """
+        if len(prepared) == 0:
+            return self.evidence(prepared.new_zeros(1, *prepared.shape[1:]))[:0]
+        return gather_evidence(self.ensemble, self.familiarity, prepared, progress)
+
+    def decide(self, evidence: Evidence, blank: Tensor) -> Prediction:
         """Decisions on N images of which `blank` (N,) bool show nothing."""
-        refused = self.rule.refuses(predictive) | blank
-        why = np.where(blank, "unfamiliar", reasons(predictive, refused))
-        labels = self.rule.labels(predictive)
+        refused = self.rule.refuses(evidence) | blank
+        why = np.where(blank, "unfamiliar", reasons(self.rule, evidence, refused))
+        labels = self.rule.labels(evidence)
         return Prediction(
             labels=torch.where(refused, -1, labels).numpy(),
             reasons=why.astype(np.str_),
-            probs=predictive.mean.numpy(),
-            total=predictive.total.numpy(),
-            aleatoric=predictive.aleatoric.numpy(),
-            epistemic=predictive.epistemic.numpy(),
-            refusal_score=torch.where(blank, self.rule.highest_score, self.rule.score(predictive)).numpy(),
+            probs=evidence.mean.numpy(),
+            total=evidence.total.numpy(),
+            aleatoric=evidence.aleatoric.numpy(),
+            epistemic=evidence.epistemic.numpy(),
+            unfamiliarity=evidence.unfamiliarity.numpy(),
+            refusal_score=torch.where(blank, self.rule.highest_score, self.rule.score(evidence)).numpy(),
             candidates=[
                 self._candidates(probs, label)
-                for probs, label in zip(predictive.mean, labels.tolist(), strict=True)
+                for probs, label in zip(evidence.mean, labels.tolist(), strict=True)
             ],
             blank=blank.numpy(),
         )
@@ -145,53 +166,10 @@ class Classifier:
         return tuple(order[: int((probs >= lowest).sum())].tolist())
 
 
-def _ensemble(checkpoint: Checkpoint, draws: int, seed: int) -> PredictiveEnsemble:
-    if draws < 1:
-        raise InputError(f"the number of draws must be at least 1, and {draws} is not.")
-    if not 0 <= seed < 2**63:
-        raise InputError(f"the seed must be at least 0 and below 2^63, and {seed} is not.")
-    with torch.device("meta"):  # shapes only: a header cannot make us allocate
-        network = build_network(checkpoint.network, checkpoint.network_options)
-    shapes = {name: value.shape for name, value in network.named_parameters()}
-    first = next(iter(checkpoint.loc.values()), torch.empty(0))
-    components = len(first) if first.ndim else 0
-    if not (
-        components
-        and _are(checkpoint.loc, {name: (components, *shape) for name, shape in shapes.items()})
-        and _are(checkpoint.scale, {name: (components, *shape) for name, shape in shapes.items()})
-        and all((value >= 0).all() for value in checkpoint.scale.values())
-    ):
-        raise InputError(
-            f"the checkpoint's tensors are not those of its network {checkpoint.network!r}: "
-            "take another copy of the file."
-        )
-    most = MAX_WEIGHTS // sum(shape.numel() for shape in shapes.values())
-    if draws > most:
-        raise InputError(f"{draws} draws of this network do not fit in memory: at most {most} do.")
-    return PredictiveEnsemble(network, draw_weights(checkpoint.loc, checkpoint.scale, draws, seed))
-
-
-def _calibration(checkpoint: Checkpoint) -> tuple[Predictive, Tensor]:
-    tensors = dict(checkpoint.calibration)
-    labels = tensors.pop("labels", torch.empty(0))
-    n = labels.numel()
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("mean", "median"), (n, NUM_CLASSES))
-    shapes |= dict.fromkeys(("total", "aleatoric", "epistemic"), (n,))
-    if not (
-        n
-        and labels.shape == (n,)
-        and labels.dtype == torch.int64
-        and ((labels >= 0) & (labels < NUM_CLASSES)).all()
-        and _are(tensors, shapes)
-    ):
-        raise InputError(
-            "the checkpoint holds no usable calibration evidence: make it again with `bnn train`."
-        )
-    return Predictive(**tensors), labels
-
-
-def _are(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether `tensors` are float32 of these `shapes`, without NaN or infinite values."""
-    return {name: tuple(value.shape) for name, value in tensors.items()} == shapes and all(
-        value.dtype == torch.float32 and bool(value.isfinite().all()) for value in tensors.values()
+def gather_evidence(
+    ensemble: PredictiveEnsemble, familiarity: Familiarity, prepared: Tensor, progress: Progress
+) -> Evidence:
+    """As `Classifier.evidence`, of at least one image and before there is a classifier."""
+    return Evidence.joined(
+        [familiarity.evidence(chunk, ensemble.predictive(chunk)) for chunk in progress(prepared.split(CHUNK))]
     )

@@ -1,4 +1,4 @@
-"""Abstention rules: from what the ensemble says of an image to an answer or a refusal.
+"""Abstention rules: from what is known of an image to an answer or a refusal.
 
 A new rule is one class here and one name in `RULES`.
 """
@@ -9,55 +9,81 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
-from bnn.decide.uncertainty import Predictive
+from bnn.decide.conformal import conformal_rank, conformal_threshold
+from bnn.decide.familiarity import Evidence
+from bnn.decide.selective import feasible_risk, require_enough, risk_threshold
 from bnn.errors import InputError, choose
 from bnn.networks import NUM_CLASSES
+from bnn.wishes import Wishes
+
+MAX_ENTROPY = math.log(NUM_CLASSES)
 
 
-def conformal_rank(n: int, share: float) -> int:
-    """k = ⌈(n + 1)(1 − share)⌉: a fresh score is above the k-th smallest of n with probability ≤ `share`.
+@dataclass(frozen=True)
+class Calibration:
+    """What a rule is fitted on.
 
-    It holds for scores that are exchangeable (split conformal prediction; Lei et al. 2018,
-    "Distribution-free predictive inference for regression", sec. 2.2).
-
-    Raises:
-        InputError: `share` is not between 0 and 1, or n is too small to promise so little.
+    Attributes:
+        evidence: of n digits that were held out of training.
+        labels: the true digits, (n,).
+        entropies: predictive entropies of other digits of the same kind, in nats, (R,); they say which
+            thresholds are worth trying.
     """
-    if not 0 < share < 1:
-        raise InputError(f"a share must lie between 0 and 1, and {share:g} does not.")
-    rank = math.ceil((n + 1) * (1 - share) - 1e-9)  # 1e-9: in floats 10 · (1 − 0.1) may exceed 9
-    if rank > n:
-        raise InputError(
-            f"{n} calibration digits cannot promise a share of at most {share:g}: "
-            f"{math.ceil(1 / share - 1e-9) - 1} digits could, and these can promise {1 / (n + 1):.2g}."
-        )
-    return max(rank, 1)
 
+    evidence: Evidence
+    labels: Tensor
+    entropies: Tensor
 
-def conformal_threshold(scores: Tensor, share: float) -> float:
-    """The value of `scores` (n,) that stands at `conformal_rank`; raises as that does."""
-    return scores.sort().values[conformal_rank(len(scores), share) - 1].item()
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, as a checkpoint stores it."""
+        return {**self.evidence.tensors(), "labels": self.labels, "entropies": self.entropies}
 
 
 class AbstentionRule(ABC):
-    """Decides from a `Predictive` which images to answer, and what."""
+    """Decides from `Evidence` which images to answer, and what."""
 
     name: ClassVar[str]
     highest_score: ClassVar[float]
 
     @abstractmethod
-    def score(self, predictive: Predictive) -> Tensor:
+    def score(self, evidence: Evidence) -> Tensor:
         """The reason to refuse, (N,), at most `highest_score`: higher means more."""
 
     @abstractmethod
-    def refuses(self, predictive: Predictive) -> Tensor:
+    def refuses(self, evidence: Evidence) -> Tensor:
         """Which images it refuses, (N,) bool; where it refuses one, it refuses all of higher score."""
 
-    def labels(self, predictive: Predictive) -> Tensor:
+    def unfamiliar(self, evidence: Evidence) -> Tensor:
+        """Which images are refused, if they are, because they are like no digit, (N,) bool.
+
+        Those whose pixels and features are more surprising than the ensemble's doubt. The others are
+        ambiguous.
+        """
+        return evidence.image_surprise > evidence.entropy_surprise
+
+    def labels(self, evidence: Evidence) -> Tensor:
         """The likeliest digit, refused or not, (N,)."""
-        return predictive.mean.argmax(-1)
+        return evidence.mean.argmax(-1)
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, calibration: Calibration, wishes: Wishes) -> Self:
+        """The rule that does as `wishes` say for digits like those of `calibration`.
+
+        Raises:
+            InputError: these digits cannot promise that; it says what they can.
+        """
+
+    @classmethod
+    @abstractmethod
+    def require_fittable(cls, n: int, wishes: Wishes) -> None:
+        """Checks, before long work, that n calibration digits could do for `fit`; raises as that does."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -79,16 +105,24 @@ class MedianRule(AbstentionRule):
                 f"the median rule's level must be at least 0 and below 1, and {self.level:g} is not."
             )
 
-    def score(self, predictive: Predictive) -> Tensor:
+    def score(self, evidence: Evidence) -> Tensor:
         """1 − the highest median probability of a digit, (N,)."""
-        return 1 - predictive.median.amax(-1)
+        return 1 - evidence.median.amax(-1)
 
-    def refuses(self, predictive: Predictive) -> Tensor:
-        return predictive.median.amax(-1) <= self.level
+    def refuses(self, evidence: Evidence) -> Tensor:
+        return evidence.median.amax(-1) <= self.level
 
-    def labels(self, predictive: Predictive) -> Tensor:
+    def labels(self, evidence: Evidence) -> Tensor:
         """The digit of the highest median, (N,)."""
-        return predictive.median.argmax(-1)
+        return evidence.median.argmax(-1)
+
+    @classmethod
+    def fit(cls, calibration: Calibration, wishes: Wishes) -> Self:
+        return cls()
+
+    @classmethod
+    def require_fittable(cls, n: int, wishes: Wishes) -> None:
+        """Nothing is fitted, so any number of digits will do."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name} | asdict(self)
@@ -115,23 +149,22 @@ class ThresholdRule(AbstentionRule):
 
     @staticmethod
     @abstractmethod
-    def score_of(predictive: Predictive) -> Tensor:
+    def score_of(evidence: Evidence) -> Tensor:
         """The score, (N,), which needs no fitting."""
 
     @classmethod
-    def fit(cls, calibration: Predictive, refuse: float) -> Self:
-        """The rule that refuses a digit like those of `calibration` with probability at most `refuse`.
+    def fit(cls, calibration: Calibration, wishes: Wishes) -> Self:
+        return cls(conformal_threshold(cls.score_of(calibration.evidence), wishes.refuse), wishes.refuse)
 
-        Raises:
-            InputError: see `conformal_threshold`.
-        """
-        return cls(conformal_threshold(cls.score_of(calibration), refuse), refuse)
+    @classmethod
+    def require_fittable(cls, n: int, wishes: Wishes) -> None:
+        conformal_rank(n, wishes.refuse)
 
-    def score(self, predictive: Predictive) -> Tensor:
-        return self.score_of(predictive)
+    def score(self, evidence: Evidence) -> Tensor:
+        return self.score_of(evidence)
 
-    def refuses(self, predictive: Predictive) -> Tensor:
-        return self.score_of(predictive) > self.threshold
+    def refuses(self, evidence: Evidence) -> Tensor:
+        return self.score_of(evidence) > self.threshold
 
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name} | asdict(self)
@@ -144,42 +177,117 @@ class ConfidenceRule(ThresholdRule):
     highest_score = 1.0
 
     @staticmethod
-    def score_of(predictive: Predictive) -> Tensor:
+    def score_of(evidence: Evidence) -> Tensor:
         """1 − the highest predictive probability, (N,)."""
-        return 1 - predictive.mean.amax(-1)
+        return 1 - evidence.mean.amax(-1)
 
 
 class EntropyRule(ThresholdRule):
     """Refuses where the predictive entropy (total uncertainty) is high."""
 
     name = "entropy"
-    highest_score = math.log(NUM_CLASSES)
+    highest_score = MAX_ENTROPY
 
     @staticmethod
-    def score_of(predictive: Predictive) -> Tensor:
+    def score_of(evidence: Evidence) -> Tensor:
         """Total uncertainty in nats, (N,)."""
-        return predictive.total
+        return evidence.total
+
+
+@dataclass(frozen=True)
+class CalibratedRule(AbstentionRule):
+    """Refuses what is unfamiliar and what is ambiguous, and promises something of both.
+
+    For fresh digits like those it was fitted on, and whatever their distribution:
+
+    - refused as unfamiliar: at most the share `alpha`, in expectation over calibration sets (split conformal
+      prediction on Fisher's statistic, `Evidence.unfamiliarity`);
+    - wrong among the answered: at most the share `risk`, with probability at least 1 − `delta` over
+      calibration sets (`bnn.decide.selective.risk_threshold` on the predictive entropy).
+
+    Attributes:
+        unfamiliar_threshold: the highest Fisher's statistic that is still familiar.
+        ambiguous_threshold: the highest predictive entropy that is still answered, in nats.
+        risk, delta, alpha: what is promised.
+    """
+
+    unfamiliar_threshold: float
+    ambiguous_threshold: float
+    risk: float
+    delta: float
+    alpha: float
+
+    name: ClassVar[str] = "calibrated"
+    highest_score: ClassVar[float] = 2.0
+
+    def __post_init__(self) -> None:
+        Wishes(risk=self.risk, delta=self.delta, alpha=self.alpha)
+        finite = math.isfinite(self.unfamiliar_threshold) and math.isfinite(self.ambiguous_threshold)
+        if not (finite and self.unfamiliar_threshold > 0 and self.ambiguous_threshold >= 0):
+            raise InputError(
+                "the calibrated rule needs finite thresholds, above 0 for what is unfamiliar and 0 or more "
+                f"for what is ambiguous, not {self.unfamiliar_threshold:g} and {self.ambiguous_threshold:g}."
+            )
+
+    @classmethod
+    def fit(cls, calibration: Calibration, wishes: Wishes) -> Self:
+        rule = cls.fit_if_feasible(calibration, wishes)
+        if rule is None:
+            raise InputError(_infeasible(calibration, wishes))
+        return rule
+
+    @classmethod
+    def fit_if_feasible(cls, calibration: Calibration, wishes: Wishes) -> Self | None:
+        """As `fit`, but None, and at once, where the digits are enough but do not show so low a risk."""
+        unfamiliar = conformal_threshold(calibration.evidence.unfamiliarity, wishes.alpha)
+        scores, wrong, grid = _risk_sample(calibration, unfamiliar)
+        require_enough(len(scores), wishes.risk, wishes.delta)
+        ambiguous = risk_threshold(scores, wrong, grid, wishes.risk, wishes.delta)
+        if ambiguous is None:
+            return None
+        return cls(unfamiliar, ambiguous, wishes.risk, wishes.delta, wishes.alpha)
+
+    @classmethod
+    def require_fittable(cls, n: int, wishes: Wishes) -> None:
+        familiar = conformal_rank(n, wishes.alpha) - 1
+        require_enough(familiar, wishes.risk, wishes.delta)
+
+    def score(self, evidence: Evidence) -> Tensor:
+        """(N,) in [0, 2]: the entropy over its greatest value where familiar, above 1 where not."""
+        strange = 2 - self.unfamiliar_threshold / evidence.unfamiliarity.clamp_min(self.unfamiliar_threshold)
+        return torch.where(self._strange(evidence), strange, evidence.total / MAX_ENTROPY)
+
+    def refuses(self, evidence: Evidence) -> Tensor:
+        return self._strange(evidence) | (evidence.total > self.ambiguous_threshold)
+
+    def unfamiliar(self, evidence: Evidence) -> Tensor:
+        """As other rules have it, but never an image whose unfamiliarity is within the threshold."""
+        return self._strange(evidence) & super().unfamiliar(evidence)
+
+    def _strange(self, evidence: Evidence) -> Tensor:
+        return evidence.unfamiliarity > self.unfamiliar_threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name} | asdict(self)
 
 
 RULES: Mapping[str, type[AbstentionRule]] = {
-    rule.name: rule for rule in (EntropyRule, ConfidenceRule, MedianRule)
+    rule.name: rule for rule in (CalibratedRule, EntropyRule, ConfidenceRule, MedianRule)
 }
 
 
-def fit_rule(name: str, calibration: Predictive, refuse: float) -> AbstentionRule:
-    """The rule called `name`, fitted on `calibration` to refuse at most the share `refuse` of digits.
+def fit_rule(name: str, calibration: Calibration, wishes: Wishes) -> AbstentionRule:
+    """The rule called `name`, fitted on `calibration` to do as `wishes` say.
 
     Raises:
-        InputError: no rule has that name, or it cannot be fitted so.
+        InputError: no rule has that name, or these digits cannot promise that.
     """
-    rule = choose(RULES, name, "abstention rule")
-    return rule.fit(calibration, refuse) if issubclass(rule, ThresholdRule) else rule()
+    return choose(RULES, name, "abstention rule").fit(calibration, wishes)
 
 
-def require_fittable(name: str, n: int, refuse: float) -> None:
-    """Checks, before long work, that `fit_rule` will do with n calibration digits; raises as it does."""
-    if issubclass(choose(RULES, name, "abstention rule"), ThresholdRule):
-        conformal_rank(n, refuse)
+def require_fittable(name: str, n: int, wishes: Wishes) -> None:
+    """Checks, before long work, that n calibration digits could do for `fit_rule`; raises as that does."""
+    choose(RULES, name, "abstention rule").require_fittable(n, wishes)
 
 
 def rule_from_dict(values: Mapping[str, Any]) -> AbstentionRule:
@@ -195,26 +303,36 @@ def rule_from_dict(values: Mapping[str, Any]) -> AbstentionRule:
         raise InputError(f"{dict(values)} stands for no abstention rule.") from error
 
 
-def reasons(predictive: Predictive, refused: Tensor) -> list[str]:
-    """For each of N images "answered", "ambiguous" or "unfamiliar".
-
-    A refused image is unfamiliar where most of its uncertainty is the draws' disagreement (epistemic),
-    which more training images of its like would settle, and ambiguous where most is in the image
-    itself (aleatoric).
-    """
-    unfamiliar = predictive.epistemic > predictive.aleatoric
+def reasons(rule: AbstentionRule, evidence: Evidence, refused: Tensor) -> list[str]:
+    """For each of N images "answered", "ambiguous" or "unfamiliar"."""
     return [
         "answered" if not no else "unfamiliar" if strange else "ambiguous"
-        for no, strange in zip(refused.tolist(), unfamiliar.tolist(), strict=True)
+        for no, strange in zip(refused.tolist(), rule.unfamiliar(evidence).tolist(), strict=True)
     ]
 
 
-def candidate_threshold(calibration: Predictive, labels: Tensor, miss: float) -> float:
-    """The lowest probability at which a digit is still a candidate.
+def _risk_sample(calibration: Calibration, unfamiliar: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What `risk_threshold` is to be told: scores, which are wrong, and the grid of thresholds.
 
-    Digits at or above it form a set that misses the true digit of an image like those of
-    `calibration` with probability at most `miss` (least ambiguous set-valued classifiers, Sadinle et
-    al. 2019), or 1 / (n + 1) where n `labels` cannot promise less.
+    Given the threshold `unfamiliar`, which is one digit's own score, the digits below it are independent
+    draws of familiar ones: so the risk is tested on them alone, and stays exact.
     """
-    of_truth = calibration.mean.gather(1, labels[:, None]).squeeze(1)
-    return -conformal_threshold(-of_truth, max(miss, 1 / (len(labels) + 1)))
+    below = calibration.evidence.unfamiliarity < unfamiliar
+    wrong = calibration.evidence.mean.argmax(-1) != calibration.labels
+    return calibration.evidence.total[below], wrong[below], calibration.entropies.sort().values
+
+
+def _infeasible(calibration: Calibration, wishes: Wishes) -> str:
+    unfamiliar = conformal_threshold(calibration.evidence.unfamiliarity, wishes.alpha)
+    sample = _risk_sample(calibration, unfamiliar)
+    feasible = feasible_risk(*sample, wishes.risk, wishes.delta)
+    asked = (
+        f"the surest of these {len(sample[0])} familiar calibration digits do not show a risk of at most "
+        f"{wishes.risk:g} with confidence {1 - wishes.delta:g}"
+    )
+    if feasible is not None:
+        return f"{asked}: ask for a risk of {feasible:g}."
+    return (
+        f"{asked}, nor any higher one: train a better network, or calibrate on digits more like those it "
+        "was trained on."
+    )

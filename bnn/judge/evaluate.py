@@ -1,35 +1,41 @@
 """Batch evaluation: digits and not digits through a classifier, to a `Report`."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from bnn import __version__
-from bnn.decide import Classifier, Prediction
+from bnn.decide import CalibratedRule, Classifier, Evidence, Prediction
 from bnn.errors import InputError
 from bnn.files import require_writable
+from bnn.judge.printed import print_short
 from bnn.judge.report import write_report
-from bnn.judge.results import Judged, Report, Rotation, shown
+from bnn.judge.resplits import Resplits, resplit
+from bnn.judge.results import Judged, Report, Rotation
+from bnn.judge.robustness import measure
 from bnn.preprocess import is_blank
-from bnn.sources import Source, familiar_source, progress_bar, unfamiliar_source
+from bnn.sources import Source, elsewhere_source, familiar_source, progress_bar, unfamiliar_source
 
 ROTATED_DIGIT = 6  # turned upside down it is a digit again, and on the way it is none
 ANGLES = tuple(range(0, 181, 10))  # degrees
+ROBUSTNESS = 500  # digits that are spoilt, in each way at each strength
 
 
 def evaluate(
     classifier: Classifier,
     familiar: Source,
-    unfamiliar: Sequence[Source],
+    unfamiliar: Sequence[Source] = (),
+    elsewhere: Sequence[Source] = (),
+    *,
+    robustness: int = ROBUSTNESS,
+    seed: int = 0,
     settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """What `classifier` does with labelled digits and with images that are no digits.
@@ -37,22 +43,27 @@ def evaluate(
     Args:
         classifier: to be judged.
         familiar: labelled digits, e.g. from `bnn.sources.familiar_source`.
-        unfamiliar: e.g. from `bnn.sources.unfamiliar_source`; may be empty.
+        unfamiliar: e.g. from `bnn.sources.unfamiliar_source`.
+        elsewhere: labelled digits from other sources, e.g. from `bnn.sources.elsewhere_source`.
+        robustness: on how many of the familiar digits corruptions are tried, 35 times each; 0 for none.
+        seed: of corruptions and re-splits.
         settings: how the sets were chosen, plain values, for the report to tell.
 
     Raises:
-        InputError: the familiar images have no labels, or two sets have the same name.
+        InputError: digits have no labels, two sets have the same name, or `robustness` is below 0.
     """
-    if familiar.labels is None:
-        raise InputError(f"the digits of {familiar.name} have no labels: give labelled ones.")
-    names = [source.name for source in (familiar, *unfamiliar)]
-    if len(set(names)) < len(names):
-        raise InputError(f"two sets have the same name among {', '.join(names)}: rename one or leave it out.")
-    judged = Judged(familiar, _decide(classifier, familiar.images, familiar.name))
+    _require_usable(familiar, unfamiliar, elsewhere)
+    spoilt = familiar.part(robustness, seed) if robustness else None
+    decide = partial(_decide, classifier)
+    evidence = _evidence(classifier, familiar.images, familiar.name)
+    judged = Judged(familiar, classifier.decide(evidence, is_blank(familiar.images)))
     return Report(
         familiar=judged,
-        unfamiliar=[Judged(source, _decide(classifier, source.images, source.name)) for source in unfamiliar],
+        unfamiliar=[Judged(source, decide(source.images, source.name)) for source in unfamiliar],
+        elsewhere=[Judged(source, decide(source.images, source.name)) for source in elsewhere],
         rotation=_rotation(classifier, judged),
+        robustness=list(measure(decide, spoilt, seed)) if spoilt else [],
+        resplits=_resplits(classifier, evidence, judged, seed),
         settings=_settings(classifier) | dict(settings or {}),
     )
 
@@ -63,6 +74,8 @@ def evaluate_command(
     unfamiliar: Sequence[str],
     out: Path,
     *,
+    elsewhere: Sequence[str] = (),
+    robustness: int = ROBUSTNESS,
     data_dir: Path | None = None,
     download: bool = False,
     seed: int = 0,
@@ -72,8 +85,9 @@ def evaluate_command(
 
     Args:
         classifier: to be judged.
-        familiar, unfamiliar: see `bnn.sources.familiar_source` and `unfamiliar_source`.
+        familiar, unfamiliar, elsewhere: see the functions of these names in `bnn.sources`.
         out: folder of the report; missing folders are made, files of an earlier report replaced.
+        robustness: see `evaluate`.
         data_dir, download, seed, limit: see `bnn.sources.unfamiliar_source`.
 
     Returns:
@@ -84,20 +98,45 @@ def evaluate_command(
     """
     require_writable(out / "report.json")
     options: dict[str, Any] = {"seed": seed, "download": download, "limit": limit}
+    data = classifier.checkpoint.record.get("data")
+    learnt = data.get("name") if isinstance(data, Mapping) else None
+    sets = {"familiar": familiar, "unfamiliar": list(unfamiliar), "elsewhere": list(elsewhere)}
     report = evaluate(
         classifier,
         familiar_source(familiar, data_dir, **options),
         [unfamiliar_source(spec, data_dir, **options) for spec in unfamiliar],
-        {"sets": {"familiar": familiar, "unfamiliar": list(unfamiliar), "limit": limit, "seed": seed}},
+        [elsewhere_source(spec, data_dir, trained_on=learnt, **options) for spec in elsewhere],
+        robustness=robustness,
+        seed=seed,
+        settings={"sets": sets | {"limit": limit, "robustness": robustness, "seed": seed}},
     )
     write_report(report, out)
-    _print_short(report, out)
+    print_short(report, out)
     return bool(report.unreadable)
 
 
+def _require_usable(familiar: Source, unfamiliar: Sequence[Source], elsewhere: Sequence[Source]) -> None:
+    for source in (familiar, *elsewhere):
+        if source.labels is None:
+            raise InputError(f"the digits of {source.name} have no labels: give labelled ones.")
+    names = [source.name for source in (familiar, *unfamiliar, *elsewhere)]
+    if len(set(names)) < len(names):
+        raise InputError(f"two sets have the same name among {', '.join(names)}: rename one or leave it out.")
+
+
+def _evidence(classifier: Classifier, images: Tensor, name: str) -> Evidence:
+    return classifier.evidence(images, progress_bar(f"judging {name}"))
+
+
 def _decide(classifier: Classifier, images: Tensor, name: str) -> Prediction:
-    predictive = classifier.predictive(images, progress_bar(f"judging {name}"))
-    return classifier.decide(predictive, is_blank(images))
+    return classifier.decide(_evidence(classifier, images, name), is_blank(images))
+
+
+def _resplits(classifier: Classifier, evidence: Evidence, judged: Judged, seed: int) -> Resplits | None:
+    if not isinstance(classifier.rule, CalibratedRule):
+        return None
+    labels = torch.from_numpy(judged.labels)
+    return resplit(evidence, labels, classifier.calibration, classifier.wishes, seed=seed)
 
 
 def _rotation(classifier: Classifier, judged: Judged) -> Rotation:
@@ -127,22 +166,3 @@ def _settings(classifier: Classifier) -> dict[str, Any]:
             "record": dict(checkpoint.record),
         },
     }
-
-
-def _print_short(report: Report, out: Path) -> None:
-    numbers, console = report.numbers(), Console()
-    digits = numbers["familiar"]
-    console.print(Text(report.summary()))
-    table = Table("unfamiliar set", "images", "refused", "AUROC", "FPR95", "unreadable")
-    for row in numbers["unfamiliar"]:
-        cells = (shown(row[name]) for name in ("refused", "auroc", "fpr95"))
-        table.add_row(Text(row["name"]), str(row["n"]), *cells, str(row["unreadable"]))
-    measures = ("accuracy", "nll", "ece", "brier", "aurc")
-    console.print(
-        Text(f"{digits['name']}: " + ", ".join(f"{name} {shown(digits[name])}" for name in measures))
-    )
-    if numbers["unfamiliar"]:
-        console.print(table)
-    if report.unreadable:
-        console.print(f"{len(report.unreadable)} files could not be read; the report lists them.")
-    console.print(Text(f"The report is in {out / 'report.html'}."), soft_wrap=True)

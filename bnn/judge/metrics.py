@@ -22,18 +22,28 @@ def accuracy(probs: Floats, labels: Labels) -> float:
 
 
 def nll(probs: Floats, labels: Labels) -> float:
-    """Mean of −log p(true digit) in nats: in [0, ∞), lower is better.
+    """Mean of −log p(true digit) in nats: in [0, ∞), lower is better."""
+    return float(nll_each(probs, labels).mean())
+
+
+def nll_each(probs: Floats, labels: Labels) -> Array:
+    """−log p(true digit) of each image in nats, (N,).
 
     A probability that underflowed to 0 counts as float32's smallest normal number (87.3 nats).
     """
     of_truth = probs[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(of_truth.clip(np.finfo(np.float32).tiny, 1)).mean())
+    return -np.log(of_truth.clip(np.finfo(np.float32).tiny, 1))
 
 
 def brier(probs: Floats, labels: Labels) -> float:
     """Mean over images of Σ_c (p_c − [c is true])²: in [0, 2], lower is better (Brier 1950)."""
+    return float(brier_each(probs, labels).mean())
+
+
+def brier_each(probs: Floats, labels: Labels) -> Array:
+    """Σ_c (p_c − [c is true])² of each image, (N,)."""
     truth = np.eye(probs.shape[1])[labels]
-    return float(((probs - truth) ** 2).sum(1).mean())
+    return ((probs - truth) ** 2).sum(1)
 
 
 def reliability(probs: Floats, labels: Labels, bins: int = BINS) -> tuple[Array, Array, Array]:
@@ -43,11 +53,16 @@ def reliability(probs: Floats, labels: Labels, bins: int = BINS) -> tuple[Array,
     """
     confidence = probs.max(1).astype(np.float64)
     right = probs.argmax(1) == labels
-    index = np.ceil(confidence * bins).clip(1, bins).astype(int) - 1
+    index = confidence_bin(confidence, bins)
     count, sure, hits = (np.bincount(index, of, minlength=bins) for of in (None, confidence, right))
     filled = count > 0
     count = count[filled]
     return sure[filled] / count, hits[filled] / count, count / len(labels)
+
+
+def confidence_bin(confidence: Array, bins: int = BINS) -> Labels:
+    """The index of the bin ((m − 1) / bins, m / bins] that each of `confidence` (N,) falls in, from 0."""
+    return np.ceil(confidence * bins).clip(1, bins).astype(np.int64) - 1
 
 
 def ece(probs: Floats, labels: Labels) -> float:

@@ -1,6 +1,7 @@
 """The plots of a report, as SVG. Colours are Okabe & Ito's, which the colour-blind can tell apart."""
 
 import io
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from numpy.typing import NDArray
 
 from bnn.judge import metrics
 from bnn.judge.results import Report
@@ -18,7 +21,14 @@ from bnn.judge.results import Report
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (ORANGE, GREEN, VERMILION, PURPLE, SKY, "#000000")
 DASHES = ("-", "--", ":", "-.")
+SPOILT = {  # line, colour and name of each measure of spoilt digits
+    "accuracy": (".--", BLUE, "right if forced to answer"),
+    "coverage": (".-", GREEN, "answered"),
+    "selective_risk": (".:", VERMILION, "wrong among the answered"),
+}
 LEADING = 4  # digits drawn of the rotating digit
+BINS = 40  # of a histogram
+LEAST_UNFAMILIAR = 0.1  # left end of the axis of unfamiliarity
 STYLE: Any = {  # of matplotlib's own type, which has no public name
     "text.parse_math": False,  # names of files and folders are shown as they are
     "svg.hashsalt": "bnn",  # the same report gives the same bytes
@@ -45,20 +55,27 @@ def plots(report: Report) -> Mapping[str, Plot]:
             "How often answers are wrong as the least certain digits are refused.",
         ),
         "reliability": (reliability, "How often a digit is right that is given a certain probability."),
-        "uncertainty": (uncertainty, "How uncertain familiar digits and unfamiliar images are."),
+        "uncertainty": (uncertainty, "How uncertain each set's images are, and how unfamiliar."),
         "rotation": (rotation, "A digit turned by half a circle; shaded where the answer is refused."),
     }
+    if report.robustness:
+        caption = "Digits spoilt in several ways, from mildly (1) to severely (5)."
+        drawings["robustness"] = robustness, caption
     with mpl.rc_context(STYLE):
         return {name: Plot(_svg(draw(report)), caption) for name, (draw, caption) in drawings.items()}
 
 
 def risk_coverage(report: Report) -> Figure:
-    """Selective risk against coverage, and where the rule stands."""
+    """Selective risk against coverage by the rule's score and the ensemble's; where the rule stands."""
     prediction, labels = report.familiar.prediction, report.familiar.labels
     errors = prediction.probs.argmax(1) != labels
-    coverage, risk = metrics.risk_coverage(errors, prediction.refusal_score)
     figure, axes = _figure("Risk and coverage", "coverage (share of digits answered, %)")
-    axes.plot(100 * coverage, 100 * risk, color=BLUE, label="all thresholds on the refusal score")
+    for score, dash, colour, label in (
+        (prediction.refusal_score, "-", BLUE, "all thresholds on the refusal score"),
+        (prediction.total, "--", ORANGE, "all thresholds on the ensemble's entropy alone"),
+    ):
+        coverage, risk = metrics.risk_coverage(errors, score)
+        axes.plot(100 * coverage, 100 * risk, dash, color=colour, label=label)
     chosen = metrics.selective_risk(prediction.labels, labels)
     if chosen is not None:
         place = 100 * metrics.coverage(prediction.labels), 100 * chosen
@@ -82,13 +99,18 @@ def reliability(report: Report) -> Figure:
 
 
 def uncertainty(report: Report) -> Figure:
-    """Histograms of total and epistemic uncertainty for every set."""
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for axes, measure in ((left, "total"), (right, "epistemic")):
-        _histograms(axes, report, measure)
-    left.set_ylabel("share of the set's images (%)")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    """Histograms of total and epistemic uncertainty and of unfamiliarity for every set."""
+    figure = Figure(figsize=(9.5, 7.6), layout="constrained")
+    panels = figure.subplot_mosaic([["total", "epistemic"], ["unfamiliarity", "."]], sharey=True)
+    for measure in ("total", "epistemic"):
+        highest = max(1e-3, *(getattr(judged.prediction, measure).max() for _, judged in report.sets))
+        _histograms(panels[measure], report, measure, np.linspace(0, highest, BINS + 1))
+        title, unit = f"{measure.capitalize()} uncertainty", f"{measure} uncertainty (nats)"
+        panels[measure].set(title=title, xlabel=unit)
+    _unfamiliarity(panels["unfamiliarity"], report)
+    for side in ("total", "unfamiliarity"):
+        panels[side].set_ylabel("share of the set's images (%)")
+    figure.legend(*panels["unfamiliarity"].get_legend_handles_labels(), loc="lower right", ncols=1)
     return figure
 
 
@@ -112,6 +134,25 @@ def rotation(report: Report) -> Figure:
     return figure
 
 
+def robustness(report: Report) -> Figure:
+    """Accuracy, coverage and error among the answered against strength, a panel for each corruption."""
+    rows = report.numbers["robustness"]
+    names = list(dict.fromkeys(row["corruption"] for row in rows))
+    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
+    panels = figure.subplots(2, math.ceil(len(names) / 2), sharex=True, sharey=True).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        cells = [row for row in rows if row["corruption"] == name]
+        for measure, (dash, colour, label) in SPOILT.items():
+            shares = np.array([cell[measure] for cell in cells], np.float64)  # None, if unanswered, is a gap
+            axes.plot([cell["strength"] for cell in cells], 100 * shares, dash, color=colour, label=label)
+        axes.set(title=name.capitalize(), xlabel="strength", ylim=(-3, 103))
+    for axes in panels[len(names) :]:
+        axes.remove()
+    figure.supylabel("share of the digits, or of the answers (%)", fontsize="medium")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SPOILT))
+    return figure
+
+
 def _figure(title: str, xlabel: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -119,26 +160,38 @@ def _figure(title: str, xlabel: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _histograms(axes: Axes, report: Report, measure: str) -> None:
-    judged = (report.familiar, *report.unfamiliar)
-    values = [getattr(one.prediction, measure) for one in judged]
-    edges = np.linspace(0, max(1e-3, *(value.max() for value in values)), 41).tolist()
-    for index, (one, value) in enumerate(zip(judged, values, strict=True)):
-        looks: dict[str, Any] = {"label": f"familiar: {one.source.name}", "color": BLUE, "alpha": 0.4}
+def _unfamiliarity(axes: Axes, report: Report) -> None:
+    """Its histograms, of which the first bin holds all that is below, and the rule's threshold."""
+    highest = max(10 * LEAST_UNFAMILIAR, *(one.prediction.unfamiliarity.max() for _, one in report.sets))
+    _histograms(axes, report, "unfamiliarity", np.geomspace(LEAST_UNFAMILIAR, highest, BINS + 1))
+    threshold = report.settings["rule"].get("unfamiliar_threshold")
+    if threshold is not None:
+        axes.axvline(threshold, color="black", linewidth=1, label="the rule's threshold of unfamiliarity")
+    axes.set(title="Unfamiliarity", xlabel="unfamiliarity (Fisher's statistic)", xscale="log")
+    _plain_numbers(axes.xaxis)
+
+
+def _histograms(axes: Axes, report: Report, measure: str, edges: NDArray[np.float64]) -> None:
+    for index, (kind, judged) in enumerate(report.sets):
+        values = getattr(judged.prediction, measure).clip(edges[0], edges[-1])
+        looks: dict[str, Any] = {"color": BLUE, "alpha": 0.4}
         if index:
             looks = {
-                "label": f"unfamiliar: {one.source.name}",
                 "color": CYCLE[(index - 1) % len(CYCLE)],
                 "linestyle": DASHES[(index - 1) // len(CYCLE) % len(DASHES)],
                 "histtype": "step",
                 "linewidth": 1.5,
             }
-        axes.hist(value, edges, weights=np.full(len(value), 100 / len(value)), **looks)
-    axes.set(
-        title=f"{measure.capitalize()} uncertainty", xlabel=f"{measure} uncertainty (nats)", yscale="log"
-    )
-    axes.yaxis.set_major_formatter("{x:g}")  # the default one writes powers of ten as formulas
-    axes.yaxis.set_minor_formatter(NullFormatter())
+        weights = np.full(len(values), 100 / len(values))
+        axes.hist(values, edges.tolist(), weights=weights, label=f"{kind}: {judged.source.name}", **looks)
+    axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Makes the ticks of a logarithmic axis plain numbers: the default writes powers of ten as formulas."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _shade_refused(axes: Axes, report: Report) -> None:

@@ -79,6 +79,7 @@ def _plain(prediction: Prediction) -> dict[str, object]:
         "total": float(prediction.total[0]),
         "aleatoric": float(prediction.aleatoric[0]),
         "epistemic": float(prediction.epistemic[0]),
+        "unfamiliarity": float(prediction.unfamiliarity[0]),
         "refusal_score": float(prediction.refusal_score[0]),
         "candidates": list(prediction.candidates[0]),
         "blank": bool(prediction.blank[0]),

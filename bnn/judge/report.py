@@ -16,14 +16,17 @@ from PIL import Image
 from bnn.decide import Prediction
 from bnn.files import written_whole
 from bnn.judge.plots import plots
-from bnn.judge.results import Judged, Report, percent, shown
+from bnn.judge.results import Judged, Report
+from bnn.judge.words import percent, percent_interval, shown, shown_interval, summary
 from bnn.networks import NUM_CLASSES
 
 THUMBNAILS = 12  # of each kind in the page
+MEASURES = ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score")
 COLUMNS = (
     *("set", "source", "label", "decision", "reason"),
     *(f"p{digit}" for digit in range(NUM_CLASSES)),
-    *("total", "aleatoric", "epistemic", "refusal_score", "candidates"),
+    *MEASURES,
+    "candidates",
 )
 
 
@@ -39,7 +42,7 @@ def write_report(report: Report, out: Path) -> None:
     files = {f"{name}.svg": plot.svg for name, plot in drawn.items()}
     files["decisions.csv"] = _csv(report)
     files["report.html"] = _page(report, drawn)
-    files["report.json"] = json.dumps(report.numbers(), indent=2, allow_nan=False) + "\n"
+    files["report.json"] = json.dumps(report.numbers, indent=2, allow_nan=False) + "\n"
     for name, text in files.items():
         with written_whole(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
@@ -49,7 +52,7 @@ def _csv(report: Report) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for judged in (report.familiar, *report.unfamiliar):
+    for _, judged in report.sets:
         writer.writerows(_rows(judged))
     return text.getvalue()
 
@@ -57,8 +60,7 @@ def _csv(report: Report) -> str:
 def _rows(judged: Judged) -> Iterator[Sequence[object]]:
     prediction = judged.prediction
     for index, source in enumerate(judged.source.sources):
-        measures = (prediction.total, prediction.aleatoric, prediction.epistemic, prediction.refusal_score)
-        numbers = (*prediction.probs[index], *(measure[index] for measure in measures))
+        numbers = (*prediction.probs[index], *(getattr(prediction, name)[index] for name in MEASURES))
         texts = [f"{number:.9g}" for number in numbers]  # enough for a float32 to come back the same
         yield (
             judged.source.name,
@@ -80,11 +82,12 @@ def _page(report: Report, drawn: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("bnn.judge", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"shown": shown, "percent": percent, "svg_uri": _svg_uri}
-    numbers = report.numbers()
+    filters = (shown, shown_interval, percent, percent_interval)
+    environment.filters |= {"svg_uri": _svg_uri} | {one.__name__: one for one in filters}
+    numbers = report.numbers
     return environment.get_template("report.html.j2").render(
         numbers,
-        summary=report.summary(),
+        summary=summary(numbers),
         plots=drawn,
         settings_text=json.dumps(numbers["settings"], indent=2, ensure_ascii=False),
         wrong=_wrong(report.familiar),

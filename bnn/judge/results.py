@@ -1,15 +1,18 @@
-"""What a batch evaluation found: sets, decisions, and the numbers made of them."""
+"""What an evaluation found: sets with their decisions, and the numbers made of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnn.decide import Prediction
-from bnn.judge import metrics
+from bnn.judge.numbers import answer_numbers, elsewhere_numbers, familiar_numbers, unfamiliar_numbers
+from bnn.judge.resplits import Resplits
+from bnn.judge.robustness import Cell
 from bnn.sources import Source
 
 
@@ -48,84 +51,62 @@ class Report:
     Attributes:
         familiar: labelled digits.
         unfamiliar: sets that need not be digits.
+        elsewhere: labelled digits from other sources than those that were learnt.
         rotation: a digit turned by half a circle.
+        robustness: some of the familiar digits, spoilt; may be empty.
+        resplits: how the calibrated rule keeps its promises on the familiar digits; None for other rules.
         settings: what was judged and how, plain values.
     """
 
     familiar: Judged
-    unfamiliar: list[Judged]
+    unfamiliar: Sequence[Judged]
+    elsewhere: Sequence[Judged]
     rotation: Rotation
+    robustness: Sequence[Cell]
+    resplits: Resplits | None
     settings: Mapping[str, Any]
+
+    @property
+    def sets(self) -> list[tuple[str, Judged]]:
+        """Every set after what it is: "familiar", "unfamiliar" or "elsewhere"."""
+        unfamiliar = [("unfamiliar", judged) for judged in self.unfamiliar]
+        return [("familiar", self.familiar), *unfamiliar, *(("elsewhere", one) for one in self.elsewhere)]
 
     @property
     def unreadable(self) -> list[dict[str, str]]:
         """Set, file and reason of every file that could not be used."""
         return [
             {"set": judged.source.name, "file": file, "why": why}
-            for judged in (self.familiar, *self.unfamiliar)
+            for _, judged in self.sets
             for file, why in judged.source.unreadable
         ]
 
+    @cached_property
     def numbers(self) -> dict[str, Any]:
         """The report as plain values: what `report.json` holds. `docs/metrics.md` defines each."""
+        digits = self.familiar
         return {
-            "familiar": self._familiar_numbers(),
-            "unfamiliar": [self._unfamiliar_numbers(judged) for judged in self.unfamiliar],
+            "familiar": {"name": digits.source.name} | familiar_numbers(digits.prediction, digits.labels),
+            "unfamiliar": [
+                _named(one, unfamiliar_numbers(digits.prediction, one.prediction)) for one in self.unfamiliar
+            ],
+            "elsewhere": [
+                _named(one, elsewhere_numbers(one.prediction, one.labels)) for one in self.elsewhere
+            ],
+            "robustness": [_row(cell) for cell in self.robustness],
+            "resplits": None if self.resplits is None else self.resplits.numbers(),
             "settings": _plain(self.settings),
             "unreadable": self.unreadable,
         }
 
-    def summary(self) -> str:
-        """The report in a few sentences."""
-        digits = self._familiar_numbers()
-        sentences = [
-            f"Of {digits['n']:,} digits ({digits['name']}) it answered {percent(digits['coverage'])}, "
-            f"and {percent(digits['selective_risk'])} of those answers were wrong; made to answer every "
-            f"digit, it would be wrong on {percent(1 - digits['accuracy'])}."
-        ]
-        for judged in self.unfamiliar:
-            row = self._unfamiliar_numbers(judged)
-            sentences.append(
-                f"Of {row['n']:,} images that need not be digits ({row['name']}) "
-                f"it refused {percent(row['refused'])}."
-            )
-        return " ".join(sentences)
 
-    def _familiar_numbers(self) -> dict[str, Any]:
-        prediction, labels = self.familiar.prediction, self.familiar.labels
-        probs, answers = prediction.probs, prediction.labels
-        return {
-            "name": self.familiar.source.name,
-            "n": len(labels),
-            "accuracy": metrics.accuracy(probs, labels),
-            "nll": metrics.nll(probs, labels),
-            "ece": metrics.ece(probs, labels),
-            "brier": metrics.brier(probs, labels),
-            "aurc": metrics.aurc(probs.argmax(1) != labels, prediction.refusal_score),
-            "coverage": metrics.coverage(answers),
-            "selective_risk": metrics.selective_risk(answers, labels),
-        }
-
-    def _unfamiliar_numbers(self, judged: Judged) -> dict[str, Any]:
-        scores = self.familiar.prediction.refusal_score, judged.prediction.refusal_score
-        return {
-            "name": judged.source.name,
-            "n": len(judged.source),
-            "refused": float((~judged.answered).mean()),
-            "auroc": metrics.auroc(*scores),
-            "fpr95": metrics.fpr95(*scores),
-            "unreadable": len(judged.source.unreadable),
-        }
+def _named(judged: Judged, numbers: dict[str, Any]) -> dict[str, Any]:
+    return {"name": judged.source.name} | numbers | {"unreadable": len(judged.source.unreadable)}
 
 
-def shown(number: float | None) -> str:
-    """A number for people: four digits, or a dash where there is none."""
-    return "–" if number is None else f"{number:.4g}"
-
-
-def percent(share: float | None) -> str:
-    """A share for people, such as 97.1 %."""
-    return "none" if share is None else f"{100 * share:.3g} %"
+def _row(cell: Cell) -> dict[str, Any]:
+    where = {"corruption": cell.corruption, "strength": cell.strength, "amount": cell.amount}
+    return where | answer_numbers(cell.prediction, cell.labels)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ NOISE_IMAGES = 100
 
 def print_summary(checkpoint: Checkpoint, out: Path) -> None:
     """Prints what was trained, how it does on the calibration digits, and where it lies."""
-    record, rule = checkpoint.record, dict(checkpoint.rule)
+    record = checkpoint.record
     config, data, measured = record["config"], record["data"], record["calibration"]
     table = Table(
         title=f"Trained on {data['trained_on']} digits, measured on {data['calibrated_on']} held out"
@@ -29,9 +29,9 @@ def print_summary(checkpoint: Checkpoint, out: Path) -> None:
     rows = {
         "accuracy when forced to answer": f"{measured['accuracy']:.2%}",
         "NLL (nats)": f"{measured['nll']:.4f}",
-        f"answered by the {rule.pop('name')} rule": f"{measured['coverage']:.2%}",
+        f"answered by the {checkpoint.rule['name']} rule": f"{measured['coverage']:.2%}",
         "errors among the answered": str(measured["errors_among_answered"]),
-        "networks drawn": str(checkpoint.draws),
+        "networks drawn": f"{checkpoint.draws} from {record['training']['components_done']} component(s)",
         "beta (weight of the KL term)": f"{config['beta']:g}",
         "seed": str(config["seed"]),
     }
@@ -39,8 +39,14 @@ def print_summary(checkpoint: Checkpoint, out: Path) -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
+    if measured["infeasible"]:
+        console.print(f"The {config['rule']} rule could not be fitted: {measured['infeasible']}")
     if record["training"]["interrupted"]:
-        console.print("The training was interrupted: this is its best epoch so far.")
+        done = record["training"]["components_done"]
+        console.print(
+            f"The training was interrupted: this is {done} of {config['components']} components, "
+            f"after {record['training']['epochs_done']} of {config['epochs']} epochs."
+        )
     console.print(f"Wrote {out}. Next: `bnn serve --checkpoint {out}` or `bnn evaluate --checkpoint {out}`.")
 
 
@@ -53,8 +59,8 @@ def print_notebook_comparison(checkpoint: Checkpoint, root: Path | None) -> None
     classifier = Classifier(checkpoint)
     test = load_digits(checkpoint.record["config"]["data"], root, train=False)
     bar = progress_bar("judging the test digits")
-    forced = Classifier(checkpoint, draws=FORCED_DRAWS).predictive(test.images, bar)
-    free = classifier.predictive(test.images, bar)
+    forced = Classifier(checkpoint, draws=FORCED_DRAWS).evidence(test.images, bar)
+    free = classifier.evidence(test.images, bar)
     answered = ~classifier.rule.refuses(free)
     right = classifier.rule.labels(free)[answered] == test.labels[answered]
     noise = torch.rand(NOISE_IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(checkpoint.seed))
@@ -80,7 +86,7 @@ def print_notebook_comparison(checkpoint: Checkpoint, root: Path | None) -> None
 
 
 def _refused(classifier: Classifier, images: Tensor) -> str:
-    return f"{int(classifier.rule.refuses(classifier.predictive(images)).sum())} of {len(images)}"
+    return f"{int(classifier.rule.refuses(classifier.evidence(images)).sum())} of {len(images)}"
 
 
 def _letters_refused(classifier: Classifier, folder: Path) -> str:

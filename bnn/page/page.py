@@ -57,7 +57,8 @@ def look(classifier: Classifier, composite: Image.Image | None) -> Panels:
     prepared = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE) if composite is None else prepare(_framed(composite))
     blank = is_blank(prepared)
     probs = classifier.ensemble.probs(prepared)
-    prediction = classifier.decide(Predictive.of(probs), blank)
+    evidence = classifier.familiarity.evidence(prepared, Predictive.of(probs))
+    prediction = classifier.decide(evidence, blank)
     shown = np.empty((0, NUM_CLASSES), np.float32) if blank[0] else probs[:, 0].numpy()
     return Panels(
         verdict_html(prediction),

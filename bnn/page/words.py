@@ -3,7 +3,7 @@
 from html import escape
 
 from bnn.decide import Prediction
-from bnn.decide.rules import AbstentionRule
+from bnn.decide.rules import AbstentionRule, CalibratedRule
 
 MOST_NAMED = 3  # candidates that are listed one by one
 
@@ -47,6 +47,12 @@ def figures_html(prediction: Prediction) -> str:
 
 def small_print(rule: AbstentionRule, draws: int) -> str:
     """One line on what decides: the size of the ensemble and the rule."""
+    if isinstance(rule, CalibratedRule):
+        return (
+            f"{draws} sampled networks. Of digits like those it learnt, it promises to answer at most "
+            f"{_share(rule.risk)} wrongly (with {_share(1 - rule.delta)} confidence) and to call at most "
+            f"{_share(rule.alpha)} unfamiliar."
+        )
     values = rule.to_dict()
     name = values.pop("name")
     options = ", ".join(
@@ -67,3 +73,7 @@ def _doubt(candidates: tuple[int, ...]) -> str:
 
 def _percent(probability: float) -> str:
     return "more than 99.9 %" if probability > 0.999 else f"{probability:.1%}".replace("%", " %")
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.4g} %"

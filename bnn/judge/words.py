@@ -1,0 +1,88 @@
+"""Numbers and findings for people to read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def shown(number: float | None) -> str:
+    """A number for people: four digits, or a dash where there is none."""
+    return "–" if number is None else f"{number:.4g}"
+
+
+def percent(share: float | None) -> str:
+    """A share for people, such as 97.15 %."""
+    return "none" if share is None else f"{100 * share:.4g} %"
+
+
+def shown_interval(interval: Sequence[float] | None) -> str:
+    """An interval for people, such as (0.012 to 0.034); nothing where there is none."""
+    return "" if interval is None else f"({interval[0]:.4g} to {interval[1]:.4g})"
+
+
+def percent_interval(interval: Sequence[float] | None) -> str:
+    """An interval of shares for people, such as (96.8 to 97.4 %); nothing where there is none."""
+    return "" if interval is None else f"({100 * interval[0]:.4g} to {100 * interval[1]:.4g} %)"
+
+
+def summary(numbers: Mapping[str, Any]) -> str:
+    """The `numbers` of a report in a few sentences."""
+    return " ".join(_sentences(numbers))
+
+
+def _sentences(numbers: Mapping[str, Any]) -> Iterator[str]:
+    digits = numbers["familiar"]
+    yield (
+        f"Of {digits['n']:,} digits ({digits['name']}) it answered {_answers(digits)}; made to answer every "
+        f"digit, it would be wrong on {percent(1 - digits['accuracy'])}."
+    )
+    if numbers["unfamiliar"]:
+        shares = [
+            f"{percent(row['refused'])} of {row['n']:,} ({row['name']})" for row in numbers["unfamiliar"]
+        ]
+        yield f"Of images that need not be digits it refused {', '.join(shares)}."
+    for row in numbers["elsewhere"]:
+        yield f"Of {row['n']:,} digits from another source ({row['name']}) it answered {_answers(row)}."
+    if numbers["robustness"]:
+        yield _robustness_sentence(numbers["robustness"])
+    if numbers["resplits"] is not None:
+        yield _resplits_sentence(numbers["resplits"])
+
+
+def _answers(row: Mapping[str, Any]) -> str:
+    """The share answered and the errors among it, e.g. "95 %, and 3 of those 9,500 answers were wrong"."""
+    if not row["answered"]:
+        return "none"
+    return (
+        f"{percent(row['coverage'])}, and {row['errors']:,} of those {row['answered']:,} answers were wrong "
+        f"({percent(row['selective_risk'])})"
+    )
+
+
+def _robustness_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    n, answered, errors = (sum(row[name] for row in rows) for name in ("n", "answered", "errors"))
+    pooled = {
+        "coverage": answered / n,
+        "answered": answered,
+        "errors": errors,
+        "selective_risk": errors / max(answered, 1),
+    }
+    ways = len({row["corruption"] for row in rows})
+    strengths = len({row["strength"] for row in rows})
+    spoilt = f"{rows[0]['n']:,} digits spoilt in {ways} ways at {strengths} strengths"
+    return f"Of {spoilt} it answered {_answers(pooled)}."
+
+
+def _resplits_sentence(row: Mapping[str, Any]) -> str:
+    if row["infeasible"] == row["splits"]:
+        return f"Its promises could not be checked: {row['fitted_on']:,} of these digits cannot show as much."
+    sentence = (
+        f"Fitted anew on {row['fitted_on']:,} of these digits, {row['splits']:,} times over, the rule was "
+        f"wrong on more than {percent(row['risk'])} of its answers to the other digits in "
+        f"{percent(row['risk_exceeded'])} of the re-splits ({percent(row['risk_of_all_exceeded'])} when all "
+        f"digits count; its promise leaves {percent(row['delta'])}), and found "
+        f"{percent(row['mean_unfamiliar'])} of them unfamiliar on average (its promise: at most "
+        f"{percent(row['alpha'])})."
+    )
+    if row["infeasible"]:
+        sentence += f" {row['infeasible']:,} re-splits could not be fitted."
+    return sentence

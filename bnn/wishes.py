@@ -1,0 +1,37 @@
+"""What a person may ask of an abstention rule."""
+
+from dataclasses import dataclass, fields
+from decimal import ROUND_CEILING, Context
+
+from bnn.errors import InputError
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Shares between 0 and 1 that a rule is fitted for; each kind of rule heeds those that concern it.
+
+    Attributes:
+        risk: share of the answers that may be wrong (calibrated rule).
+        delta: chance that the calibration digits mislead about that share (calibrated rule).
+        alpha: share of digits that may be refused as unfamiliar (calibrated rule).
+        refuse: share of digits that may be refused at all (entropy and confidence rules).
+
+    Raises:
+        InputError: one of them is not between 0 and 1.
+    """
+
+    risk: float = 0.002
+    delta: float = 0.05
+    alpha: float = 0.005
+    refuse: float = 0.05
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 < value < 1:
+                raise InputError(f"--{field.name} must lie between 0 and 1, and {value:g} does not.")
+
+
+def rounded_up(share: float) -> float:
+    """The lowest number of two digits that is at least `share`, for messages that say what may be asked."""
+    return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(repr(share)))

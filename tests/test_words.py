@@ -1,0 +1,83 @@
+"""The findings in sentences."""
+
+from typing import Any
+
+import pytest
+
+from bnn.judge.words import percent, percent_interval, shown, shown_interval, summary
+
+DIGITS = {
+    "name": "mnist",
+    "n": 10_000,
+    "accuracy": 0.9957,
+    "coverage": 0.96,
+    "answered": 9600,
+    "errors": 3,
+    "selective_risk": 3 / 9600,
+}
+RESPLITS = {
+    "splits": 1000,
+    "infeasible": 10,
+    "fitted_on": 5000,
+    "risk": 0.002,
+    "delta": 0.05,
+    "alpha": 0.005,
+    "risk_exceeded": 0.031,
+    "risk_of_all_exceeded": 0.012,
+    "mean_unfamiliar": 0.0049,
+}
+
+
+def numbers(**replaced: Any) -> dict[str, Any]:
+    """Those of a report on digits alone, with the given parts replaced."""
+    rest: dict[str, Any] = {"unfamiliar": [], "elsewhere": [], "robustness": [], "resplits": None}
+    return {"familiar": DIGITS} | rest | replaced
+
+
+def test_a_share_just_below_all_is_not_told_as_all() -> None:
+    assert percent(0.9999) == "99.99 %"
+    assert percent(3 / 9600) == "0.03125 %"
+    assert percent(None) == "none"
+
+
+def test_intervals_are_told_or_left_out() -> None:
+    assert percent_interval([0.25, 0.5]) == "(25 to 50 %)"
+    assert shown_interval([0.012346, 2.0]) == "(0.01235 to 2)"
+    assert percent_interval(None) == shown_interval(None) == ""
+    assert shown(None) == "–"
+
+
+def test_digits_are_told_with_their_errors_counted() -> None:
+    assert summary(numbers()) == (
+        "Of 10,000 digits (mnist) it answered 96 %, and 3 of those 9,600 answers were wrong (0.03125 %); "
+        "made to answer every digit, it would be wrong on 0.43 %."
+    )
+    none = DIGITS | {"answered": 0, "coverage": 0.0, "errors": 0, "selective_risk": None}
+    assert "it answered none; made to" in summary(numbers(familiar=none))
+
+
+def test_spoilt_digits_are_told_together() -> None:
+    rows = [
+        {"corruption": name, "strength": strength, "n": 50, "answered": 10, "errors": 1}
+        for name in ("blur", "shift")
+        for strength in (1, 2, 3)
+    ]
+    assert summary(numbers(robustness=rows)).endswith(
+        "Of 50 digits spoilt in 2 ways at 3 strengths it answered 20 %, "
+        "and 6 of those 60 answers were wrong (10 %)."
+    )
+
+
+def test_promises_are_told_beside_what_was_measured() -> None:
+    told = summary(numbers(resplits=RESPLITS))
+    assert "wrong on more than 0.2 % of its answers to the other digits in 3.1 % of the re-splits" in told
+    assert "its promise leaves 5 %" in told
+    assert "found 0.49 % of them unfamiliar on average (its promise: at most 0.5 %)" in told
+    assert told.endswith("10 re-splits could not be fitted.")
+
+
+@pytest.mark.parametrize("missing", ["risk_exceeded", "mean_unfamiliar"])
+def test_promises_that_could_not_be_checked_are_told(missing: str) -> None:
+    told = summary(numbers(resplits=RESPLITS | {"infeasible": 1000, missing: None}))
+    assert "could not be checked" in told
+    assert "none" not in told
