@@ -24,7 +24,7 @@ from bnn.decide import (
     Prediction,
     Predictive,
 )
-from bnn.decide.rules import AbstentionRule
+from bnn.decide.abstention import AbstentionRule
 from bnn.errors import InputError
 from bnn.wishes import Wishes
 

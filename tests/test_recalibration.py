@@ -14,8 +14,9 @@ from PIL import Image
 from bnn.checkpoint import Checkpoint, load, save
 from bnn.cli import main
 from bnn.decide import CalibratedRule, Classifier, EntropyRule, Evidence
+from bnn.decide.abstention import Calibration
 from bnn.decide.recalibration import calibration_on, measured, recalibrated
-from bnn.decide.rules import Calibration, rule_from_dict
+from bnn.decide.rules import rule_from_dict
 from bnn.errors import InputError
 from bnn.wishes import Wishes
 

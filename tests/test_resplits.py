@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bnn.decide import Evidence
-from bnn.decide.rules import Calibration
+from bnn.decide.abstention import Calibration
 from bnn.judge.resplits import Resplits, resplit
 from bnn.wishes import Wishes
 

@@ -11,18 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bnn.decide.abstention import AbstentionRule, Calibration
+from bnn.decide.calibrated import CalibratedRule
 from bnn.decide.familiarity import Evidence
 from bnn.decide.rules import (
     RULES,
-    AbstentionRule,
-    CalibratedRule,
-    Calibration,
     ConfidenceRule,
     EntropyRule,
     MedianRule,
     fit_rule,
     reasons,
-    require_fittable,
     rule_from_dict,
 )
 from bnn.errors import InputError
@@ -143,8 +141,6 @@ def test_damaged_values_stand_for_no_rule(values: dict[str, Any]) -> None:
 def test_an_unknown_rule_names_those_there_are(random_evidence: RandomEvidence) -> None:
     with pytest.raises(InputError, match="calibrated, entropy, confidence, median"):
         fit_rule("oracle", calibration_of(random_evidence(20, 0)), Wishes())
-    with pytest.raises(InputError, match="calibrated, entropy, confidence, median"):
-        require_fittable("oracle", 20, Wishes())
 
 
 def test_reasons_by_hand() -> None:
@@ -266,7 +262,7 @@ def test_what_is_known_beforehand_to_be_too_few_digits_is_refused_in_the_same_wo
 ) -> None:
     wishes = Wishes(risk, delta, alpha, refuse=alpha)
     try:
-        require_fittable(name, n, wishes)
+        RULES[name].require_fittable(n, wishes)
     except InputError as error:
         with pytest.raises(InputError, match=re.escape(str(error))):
             fit_rule(name, calibration_of(random_evidence(n, 0)), wishes)

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from bnn import checkpoint as checkpoint_file
 from bnn.checkpoint import Checkpoint
+from bnn.decide.abstention import AbstentionRule
 from bnn.decide.conformal import candidate_threshold
 from bnn.decide.ensemble import PredictiveEnsemble
 from bnn.decide.familiarity import Evidence, Familiarity
-from bnn.decide.rules import AbstentionRule, reasons, rule_from_dict
+from bnn.decide.rules import reasons, rule_from_dict
 from bnn.decide.stored import calibration_of, ensemble_of, familiarity_of
 from bnn.preprocess import Images, is_blank, prepare
 from bnn.wishes import Wishes

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from bnn.checkpoint import Checkpoint
+from bnn.decide.abstention import AbstentionRule, Calibration
 from bnn.decide.classifier import Classifier, Progress
-from bnn.decide.rules import AbstentionRule, Calibration, fit_rule
+from bnn.decide.rules import fit_rule
 from bnn.decide.stored import calibration_of
 from bnn.errors import InputError
 from bnn.networks import NUM_CLASSES

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from bnn.checkpoint import Checkpoint
+from bnn.decide.abstention import Calibration
 from bnn.decide.density import ClassDensity
 from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
 from bnn.decide.familiarity import Evidence, Familiarity, Scorer, Scores
-from bnn.decide.rules import Calibration
 from bnn.errors import InputError
 from bnn.networks import IMAGE_SIZE, NUM_CLASSES, DigitNetwork, build_network
 

@@ -12,8 +12,8 @@ from rich.text import Text
 from bnn import checkpoint as checkpoint_file
 from bnn.checkpoint import Checkpoint
 from bnn.decide import Classifier
+from bnn.decide.abstention import Calibration
 from bnn.decide.recalibration import calibration_on, recalibrated
-from bnn.decide.rules import Calibration
 from bnn.files import require_writable
 from bnn.sources import Source, familiar_source, progress_bar
 

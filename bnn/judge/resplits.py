@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from bnn.decide.abstention import Calibration
+from bnn.decide.calibrated import CalibratedRule
 from bnn.decide.familiarity import Evidence
-from bnn.decide.rules import CalibratedRule, Calibration
 from bnn.errors import InputError
 from bnn.sources import tracked
 from bnn.wishes import Wishes

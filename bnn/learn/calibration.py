@@ -10,12 +10,13 @@ from torch.func import functional_call
 
 from bnn.checkpoint import Checkpoint
 from bnn.data import Digits
+from bnn.decide.abstention import AbstentionRule, Calibration
 from bnn.decide.classifier import CHUNK, gather_evidence
 from bnn.decide.density import ClassDensity
 from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
 from bnn.decide.familiarity import Familiarity, Scorer, Scores, blurred
 from bnn.decide.recalibration import measured
-from bnn.decide.rules import AbstentionRule, Calibration, fit_rule
+from bnn.decide.rules import fit_rule
 from bnn.errors import InputError
 from bnn.learn.config import TrainConfig
 from bnn.learn.datamodule import MNISTData

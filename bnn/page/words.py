@@ -3,7 +3,8 @@
 from html import escape
 
 from bnn.decide import Prediction
-from bnn.decide.rules import AbstentionRule, CalibratedRule
+from bnn.decide.abstention import AbstentionRule
+from bnn.decide.calibrated import CalibratedRule
 
 MOST_NAMED = 3  # candidates that are listed one by one
 
