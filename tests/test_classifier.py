@@ -24,7 +24,7 @@ from bnn.decide import (
     Prediction,
     Predictive,
 )
-from bnn.decide.abstention import AbstentionRule
+from bnn.decide.abstention import AbstentionRule, Calibration
 from bnn.errors import InputError
 from bnn.wishes import Wishes
 
@@ -165,11 +165,9 @@ def test_the_answer_of_the_median_is_a_candidate_even_where_the_mean_has_another
     make_checkpoint: MakeCheckpoint,
 ) -> None:
     sure = torch.eye(10)[torch.arange(60) % 10]
-    calibration = {
-        **Evidence(**Predictive.of(sure[None]).tensors(), **no_surprise(60)).tensors(),
-        "labels": torch.arange(60) % 10,
-    }
-    classifier = Classifier(make_checkpoint(calibration=calibration), rule=MedianRule(0.2))
+    evidence = Evidence(**Predictive.of(sure[None]).tensors(), **no_surprise(60))
+    calibration = Calibration(evidence, torch.arange(60) % 10, evidence.total)
+    classifier = Classifier(make_checkpoint(calibration=calibration.tensors()), rule=MedianRule(0.2))
     draws = torch.zeros(3, 1, 10)
     draws[:, 0, 3] = torch.tensor([0.5, 0.5, 0.0])
     draws[:, 0, 8] = torch.tensor([0.45, 0.45, 1.0])

@@ -54,8 +54,8 @@ def calibrated(
     scale = {name: scale.cpu().half() for name, (_, scale) in posterior.items()}
     ensemble = PredictiveEnsemble(network, draw_weights(loc, scale, config.draws, config.seed))
     mean_weights = {name: tensor.float() for name, tensor in loc.items()}
-    few = data.train_digits[torch.arange(min(LEARNT, len(data.train_digits)))]
-    densities = _densities(network, mean_weights, few, config.seed)
+    few = data.train_digits[torch.arange(len(data.train_digits)) < LEARNT]
+    densities = learnt_densities(network, mean_weights, few, config.seed)
     scorer = Scorer(network, mean_weights, densities[0], densities[1:])
     reference = _reference(ensemble, scorer, data.train_digits.images[:REFERENCE])
     bar = progress_bar("judging the calibration digits")
@@ -86,10 +86,17 @@ def calibrated(
     )
 
 
-def _densities(
+def learnt_densities(
     network: DigitNetwork, loc: Mapping[str, Tensor], digits: Digits, seed: int
 ) -> list[ClassDensity]:
-    """The density of blurred pixels, then that of each component's features, as they will be stored."""
+    """The density of blurred pixels, then that of each component's features, as they will be stored.
+
+    Args:
+        network: gives the features' computation.
+        loc: the weights of each component's mean network by parameter name, (M, *shape).
+        digits: to be learnt.
+        seed: of where the fits start.
+    """
     pixels = blurred(digits.images).flatten(1)
     densities = [fit_density(pixels, digits.labels, PIXEL_COMPONENTS, PIXEL_RANK, seed)]
     trunk = network.trunk()
