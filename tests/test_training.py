@@ -36,6 +36,12 @@ TINY = TrainConfig(
 QUIET = {"enable_progress_bar": False}
 
 
+@pytest.fixture(autouse=True)
+def few_reference_digits(monkeypatch):
+    """What is tested here does not depend on how many digits say what is surprising."""
+    monkeypatch.setattr("bnn.learn.calibration.REFERENCE", 100)
+
+
 def run(config, folder, **options):
     trained = train(
         config, folder / "out.safetensors", runs=folder / "runs", trainer_options=QUIET, **options
@@ -265,7 +271,7 @@ def test_too_few_calibration_digits_for_the_wish_are_refused_before_training(tmp
     assert not (tmp_path / "runs").exists()
 
 
-STILL = {"degrees": 0.0, "shift": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0}
+STILL = {"degrees": 0.0, "shift": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0, "blur": 0.0}
 
 
 def ramps(n):
@@ -288,7 +294,8 @@ def test_the_same_generator_state_gives_the_same_distortion():
 
 
 @pytest.mark.parametrize(
-    "strength", [{"degrees": 9.0}, {"shift": 2.0}, {"scale": 0.1}, {"shear": 0.1}, {"elastic": 1.0}]
+    "strength",
+    [{"degrees": 9.0}, {"shift": 2.0}, {"scale": 0.1}, {"shear": 0.1}, {"elastic": 1.0}],
 )
 def test_distortion_moves_each_image_its_own_way_and_keeps_the_range(strength):
     torch.manual_seed(0)
@@ -323,7 +330,9 @@ def test_elastic_displacements_are_smooth_and_of_the_strength_asked():
 def test_a_distorted_digit_still_looks_most_like_digits_of_its_label():
     torch.manual_seed(0)
     digits = load_digits("digits", train=True)
-    moved = random_distortion(digits.images[:200], degrees=8, shift=0.5, scale=0.08, shear=0.08, elastic=0.5)
+    moved = random_distortion(
+        digits.images[:200], degrees=8, shift=0.5, scale=0.08, shear=0.08, elastic=0.5, blur=0.5
+    )
     distance = torch.cdist(moved.flatten(1), digits.images.flatten(1))
     distance[range(200), range(200)] = torch.inf  # but itself
     assert (digits.labels[distance.argmin(1)] == digits.labels[:200]).double().mean() > 0.9
@@ -353,3 +362,13 @@ def test_the_presets_are_the_notebooks_network():
         config = PRESETS[name]
         assert (config.network, config.prior_scale, config.epochs, config.lr) == ("mlp", 1.0, 5, 0.01)
         assert (config.draws, config.rule, config.beta) == (100, "median", 1.0)
+
+
+def test_a_blur_keeps_the_ink_and_takes_a_third_of_the_images():
+    images = load_digits("digits", train=False).images[:90]
+    blurred = random_distortion(images, **(STILL | {"blur": 1.5}))
+    touched = ((blurred - images).abs() > 1e-3).flatten(1).any(1)
+    assert 20 <= touched.sum() <= 30  # some of the thirty are hardly blurred
+    torch.testing.assert_close(blurred.sum((1, 2, 3)), images.sum((1, 2, 3)), rtol=0.02, atol=0)
+    peaks = blurred[touched].amax((1, 2, 3))
+    assert (peaks <= images[touched].amax((1, 2, 3)) + 1e-6).all()

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bnn.decide.density import ClassDensity
-from bnn.decide.stacked import StackedNetwork
+from bnn.decide.stacked import StackedNetwork, in_blocks
 from bnn.decide.uncertainty import Predictive
 from bnn.networks import DigitNetwork
 
 BLUR = 0.7  # standard deviation in pixels: a density of pixels should not mind where a stroke's edge falls
+BLOCK = 8  # images whose density is computed at once; see `in_blocks`
 TAIL = 0.01  # share of reference scores beyond which survival is extrapolated
 
 
@@ -115,21 +116,16 @@ class Scorer:
     @torch.inference_mode()
     def scores(self, images: Tensor, predictive: Predictive) -> Scores:
         """Scores of `images` (N, 1, 28, 28) of which the ensemble says `predictive`."""
-        describe = self._trunks.runner()
-        parts = [
-            self._of_one(image, describe(image), mean)
-            for image, mean in zip(images.split(1), predictive.mean.split(1), strict=True)
+        described = self._trunks.runner()(images)
+        log_pixels = in_blocks(lambda block: self._pixels.log_prob(blurred(block).flatten(1)), images, BLOCK)
+        # Where the features do not fill the processor's vectors, they are rounded by their place in a block.
+        size = BLOCK if described.shape[-1] % 16 == 0 else 1
+        log_features = [
+            in_blocks(density.log_prob, features, size)
+            for density, features in zip(self._features, described, strict=True)
         ]
-        pixel, feature = torch.tensor(parts).view(-1, 2).unbind(1)
-        return Scores(predictive.total, pixel, feature)
-
-    def _of_one(self, image: Tensor, features: Tensor, mean: Tensor) -> tuple[float, float]:
-        pixel = _expected_surprise(mean, self._pixels.log_prob(blurred(image).flatten(1)))
-        of_features = [
-            _expected_surprise(mean, density.log_prob(one))
-            for density, one in zip(self._features, features, strict=True)
-        ]
-        return pixel, sum(of_features) / len(of_features)
+        expected = [-(predictive.mean * log_prob).sum(-1) for log_prob in (log_pixels, *log_features)]
+        return Scores(predictive.total, expected[0], torch.stack(expected[1:]).mean(0))
 
 
 class Familiarity:
@@ -158,8 +154,3 @@ def blurred(images: Tensor) -> Tensor:
     weights = weights / weights.sum()
     across = F.conv2d(images, weights.view(1, 1, 1, -1), padding=(0, reach))
     return F.conv2d(across, weights.view(1, 1, -1, 1), padding=(reach, 0))
-
-
-def _expected_surprise(mean: Tensor, log_prob: Tensor) -> float:
-    """−Σ_c p_c log p(x | c) of one image; `mean` and `log_prob` are (1, C)."""
-    return -(mean * log_prob).sum().item()

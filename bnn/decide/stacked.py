@@ -48,10 +48,20 @@ class StackedNetwork:
         def one(weights: dict[str, Tensor], block: Tensor) -> Tensor:
             return functional_call(network, weights, (block,))
 
-        return partial(self._in_blocks, partial(vmap(one, in_dims=(0, None)), self._weights))
+        stacked = partial(vmap(one, in_dims=(0, None)), self._weights)
 
-    @torch.inference_mode()
-    def _in_blocks(self, run: Run, images: Tensor) -> Tensor:
-        missing = -len(images) % self.block if len(images) else self.block
-        blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(self.block)
-        return torch.cat([run(block) for block in blocks], dim=1)[:, : len(images)]
+        @torch.inference_mode()
+        def run(images: Tensor) -> Tensor:
+            return in_blocks(stacked, images, self.block, dim=1)
+
+        return run
+
+
+def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
+    """`run` on `images` (N, …), always `size` at once, joined along `dim`, where its result has them.
+
+    The last block is filled up, so that an image's result has the same bits alone and in any batch.
+    """
+    missing = -len(images) % size if len(images) else size
+    blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(size)
+    return torch.cat([run(block) for block in blocks], dim).narrow(dim, 0, len(images))
