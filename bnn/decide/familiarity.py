@@ -28,8 +28,8 @@ class Evidence(Predictive):
 
     Attributes:
         entropy_surprise, pixel_surprise, feature_surprise: (N,) nats, −log of the share of training digits
-            with as high a predictive entropy, as low a density of the pixels given the likeliest digit, or of
-            the networks' features. 0 is as familiar as can be; higher is stranger.
+            with as high a predictive entropy, or as low a density of the pixels, or of the networks' features,
+            given the digit that the ensemble takes it for. 0 is as familiar as can be; higher is stranger.
     """
 
     entropy_surprise: Tensor

@@ -50,7 +50,7 @@ def calibrate_command(
     wished = replace(classifier.wishes, **wishes)
     require_writable(out)
     source = None if digits is None else familiar_source(digits, data_dir, seed=0, download=download)
-    calibration = None if source is None else _calibration(classifier, source)
+    calibration = classifier.calibration if source is None else _calibration(classifier, source)
     done = recalibrated(classifier.checkpoint, rule or classifier.rule.name, wished, calibration)
     checkpoint_file.save(done, out)
     unreadable = [] if source is None else source.unreadable
