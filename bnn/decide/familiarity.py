@@ -28,7 +28,7 @@ class Evidence(Predictive):
 
     Attributes:
         entropy_surprise, pixel_surprise, feature_surprise: (N,) nats, −log of the share of training digits
-            with as high a predictive entropy, or as low a density of the pixels, or of the networks' features,
+            with as high a predictive entropy, or as low a density of the pixels or of the networks' features,
             given the digit that the ensemble takes it for. 0 is as familiar as can be; higher is stranger.
     """
 
