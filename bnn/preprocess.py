@@ -35,8 +35,10 @@ def prepare(images: "Images") -> Tensor:
     """What the network sees of `images`: (N, 1, 28, 28) float32 in [0, 1], white ink on black.
 
     Args:
-        images: a PIL image, a path, an array, or an iterable of these. Arrays (N, 28, 28) or (28, 28),
-            uint8 or float in [0, 1], are taken as they are; everything else goes through `to_mnist`.
+        images: a PIL image, a path, an array, or an iterable of these. What has the network's size is
+            taken as it is: arrays (N, 28, 28) or (28, 28), uint8 or float in [0, 1], and grey images of
+            28×28 on a dark ground, so that a digit is judged alike as an array and as a file. Everything
+            else goes through `to_mnist`.
 
     Raises:
         InputError: an image cannot be read or used; the message says which.
@@ -44,7 +46,7 @@ def prepare(images: "Images") -> Tensor:
     if isinstance(images, np.ndarray):
         return torch.from_numpy(_prepare_array(images)).unsqueeze(1)
     if isinstance(images, Image.Image | str | os.PathLike):
-        return torch.from_numpy(to_mnist(images))[None, None]
+        return torch.from_numpy(_prepare_image(images))[None, None]
     if not isinstance(images, Iterable) or isinstance(images, bytes | Tensor):
         raise InputError(f"images must be PIL images, paths or arrays, not {type(images).__name__}.")
     parts = [prepare(image) for image in images]
@@ -65,11 +67,9 @@ def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) 
     Raises:
         InputError: it cannot be read, has over `MAX_PIXELS` pixels, or holds values out of range.
     """
-    ink = _ink(_greyscale(image))
-    if ink.max() < _CONTRAST:
-        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
-    ink /= ink.max()
-    return _centred(_fitted(_cropped(ink)))
+    if isinstance(image, np.ndarray):
+        return _laid_out(_array_brightness(image))
+    return _laid_out(_image_brightness(*_opened(image)))
 
 
 def is_blank(prepared: Tensor) -> Tensor:
@@ -116,6 +116,20 @@ def _upright(image: Image.Image, what: str) -> Image.Image:
         raise InputError(_unreadable(what, error)) from error
 
 
+def _opened(image: Image.Image | str | os.PathLike[str]) -> tuple[Image.Image, str]:
+    """The image read whole, and what an error should call it."""
+    if isinstance(image, Image.Image):
+        return _upright(image, "an image"), "an image"
+    return open_image(image), str(Path(image))
+
+
+def _prepare_image(image: Image.Image | str | os.PathLike[str]) -> Pixels:
+    opened, what = _opened(image)
+    brightness = _image_brightness(opened, what)
+    has_size = opened.mode == "L" and opened.size == (IMAGE_SIZE, IMAGE_SIZE)
+    return brightness if has_size and np.median(_border(brightness)) < 0.5 else _laid_out(brightness)
+
+
 def _prepare_array(array: NDArray[np.generic]) -> Pixels:
     if array.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE) and array.ndim in (2, 3):
         return _unit_range(array).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
@@ -143,15 +157,6 @@ def _unit_range(array: NDArray[np.generic]) -> Pixels:
             "give floats between 0 and 1, or uint8."
         )
     return array.astype(np.float32)
-
-
-def _greyscale(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) -> Pixels:
-    """Brightness (H, W) in [0, 1], transparent pixels taking the colour of the ground."""
-    if isinstance(image, np.ndarray):
-        return _array_brightness(image)
-    if isinstance(image, Image.Image):
-        return _image_brightness(_upright(image, "an image"), "an image")
-    return _image_brightness(open_image(image), str(Path(image)))
 
 
 def _array_brightness(array: NDArray[np.generic]) -> Pixels:
@@ -197,6 +202,14 @@ def _deep_brightness(image: Image.Image, what: str) -> Pixels:
     tops = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
     top = next((top for top in tops if values.max() <= top), float(values.max()))
     return (values / np.float64(top)).astype(np.float32)
+
+
+def _laid_out(brightness: Pixels) -> Pixels:
+    ink = _ink(brightness)
+    if ink.max() < _CONTRAST:
+        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    ink /= ink.max()
+    return _centred(_fitted(_cropped(ink)))
 
 
 def _border(pixels: Pixels) -> Pixels:

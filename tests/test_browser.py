@@ -12,7 +12,7 @@ pytest.importorskip("playwright", reason="Playwright is not installed (extra `te
 import gradio as gr
 from playwright.sync_api import Page, Request, expect, sync_playwright
 
-from bnn.decide import Classifier, EntropyRule
+from bnn.decide import Classifier
 from bnn.page import start
 from bnn.page.page import PAD
 
@@ -55,8 +55,7 @@ GRID: Strokes = [
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    # Answers what is clear and refuses what is not, whichever checkpoint ships.
-    classifier = Classifier.load(draws=100).with_rule(EntropyRule(threshold=0.2, refuse=0.05))
+    classifier = Classifier.load()
 
     async def serve() -> gr.Blocks:  # where no loop runs, Gradio opens some and never closes them
         return start(classifier, port=free_port())

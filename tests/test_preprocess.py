@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from bnn.data import Digits
 from bnn.errors import InputError
@@ -241,6 +241,22 @@ def test_arrays_of_the_networks_size_come_through_bit_for_bit() -> None:
         assert np.array_equal(prepare(array).numpy()[:, 0], scaled)
         assert np.array_equal(prepare(array[0]).numpy()[:, 0], scaled[:1])
     assert prepare(scaled).dtype == torch.float32
+
+
+def test_a_grey_file_of_the_networks_size_is_judged_as_the_array_is(tmp_path: Path) -> None:
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[2:9, 1:27] = np.random.default_rng(0).integers(1, 256, (7, 26), np.uint8)  # neither fitted nor centred
+    image = Image.fromarray(pixels)
+    image.save(tmp_path / "seen.png")
+    for same in (image, tmp_path / "seen.png"):
+        assert prepare(same).equal(prepare(pixels))
+
+
+def test_other_files_of_the_networks_size_are_brought_to_the_layout() -> None:
+    seven = drawing().resize((28, 28))
+    for image in (seven, ImageOps.invert(seven).convert("RGB"), ImageOps.invert(seven).resize((28, 29))):
+        assert_in_layout(prepare(image).numpy()[0, 0])
+        assert prepare(image).numpy()[0, 0].max() == 1
 
 
 def test_many_kinds_at_once_keep_their_order(tmp_path: Path) -> None:

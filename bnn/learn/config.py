@@ -100,7 +100,7 @@ _NOTEBOOK = TrainConfig(
 
 PRESETS: Mapping[str, TrainConfig] = {
     "fast": _FAST,
-    "best": replace(_FAST, epochs=40),
+    "best": replace(_FAST, components=6, beta=0.1, epochs=30),
     "notebook": _NOTEBOOK,
     "notebook-better": replace(_NOTEBOOK, guide="mean-field", estimator="local"),
 }

@@ -23,11 +23,11 @@ _KNOTS = 6  # a side of the grid on which images are bent
 def random_distortion(
     images: Tensor,
     degrees: float = 10.0,
-    shift: float = 1.5,
-    scale: float = 0.12,
-    shear: float = 0.15,
-    elastic: float = 0.75,
-    blur: float = 1.5,
+    shift: float = 1.0,
+    scale: float = 0.1,
+    shear: float = 0.1,
+    elastic: float = 0.5,
+    blur: float = 1.0,
 ) -> Tensor:
     """Each of `images` (N, 1, 28, 28) moved, bent and blurred by its own amounts, from torch's generator.
 
