@@ -17,7 +17,7 @@ demo: $(INSTALLED)  ## open the classifier in a browser (no data, no network nee
 	$(BIN)/bnn serve --open $(ARGS)
 
 test: $(INSTALLED)  ## run the tests (those that need MNIST skip where it cannot be had)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -p no:benchmark $(ARGS)
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ from bnn.decide.classifier import CHUNK
 from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
 from bnn.decide.familiarity import Evidence, Familiarity, Scorer
 from bnn.decide.uncertainty import Predictive
-from bnn.learn.calibration import LEARNT, REFERENCE, learnt_densities
+from bnn.learn.calibration import REFERENCE, learnt_densities
 from bnn.learn.config import PRESETS, TrainConfig
 from bnn.learn.datamodule import MNISTData
 from bnn.learn.guide import MixtureGuide
@@ -87,9 +87,7 @@ def evidence_without(digit: int, guide: MixtureGuide, config: TrainConfig, data:
     loc, scale = ({name: pair[index] for name, pair in posterior.items()} for index in (0, 1))
     ensemble = PredictiveEnsemble(network, draw_weights(loc, scale, config.draws, config.seed))
     digits = data.train_digits
-    pixels, *features = learnt_densities(
-        network, loc, digits[torch.arange(len(digits)) < LEARNT], config.seed
-    )
+    pixels, *features = learnt_densities(network, loc, digits, config.seed)
     scorer = Scorer(network, loc, pixels, features)
     few, held_out = digits.images[:REFERENCE], data.calibration_digits.images
     reference = scorer.scores(few, among_nine(ensemble, few, digit))

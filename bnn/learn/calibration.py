@@ -25,9 +25,8 @@ from bnn.learn.guide import MixtureGuide
 from bnn.networks import DigitNetwork, build_network
 from bnn.sources import progress_bar, tracked
 
-LEARNT = 20_000  # training digits that the densities are fitted to: more change little
 REFERENCE = 5000  # training digits that say how surprising a score is
-PIXEL_COMPONENTS, PIXEL_RANK = 4, 20
+PIXEL_COMPONENTS, PIXEL_RANK = 8, 16
 FEATURE_COMPONENTS, FEATURE_RANK = 1, 30
 BATCH = 500  # images whose features are computed at once
 
@@ -54,8 +53,7 @@ def calibrated(
     scale = {name: scale.cpu().half() for name, (_, scale) in posterior.items()}
     ensemble = PredictiveEnsemble(network, draw_weights(loc, scale, config.draws, config.seed))
     mean_weights = {name: tensor.float() for name, tensor in loc.items()}
-    few = data.train_digits[torch.arange(len(data.train_digits)) < LEARNT]
-    densities = learnt_densities(network, mean_weights, few, config.seed)
+    densities = learnt_densities(network, mean_weights, data.train_digits, config.seed)
     scorer = Scorer(network, mean_weights, densities[0], densities[1:])
     reference = _reference(ensemble, scorer, data.train_digits.images[:REFERENCE])
     bar = progress_bar("judging the calibration digits")
