@@ -245,7 +245,7 @@ def test_arrays_of_the_networks_size_come_through_bit_for_bit() -> None:
 
 def test_a_grey_file_of_the_networks_size_is_judged_as_the_array_is(tmp_path: Path) -> None:
     pixels = np.zeros((28, 28), np.uint8)
-    pixels[2:9, 1:27] = np.random.default_rng(0).integers(1, 256, (7, 26), np.uint8)  # neither fitted nor centred
+    pixels[2:9, 1:27] = np.random.default_rng(0).integers(1, 256, (7, 26), np.uint8)  # off the middle
     image = Image.fromarray(pixels)
     image.save(tmp_path / "seen.png")
     for same in (image, tmp_path / "seen.png"):
