@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bnn.decide.abstention import AbstentionRule, Calibration
+from bnn.decide.abstention import MOST_MEANT, AbstentionRule, Calibration
 from bnn.decide.calibrated import CalibratedRule
 from bnn.decide.familiarity import Evidence
 from bnn.decide.rules import (
@@ -90,7 +91,8 @@ def test_what_scores_higher_than_a_refused_image_is_refused(
         assert refused[score > score[refused].min()].all()
     assert (score <= rule.highest_score + 1e-6).all()
     assert (score >= -1e-6).all()
-    assert not (rule.unfamiliar(evidence) & (evidence.image_surprise <= evidence.entropy_surprise)).any()
+    explained = (evidence.image_surprise <= evidence.entropy_surprise) & (evidence.total.exp() <= MOST_MEANT)
+    assert not (rule.unfamiliar(evidence) & explained).any()
 
 
 @pytest.mark.parametrize("rule", RULES_BY_HAND)
@@ -153,6 +155,16 @@ def test_reasons_by_hand() -> None:
     assert reasons(EntropyRule(0.5, 0.02), evidence, refused) == expected
     strict = CalibratedRule(100.0, 0.5, 0.01, 0.05, 0.01)  # to which nothing here is strange
     assert reasons(strict, evidence, refused) == [why.replace("unfamiliar", "ambiguous") for why in expected]
+
+
+def test_what_could_be_most_digits_is_unfamiliar_and_what_could_be_few_is_ambiguous() -> None:
+    evidence = by_scores(torch.log(torch.tensor([2.0, 4.9, 5.1, 10.0])), torch.full((4,), 30.0))
+    evidence = replace(evidence, entropy_surprise=torch.full((4,), 9.0), pixel_surprise=torch.zeros(4))
+    refused = torch.ones(4, dtype=torch.bool)
+    assert reasons(CalibratedRule(1.0, 0.5, 0.01, 0.05, 0.01), evidence, refused) == [
+        *("ambiguous", "ambiguous"),
+        *("unfamiliar", "unfamiliar"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["risk", "delta", "alpha", "refuse"])

@@ -9,6 +9,8 @@ from torch import Tensor
 from bnn.decide.familiarity import Evidence
 from bnn.wishes import Wishes
 
+MOST_MEANT = 5  # digits between which an ambiguous image leaves the choice: its perplexity, exp(entropy)
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -50,10 +52,11 @@ class AbstentionRule(ABC):
     def unfamiliar(self, evidence: Evidence) -> Tensor:
         """Which images are refused, if they are, because they are like no digit, (N,) bool.
 
-        Those whose pixels and features are more surprising than the ensemble's doubt. The others are
-        ambiguous.
+        Those whose pixels and features are more surprising than the ensemble's doubt, and those that could
+        be more than `MOST_MEANT` digits, for what may be anything is like nothing. The others are ambiguous.
         """
-        return evidence.image_surprise > evidence.entropy_surprise
+        could_be_anything = evidence.total.exp() > MOST_MEANT
+        return could_be_anything | (evidence.image_surprise > evidence.entropy_surprise)
 
     def labels(self, evidence: Evidence) -> Tensor:
         """The likeliest digit, refused or not, (N,)."""

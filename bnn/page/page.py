@@ -167,10 +167,10 @@ def launch(
         InputError: the address cannot be used.
     """
     page = start(classifier, host, port)
-    print(f"Draw a digit at {page.local_url} (Ctrl-C ends it).", flush=True)
-    if open_browser and page.local_url:
-        webbrowser.open(page.local_url)
     try:
+        print(f"Draw a digit at {page.local_url} (Ctrl-C ends it).", flush=True)
+        if open_browser and page.local_url:
+            webbrowser.open(page.local_url)
         page.server.thread.join()
     except KeyboardInterrupt:
         print("Ended.")
