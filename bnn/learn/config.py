@@ -41,7 +41,7 @@ class TrainConfig:
     )
     beta: float = _option(0.05, "weight of the KL term: 1 is Bayes, less is a tempered (colder) posterior")
     kl_warmup: float = _option(0.2, "share of the steps over which the KL weight rises from 0 to beta")
-    epochs: int = _option(12, "passes over the training digits, of each component")
+    epochs: int = _option(9, "passes over the training digits, of each component")
     batch_size: int = _option(128, "images a step")
     lr: float = _option(3e-3, "Adam's highest learning rate")
     schedule: str = _option(
