@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
 from bnn.decide.uncertainty import Predictive
-from bnn.networks import CNN, MLP, VGG
+from bnn.networks import CNN, MLP, VGG, DigitNetwork
 
 NETWORKS = [VGG((2, 3, 4), 16), CNN((4, 6), 16), CNN((3, 5), 7), MLP(64), MLP(50), MLP(33)]
 IMAGES = torch.rand(11, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -23,11 +23,11 @@ def weights_of(network: nn.Module, draws: int = 3) -> dict[str, Tensor]:
 @pytest.fixture(
     params=NETWORKS, ids=lambda network: f"{type(network).__name__}-{network.hidden.out_features}"
 )
-def network(request: pytest.FixtureRequest) -> nn.Module:
+def network(request: pytest.FixtureRequest) -> DigitNetwork:
     return request.param
 
 
-def test_it_agrees_with_one_network_after_another(network: nn.Module) -> None:
+def test_it_agrees_with_one_network_after_another(network: DigitNetwork) -> None:
     weights = weights_of(network)
     with torch.no_grad():
         one_by_one = [
@@ -44,7 +44,7 @@ def test_it_agrees_with_one_network_after_another(network: nn.Module) -> None:
         torch.testing.assert_close(summary.tensors()[name], value, atol=1e-5, rtol=0)
 
 
-def test_an_image_has_the_same_bits_alone_and_anywhere_in_a_batch(network: nn.Module) -> None:
+def test_an_image_has_the_same_bits_alone_and_anywhere_in_a_batch(network: DigitNetwork) -> None:
     ensemble = PredictiveEnsemble(network, weights_of(network))
     together, summary = ensemble.probs(IMAGES), ensemble.predictive(IMAGES)
     assert ensemble.probs(IMAGES.flip(0)).flip(1).equal(together)
@@ -54,7 +54,7 @@ def test_an_image_has_the_same_bits_alone_and_anywhere_in_a_batch(network: nn.Mo
             assert value[0].equal(summary.tensors()[name][i]), name
 
 
-def test_eight_threads_at_once_give_the_serial_answers(network: nn.Module) -> None:
+def test_eight_threads_at_once_give_the_serial_answers(network: DigitNetwork) -> None:
     ensemble = PredictiveEnsemble(network, weights_of(network))
     alone = [ensemble.probs(IMAGES[i : i + 1]) for i in range(len(IMAGES))]
     tasks = list(range(len(IMAGES))) * 6
@@ -63,7 +63,7 @@ def test_eight_threads_at_once_give_the_serial_answers(network: nn.Module) -> No
         assert all(answer.equal(alone[i]) for i, answer in zip(tasks, answers, strict=True))
 
 
-def test_an_empty_batch_has_empty_answers(network: nn.Module) -> None:
+def test_an_empty_batch_has_empty_answers(network: DigitNetwork) -> None:
     assert PredictiveEnsemble(network, weights_of(network)).probs(IMAGES[:0]).shape == (3, 0, 10)
 
 

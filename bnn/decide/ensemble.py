@@ -40,7 +40,7 @@ class PredictiveEnsemble:
         weights: stacked draws by parameter name, (S, *shape).
     """
 
-    def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, network: nn.Sequential, weights: Mapping[str, Tensor]) -> None:
         self._networks = StackedNetwork(network, weights)
         self._draws = len(next(iter(weights.values())))
 
@@ -49,15 +49,14 @@ class PredictiveEnsemble:
 
     def probs(self, images: Tensor) -> Tensor:
         """Class probabilities (S, N, C) of `images` (N, 1, 28, 28) under each draw."""
-        return self._networks.runner()(images).softmax(-1)
+        return self._networks(images).softmax(-1)
 
     @torch.inference_mode()
     def predictive(self, images: Tensor) -> Predictive:
         """What the ensemble says of `images` (N, 1, 28, 28), N ≥ 1, without keeping every draw's answer."""
-        run = self._networks.runner()
         summaries = [
             Predictive.of(image.contiguous())
             for block in images.split(self._networks.block)
-            for image in run(block).softmax(-1).split(1, dim=1)
+            for image in self._networks(block).softmax(-1).split(1, dim=1)
         ]
         return Predictive.joined(summaries)

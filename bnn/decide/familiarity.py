@@ -116,7 +116,7 @@ class Scorer:
     @torch.inference_mode()
     def scores(self, images: Tensor, predictive: Predictive) -> Scores:
         """Scores of `images` (N, 1, 28, 28) of which the ensemble says `predictive`."""
-        described = self._trunks.runner()(images)
+        described = self._trunks(images)
         log_pixels = in_blocks(lambda block: self._pixels.log_prob(blurred(block).flatten(1)), images, BLOCK)
         # Where the features do not fill the processor's vectors, they are rounded by their place in a block.
         size = BLOCK if described.shape[-1] % 16 == 0 else 1

@@ -10,6 +10,7 @@ from bnn.decide.density import ClassDensity
 EM_STEPS = 6
 MIN_NOISE = 1e-3  # of the mean variance of a dimension: keeps what never varies from being impossible
 PER_DIRECTION = 4  # vectors a component needs for each of its directions, so that they are no accident
+NEGLIGIBLE = 1e-6  # a share of a vector that no component's parameters would show
 OVERSAMPLED = 8  # more directions than needed make the randomised SVD exact to a few digits
 
 
@@ -53,6 +54,10 @@ def _maximised(x: Tensor, share: Tensor, rank: int) -> ClassDensity:
 
 def _ppca(x: Tensor, share: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(mean, basis, variance, noise) in closed form (Tipping & Bishop 1999, eq. 3.9–3.12)."""
+    # Nearly every vector belongs to one component, so that most are negligible to any other.
+    kept = max(int((share > NEGLIGIBLE).sum()), min(rank + OVERSAMPLED, len(x)))
+    share, belonging = share.topk(kept)
+    x = x[belonging]
     total = share.sum() + 1e-6
     mean = share @ x / total
     centred = (x - mean) * (share / total).sqrt()[:, None]
