@@ -217,6 +217,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="of noise, corruptions, re-splits (default: %(default)s)"
     )
     parser.add_argument("--limit", type=int, help="judge only so many images of each set")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the numbers in the checkpoint file too, for the page's card to show",
+    )
     _add_data(parser)
     _add_classifier(parser)
 
@@ -244,6 +249,25 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="where a reverse proxy shows the page, such as /digits (default: at the top)",
+    )
+    parser.add_argument(
+        "--auth-file",
+        type=Path,
+        metavar="FILE",
+        help="ask for a password: a text file of lines user:password (default: everybody is let in)",
+    )
+    parser.add_argument(
+        "--max-upload",
+        type=int,
+        default=50,
+        metavar="MB",
+        help="size of all the files that a visitor uploads at once (default: %(default)s)",
+    )
     _add_classifier(parser)
 
 
@@ -337,7 +361,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         download=arguments.download,
         seed=arguments.seed,
         limit=arguments.limit,
+        record=_checkpoint_file(arguments) if arguments.record else None,
     )
+
+
+def _checkpoint_file(arguments: argparse.Namespace) -> Path:
+    from bnn.checkpoint import shipped
+
+    return arguments.checkpoint or shipped()
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -347,7 +378,14 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from bnn.page.page import launch
+    from bnn.page import Address, accounts_in, launch
 
-    launch(_classifier(arguments), arguments.host, arguments.port, open_browser=arguments.open)
+    address = Address(
+        host=arguments.host,
+        port=arguments.port,
+        root_path=arguments.root_path,
+        accounts=accounts_in(arguments.auth_file) if arguments.auth_file else (),
+        max_upload=arguments.max_upload * 10**6,
+    )
+    launch(_classifier(arguments), address, open_browser=arguments.open)
     return 0

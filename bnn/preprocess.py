@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -86,33 +86,51 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters becomes an error below
-            with Image.open(path, formats=FORMATS) as image:
-                return _upright(image, str(path))
-    except InputError:
-        raise
+        with path.open("rb") as stream:
+            return open_stream(stream, str(path))
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}.") from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder, not an image.") from error
-    except UnidentifiedImageError as error:
-        if path.is_file() and path.stat().st_size == 0:
-            raise InputError(f"{path} is empty.") from error
-        raise InputError(f"{path} is not an image (of {', '.join(FORMATS)}).") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(_too_large(str(path))) from error
-    except Exception as error:  # on damaged files Pillow's readers raise exceptions of nearly any kind
+    except OSError as error:
         raise InputError(_unreadable(str(path), error)) from error
 
 
-def _upright(image: Image.Image, what: str) -> Image.Image:
+def open_stream(stream: BinaryIO, what: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image file in `stream`, read whole; of an animation its first frame.
+
+    Args:
+        stream: seekable.
+        what: what an error should call it.
+        max_pixels: of the image; one with more is refused before it is unpacked.
+
+    Raises:
+        InputError: it is empty, no image, damaged, or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters becomes an error below
+            with Image.open(stream, formats=FORMATS) as image:
+                return _upright(image, what, max_pixels)
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        if stream.seek(0, os.SEEK_END) == 0:
+            raise InputError(f"{what} is empty.") from error
+        raise InputError(f"{what} is not an image (of {', '.join(FORMATS)}).") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(_too_large(what, max_pixels)) from error
+    except Exception as error:  # on damaged files Pillow's readers raise exceptions of nearly any kind
+        raise InputError(_unreadable(what, error)) from error
+
+
+def _upright(image: Image.Image, what: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """`image` read whole, and turned as its camera was held."""
-    _check_size(image.size, what)
+    _check_size(image.size, what, max_pixels)
     try:
         image.load()
         return ImageOps.exif_transpose(image)
-    except Exception as error:  # see `open_image`
+    except Exception as error:  # see `open_stream`
         raise InputError(_unreadable(what, error)) from error
 
 
@@ -258,15 +276,15 @@ def _offset(profile: Pixels) -> int:
     return int(np.clip(round(IMAGE_SIZE // 2 - centre), 0, IMAGE_SIZE - len(profile)))
 
 
-def _check_size(size: tuple[int, ...], what: str) -> None:
+def _check_size(size: tuple[int, ...], what: str, max_pixels: int = MAX_PIXELS) -> None:
     if size[0] * size[1] == 0:
         raise InputError(f"{what} has no pixels: its size is {size[0]}×{size[1]}.")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise InputError(_too_large(what))
+    if size[0] * size[1] > max_pixels:
+        raise InputError(_too_large(what, max_pixels))
 
 
-def _too_large(what: str) -> str:
-    return f"{what} has more than {MAX_PIXELS // 1_000_000} million pixels: make it smaller."
+def _too_large(what: str, max_pixels: int) -> str:
+    return f"{what} has more than {max_pixels:,} pixels: make it smaller."
 
 
 def _unreadable(what: str, error: Exception) -> str:

@@ -299,10 +299,10 @@ def encoded(kind: str) -> bytes:
         (encoded("PNG")[:200], r"x\.png cannot be read as an image: [^\n]+\."),
         (encoded("JPEG")[:-300], r"x\.png cannot be read as an image: [^\n]+\."),
         (encoded("GIF")[:-40], r"x\.png cannot be read as an image: [^\n]+\."),
-        (png_header(100_000, 100_000), r"x\.png has more than 50 million pixels: make it smaller\."),
+        (png_header(100_000, 100_000), r"x\.png has more than 50,000,000 pixels: make it smaller\."),
         (
             png_header(MAX_PIXELS // 5000 + 1, 5000),
-            r"x\.png has more than 50 million pixels: make it smaller\.",
+            r"x\.png has more than 50,000,000 pixels: make it smaller\.",
         ),
     ],
 )

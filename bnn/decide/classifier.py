@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -57,6 +57,24 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def plain(self) -> list[dict[str, Any]]:
+        """The decisions one by one as plain values that JSON can hold; a refusal's label is None."""
+        return [
+            {
+                "label": int(self.labels[i]) if self.labels[i] >= 0 else None,
+                "reason": str(self.reasons[i]),
+                "probs": self.probs[i].tolist(),
+                "total": float(self.total[i]),
+                "aleatoric": float(self.aleatoric[i]),
+                "epistemic": float(self.epistemic[i]),
+                "unfamiliarity": float(self.unfamiliarity[i]),
+                "refusal_score": float(self.refusal_score[i]),
+                "candidates": list(self.candidates[i]),
+                "blank": bool(self.blank[i]),
+            }
+            for i in range(len(self))
+        ]
 
 
 class Classifier:

@@ -74,7 +74,9 @@ def recalibrated(
         checkpoint,
         calibration=calibration.tensors(),
         rule=fitted.to_dict(),
-        record={**checkpoint.record, "calibration": measured(fitted, calibration)},
+        # What was evaluated was another rule.
+        record={key: told for key, told in checkpoint.record.items() if key != "evaluation"}
+        | {"calibration": measured(fitted, calibration)},
     )
 
 

@@ -1,6 +1,7 @@
 """Batch evaluation: digits and not digits through a classifier, to a `Report`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from bnn import __version__
+from bnn import checkpoint as checkpoint_file
+from bnn.checkpoint import Checkpoint
 from bnn.decide import CalibratedRule, Classifier, Evidence, Prediction
 from bnn.errors import InputError
 from bnn.files import require_writable
@@ -25,6 +28,7 @@ from bnn.sources import Source, elsewhere_source, familiar_source, progress_bar,
 
 ROTATED_DIGIT = 6  # turned upside down it is a digit again, and on the way it is none
 ANGLES = tuple(range(0, 181, 10))  # degrees
+RECORDED = ("familiar", "unfamiliar", "elsewhere", "robustness", "resplits")  # in a checkpoint, of a report
 ROBUSTNESS = 500  # digits that are spoilt, in each way at each strength
 
 
@@ -80,6 +84,7 @@ def evaluate_command(
     download: bool = False,
     seed: int = 0,
     limit: int | None = None,
+    record: Path | None = None,
 ) -> bool:
     """`bnn evaluate`: writes the report to the folder `out` and prints its numbers in short.
 
@@ -89,14 +94,18 @@ def evaluate_command(
         out: folder of the report; missing folders are made, files of an earlier report replaced.
         robustness: see `evaluate`.
         data_dir, download, seed, limit: see `bnn.sources.unfamiliar_source`.
+        record: the classifier's checkpoint file, if it is to keep the numbers.
 
     Returns:
         Whether some file could not be read.
 
     Raises:
-        InputError: a set cannot be had, or the report cannot be written.
+        InputError: a set cannot be had, the report cannot be written, or the numbers to be recorded are not
+            those of the checkpoint as it is.
     """
     require_writable(out / "report.json")
+    if record is not None:
+        _require_as_stored(classifier, record)
     options: dict[str, Any] = {"seed": seed, "download": download, "limit": limit}
     data = classifier.checkpoint.record.get("data")
     learnt = data.get("name") if isinstance(data, Mapping) else None
@@ -111,8 +120,26 @@ def evaluate_command(
         settings={"sets": sets | {"limit": limit, "robustness": robustness, "seed": seed}},
     )
     write_report(report, out)
+    if record is not None:
+        checkpoint_file.save(recorded(classifier.checkpoint, report), record)
     print_short(report, out)
     return bool(report.unreadable)
+
+
+def recorded(checkpoint: Checkpoint, report: Report) -> Checkpoint:
+    """`checkpoint` with the numbers of its `report` in its record, under "evaluation"."""
+    numbers = {name: report.numbers[name] for name in RECORDED}
+    return replace(checkpoint, record={**checkpoint.record, "evaluation": numbers})
+
+
+def _require_as_stored(classifier: Classifier, path: Path) -> None:
+    require_writable(path)
+    stored = classifier.checkpoint
+    if (len(classifier.ensemble), classifier.rule.to_dict()) != (stored.draws, stored.rule):
+        raise InputError(
+            "only what the checkpoint does as it is can be recorded in it: leave out --record, or --draws, "
+            "--rule and the rule's options."
+        )
 
 
 def _require_usable(familiar: Source, unfamiliar: Sequence[Source], elsewhere: Sequence[Source]) -> None:
@@ -163,6 +190,6 @@ def _settings(classifier: Classifier) -> dict[str, Any]:
             "network_options": dict(checkpoint.network_options),
             "components": len(next(iter(checkpoint.loc.values()))),
             "calibration_digits": len(classifier.calibration),
-            "record": dict(checkpoint.record),
+            "record": {key: told for key, told in checkpoint.record.items() if key != "evaluation"},
         },
     }

@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-BINS = 15  # of the reliability diagram and the ECE
-REFUSED_UNFAMILIAR = 0.95  # share of unfamiliar images refused at the threshold of `fpr95`
+from bnn.decide.curves import Array, Floats, Labels, reliability, risk_coverage
 
-Floats = NDArray[np.floating]
-Labels = NDArray[np.int64]
-Array = NDArray[np.float64]
+REFUSED_UNFAMILIAR = 0.95  # share of unfamiliar images refused at the threshold of `fpr95`
 
 
 def accuracy(probs: Floats, labels: Labels) -> float:
@@ -46,25 +43,6 @@ def brier_each(probs: Floats, labels: Labels) -> Array:
     return ((probs - truth) ** 2).sum(1)
 
 
-def reliability(probs: Floats, labels: Labels, bins: int = BINS) -> tuple[Array, Array, Array]:
-    """(mean confidence, accuracy, share of images) of each bin of confidence that is not empty.
-
-    The bins ((m − 1) / bins, m / bins] divide the likeliest digit's probability.
-    """
-    confidence = probs.max(1).astype(np.float64)
-    right = probs.argmax(1) == labels
-    index = confidence_bin(confidence, bins)
-    count, sure, hits = (np.bincount(index, of, minlength=bins) for of in (None, confidence, right))
-    filled = count > 0
-    count = count[filled]
-    return sure[filled] / count, hits[filled] / count, count / len(labels)
-
-
-def confidence_bin(confidence: Array, bins: int = BINS) -> Labels:
-    """The index of the bin ((m − 1) / bins, m / bins] that each of `confidence` (N,) falls in, from 0."""
-    return np.ceil(confidence * bins).clip(1, bins).astype(np.int64) - 1
-
-
 def ece(probs: Floats, labels: Labels) -> float:
     """Expected calibration error Σ_bins share · |accuracy − confidence|: in [0, 1], lower is better.
 
@@ -85,19 +63,6 @@ def selective_risk(answers: Labels, labels: Labels) -> float | None:
     """Share of wrong ones among the answers given: in [0, 1], lower is better; None where none is given."""
     answered = answers >= 0
     return float((answers != labels)[answered].mean()) if answered.any() else None
-
-
-def risk_coverage(errors: NDArray[np.bool_], scores: Floats) -> tuple[Array, Array]:
-    """(coverage, selective risk), each (N,), when the k = 1 … N images of lowest score are answered.
-
-    `errors` (N,) says which images would be answered wrongly. Images of equal score count as one block:
-    the risk is the mean over all orders within it.
-    """
-    values, block = np.unique(scores, return_inverse=True)
-    sizes = np.bincount(block, minlength=len(values))
-    share_wrong = np.bincount(block, errors, minlength=len(values)) / sizes
-    answered = np.arange(1, len(scores) + 1)
-    return answered / len(scores), np.repeat(share_wrong, sizes).cumsum() / answered
 
 
 def aurc(errors: NDArray[np.bool_], scores: Floats) -> float:

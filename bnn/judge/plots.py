@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
+from bnn.decide import curves
 from bnn.judge import metrics
 from bnn.judge.results import Report
 
@@ -74,7 +75,7 @@ def risk_coverage(report: Report) -> Figure:
         (prediction.refusal_score, "-", BLUE, "all thresholds on the refusal score"),
         (prediction.total, "--", ORANGE, "all thresholds on the ensemble's entropy alone"),
     ):
-        coverage, risk = metrics.risk_coverage(errors, score)
+        coverage, risk = curves.risk_coverage(errors, score)
         axes.plot(100 * coverage, 100 * risk, dash, color=colour, label=label)
     chosen = metrics.selective_risk(prediction.labels, labels)
     if chosen is not None:
@@ -88,7 +89,7 @@ def risk_coverage(report: Report) -> Figure:
 
 def reliability(report: Report) -> Figure:
     """Accuracy against confidence in bins, over the share of images in each."""
-    confidence, right, share = metrics.reliability(report.familiar.prediction.probs, report.familiar.labels)
+    confidence, right, share = curves.reliability(report.familiar.prediction.probs, report.familiar.labels)
     figure, axes = _figure("Reliability", "probability of the likeliest digit (mean of the bin)")
     axes.plot((0, 1), (0, 1), "--", color="grey", label="perfect calibration")
     axes.bar(confidence, share, width=0.02, color=SKY, label="share of all digits")

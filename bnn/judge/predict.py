@@ -34,7 +34,8 @@ def predict_command(classifier: Classifier, files: Sequence[Path], *, as_json: b
     decisions = _decisions(classifier, walked, failed)
     if as_json:
         for file, prediction in decisions:
-            print(json.dumps({"file": str(file)} | _plain(prediction), allow_nan=False), flush=True)
+            (decision,) = prediction.plain()
+            print(json.dumps({"file": str(file)} | decision, allow_nan=False), flush=True)
     else:
         _print_table(decisions)
     return bool(failed)
@@ -67,23 +68,6 @@ def _decisions(
 
 def _complain(error: InputError) -> None:
     print(f"bnn: {printable(str(error))}", file=sys.stderr)
-
-
-def _plain(prediction: Prediction) -> dict[str, object]:
-    """The decision on one image as plain values; the label is None where it refuses."""
-    answered = prediction.labels[0] >= 0
-    return {
-        "label": int(prediction.labels[0]) if answered else None,
-        "reason": str(prediction.reasons[0]),
-        "probs": prediction.probs[0].tolist(),
-        "total": float(prediction.total[0]),
-        "aleatoric": float(prediction.aleatoric[0]),
-        "epistemic": float(prediction.epistemic[0]),
-        "unfamiliarity": float(prediction.unfamiliarity[0]),
-        "refusal_score": float(prediction.refusal_score[0]),
-        "candidates": list(prediction.candidates[0]),
-        "blank": bool(prediction.blank[0]),
-    }
 
 
 def _print_table(decisions: Iterator[tuple[Path, Prediction]]) -> None:

@@ -1,5 +1,7 @@
 """The page: draw a digit in a browser and see what every sampled network says of it."""
 
-from bnn.page.page import build_page, launch, start
+from bnn.page.address import Address, accounts_in
+from bnn.page.page import build_page
+from bnn.page.serve import launch, served
 
-__all__ = ["build_page", "launch", "start"]
+__all__ = ["Address", "accounts_in", "build_page", "launch", "served"]

@@ -8,23 +8,17 @@ from bnn.decide.calibrated import CalibratedRule
 
 MOST_NAMED = 3  # candidates that are listed one by one
 
-FIGURES = (  # attribute of a prediction, its name, what it means
-    ("total", "Total uncertainty", "how unsure the answer is, all in all"),
-    ("aleatoric", "Ambiguity (aleatoric)", "how unsure each network is by itself"),
-    ("epistemic", "Disagreement (epistemic)", "how much the networks contradict each other"),
-)
-
 
 def verdict(prediction: Prediction) -> tuple[str, str]:
     """Headline and explanation of a `prediction` on one image."""
     if prediction.blank[0]:
-        return "Nothing drawn yet", "Draw a digit from 0 to 9 in the box: the answer comes after each stroke."
+        return "Nothing drawn yet", "Draw a digit from 0 to 9: the answer comes after each stroke."
     if prediction.reasons[0] == "answered":
         label = int(prediction.labels[0])
         return str(label), f"with a probability of {_percent(float(prediction.probs[0, label]))}"
     if prediction.reasons[0] == "ambiguous":
-        return "I don't know", f"Ambiguous: {_doubt(prediction.candidates[0])}."
-    return "I don't know", "Unfamiliar: it is unlike the digits it has learnt."
+        return "I don't know", f"Ambiguous: {_doubt(prediction)}."
+    return "I don't know", "Unfamiliar: this is unlike any digit it has seen."
 
 
 def verdict_html(prediction: Prediction) -> str:
@@ -35,15 +29,6 @@ def verdict_html(prediction: Prediction) -> str:
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
         f'<p class="explanation">{escape(explanation)}</p></div>'
     )
-
-
-def figures_html(prediction: Prediction) -> str:
-    """The three uncertainties of a `prediction` on one image, each with what it means, as HTML."""
-    rows = []
-    for attribute, name, meaning in FIGURES:
-        value = "–" if prediction.blank[0] else f"{getattr(prediction, attribute)[0]:.2f} nats"
-        rows.append(f"<dt>{name}</dt><dd><strong>{value}</strong> <span>{meaning}</span></dd>")
-    return f'<dl class="figures">{"".join(rows)}</dl>'
 
 
 def small_print(rule: AbstentionRule, draws: int) -> str:
@@ -63,17 +48,28 @@ def small_print(rule: AbstentionRule, draws: int) -> str:
     return f"{draws} sampled networks; {name} rule ({options})"
 
 
-def _doubt(candidates: tuple[int, ...]) -> str:
+def _doubt(prediction: Prediction) -> str:
+    """What it may be, and whether the networks contradict each other or each doubts by itself."""
+    disagree = prediction.epistemic[0] > prediction.aleatoric[0]
+    why = "the networks disagree" if disagree else "each network wavers by itself"
+    return f"{_candidates(prediction.candidates[0])}: {why}"
+
+
+def _candidates(candidates: tuple[int, ...]) -> str:
     named = [f"{'an' if digit == 8 else 'a'} {digit}" for digit in candidates[:MOST_NAMED]]
     if len(candidates) == 1:
-        return f"it may be {named[0]}, but that is not sure enough"
+        return f"perhaps {named[0]}, but not surely enough"
     if len(candidates) > MOST_NAMED:
-        return f"it could be any of {len(candidates)} digits, such as {named[0]} or {named[1]}"
-    return f"it could be {', '.join(named[:-1])} or {named[-1]}"
+        return f"any of {len(candidates)} digits, such as {named[0]} or {named[1]}"
+    return f"{', '.join(named[:-1])} or {named[-1]}"
 
 
 def _percent(probability: float) -> str:
-    return "more than 99.9 %" if probability > 0.999 else f"{probability:.1%}".replace("%", " %")
+    return (
+        "more than 99.9\N{NO-BREAK SPACE}%"
+        if probability > 0.999
+        else f"{probability:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
+    )
 
 
 def _share(share: float) -> str:

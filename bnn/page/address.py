@@ -1,0 +1,98 @@
+"""Where the page is served, and to whom."""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from bnn.errors import InputError
+
+MAX_UPLOAD = 50_000_000  # bytes
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is served, and to whom.
+
+    Attributes:
+        host, port: where to listen; by default for this machine alone.
+        root_path: under which a reverse proxy shows the page, such as "/digits".
+        accounts: (user, password) pairs, of which a visitor must give one; none lets everybody in.
+        max_upload: bytes of the files that are uploaded in one request.
+
+    Raises:
+        InputError: one of them is out of its range.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    root_path: str = ""
+    accounts: Sequence[tuple[str, str]] = ()
+    max_upload: int = MAX_UPLOAD
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise InputError(f"{self.port} is no port: choose one from 1 to 65535.")
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise InputError(f"--root-path {self.root_path} must start with a slash, and not end with one.")
+        if self.max_upload < 1:
+            raise InputError("--max-upload must be above 0.")
+
+    @property
+    def url(self) -> str:
+        """Of the page, without a reverse proxy."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether others than this machine's users can reach the page without a password."""
+        return not self.accounts and not _is_loopback(self.host)
+
+    def listen(self) -> socket.socket:
+        """A socket that listens there.
+
+        Raises:
+            InputError: the address cannot be used.
+        """
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            return socket.create_server((self.host, self.port), family=family, backlog=2048)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise InputError(
+                f"the page cannot be served at {self.host}, port {self.port}: {why}; "
+                "choose another port or host."
+            ) from error
+
+
+def accounts_in(path: Path) -> list[tuple[str, str]]:
+    """The (user, password) pairs in a file of lines `user:password`; empty lines and # comments are skipped.
+
+    Raises:
+        InputError: it cannot be read, holds no account, or has a line without a colon or with an empty half.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"the file of accounts {path} cannot be read: {why}.") from error
+    accounts = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        user, _, password = line.strip().partition(":")
+        if not (user and password):
+            raise InputError(f"line {number} of {path} is no account: write user:password.")
+        accounts.append((user, password))
+    if not accounts:
+        raise InputError(f"the file of accounts {path} holds none: write lines of user:password.")
+    return accounts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
