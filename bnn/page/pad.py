@@ -49,7 +49,7 @@ def encoded(image: Image.Image) -> str:
 
 
 def drawing(value: Any) -> Image.Image | None:
-    """The grey image of `SIZE`×`SIZE` that a pad's value holds as a PNG data URL; None where nothing is drawn.
+    """The grey image of `SIZE`×`SIZE` in a pad's value, a PNG data URL; None where nothing is drawn.
 
     Raises:
         InputError: it holds none.
