@@ -4,7 +4,7 @@
 
 Times one step of 784-1024-10 at batch 128 (forward, backward) for the plain network, each of our ELBO
 estimators, and Pyro's `AutoNormal` with its two ELBOs; then predicting 200 images with 100 draws, and
-one image. Single times are noisy: read the ratios.
+one image; then what the page does with one drawing. Single times are noisy: read the ratios.
 """
 
 import statistics
@@ -20,11 +20,17 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from bnn.decide import Classifier
 from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
 from bnn.learn.elbo import ELBOS
 from bnn.learn.guide import MeanFieldGuide
 from bnn.learn.model import BayesianClassifier
 from bnn.networks import MLP
+from bnn.page.draw import look
+from bnn.page.drawings import ensemble_svg
+from bnn.page.examples import SAMPLE, render
+from bnn.page.pad import drawing, encoded
+from bnn.preprocess import prepare
 
 N_TRAIN, BATCH, DRAWS = 55_000, 128, 100
 
@@ -90,6 +96,23 @@ def predictions() -> dict[str, Callable[[], object]]:
     }
 
 
+def one_drawing() -> dict[str, Callable[[], object]]:
+    """One drawing, from what the pad hands over to the page's panels, and the parts of it."""
+    classifier = Classifier.load(draws=DRAWS)
+    drawn = encoded(render(SAMPLE))
+    opened = drawing(drawn)
+    assert opened is not None
+    prepared = prepare(opened)
+    probs = classifier.ensemble.probs(prepared)[:, 0].numpy()
+    return {
+        "100 draws": lambda: classifier.ensemble.probs(prepared),
+        "100 draws and familiarity": lambda: classifier.evidence(prepared),
+        "reading and preparing it": lambda: prepare(drawing(drawn) or opened),
+        "the ensemble as SVG": lambda: ensemble_svg(probs),
+        "all": lambda: look(classifier, drawing(drawn)),
+    }
+
+
 def report(title: str, works: dict[str, Callable[[], object]], rounds: int) -> None:
     """Prints each work's time and its ratio to the first."""
     table = Table("what", "ms", "times the first", title=title)
@@ -106,3 +129,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     report("One training step, 784-1024-10, batch 128, one thread", training_steps(), rounds=15)
     report("Predicting with 100 draws, 784-1024-10, one thread", predictions(), rounds=3)
+    report("One drawing on the page, the network that ships, one thread", one_drawing(), rounds=31)

@@ -24,6 +24,13 @@ class DigitNetwork(nn.Sequential):
 
     features_before: ClassVar[str]
 
+    @property
+    def feature_size(self) -> int:
+        """How many numbers describe an image."""
+        layer = self.get_submodule(self.features_before)
+        assert isinstance(layer, nn.Linear)  # noqa: S101
+        return layer.in_features
+
     def trunk(self) -> nn.Sequential:
         """The layers before `features_before`, under their own names: images to features (N, D)."""
         layers = OrderedDict(self.named_children())

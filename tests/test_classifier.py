@@ -1,6 +1,7 @@
 """The classifier: from any image to a decision that fits together."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +128,32 @@ def test_all_or_nothing_is_answered(classifier: Classifier) -> None:
     surprising = evidence.image_surprise > evidence.entropy_surprise
     assert np.array_equal(refused.reasons == "unfamiliar", surprising.numpy())
     assert np.array_equal(refused.unfamiliarity, evidence.unfamiliarity.numpy())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_plain_decisions_go_through_json_and_come_back_to_the_bit(
+    classifier: Classifier, rule: AbstentionRule
+) -> None:
+    prediction = classifier.with_rule(rule).predict(mixed())
+    plain = json.loads(json.dumps(prediction.plain(), allow_nan=False))
+    assert len(plain) == len(prediction)
+    again = Prediction(
+        candidates=[tuple(one["candidates"]) for one in plain],
+        labels=np.array([-1 if one["label"] is None else one["label"] for one in plain]),
+        reasons=np.array([one["reason"] for one in plain]),
+        blank=np.array([one["blank"] for one in plain]),
+        **{
+            name: np.array([one[name] for one in plain], np.float32)
+            for name, (dtype, _) in SHAPES.items()
+            if dtype == "float32"
+        },
+    )
+    assert_same(again, prediction)
+    assert set(plain[0]) == {*SHAPES, "candidates"} - {"labels", "reasons"} | {"label", "reason"}
+
+
+def test_no_images_have_no_plain_decisions(classifier: Classifier) -> None:
+    assert classifier.predict([]).plain() == []
 
 
 @pytest.mark.parametrize("images", [[], (), np.zeros((0, 28, 28), np.uint8)])

@@ -12,8 +12,10 @@ import pytest
 
 pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
 
-from playwright.sync_api import expect, sync_playwright
-from test_browser import CHROMIUM, DIGITS, SLOW, SWITCHES, draw, free_port
+from browser import CHROMIUM, SLOW, chromium, draw, free_port, headline
+from playwright.sync_api import expect
+
+from bnn.page.examples import DIGITS
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,11 +58,8 @@ def demo() -> Iterator[str]:
 
 
 def test_make_demo_brings_the_page_up_and_a_drawn_digit_is_read(demo: str) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        tab = browser.new_page(viewport={"width": 800, "height": 700})
-        tab.goto(demo)
-        expect(tab.locator("#pad .pixi-target.visible")).to_be_attached(timeout=SLOW)
-        draw(tab, DIGITS["7"])
-        expect(tab.locator("#verdict .headline")).to_have_text("7", timeout=SLOW)
-        browser.close()
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(demo)
+        draw(page, page.mouse, DIGITS["7"])
+        expect(headline(page)).to_have_text("7", timeout=SLOW)

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
+from bnn.checkpoint import load, save
 from bnn.decide import CalibratedRule, Classifier, MedianRule
 from bnn.errors import InputError
-from bnn.judge.evaluate import evaluate, evaluate_command
+from bnn.judge.evaluate import RECORDED, evaluate, evaluate_command, recorded
 from bnn.judge.plots import plots
 from bnn.judge.predict import predict_command
 from bnn.judge.report import write_report
@@ -331,6 +332,58 @@ def test_axes_have_titles_and_names_are_no_formulas(report: Report) -> None:
         for axes in draw(report).axes:
             assert axes.get_ylabel() or axes.get_xlabel()
     assert "mathdefault" not in "".join(plot.svg for plot in plots(report).values())
+
+
+@pytest.fixture
+def kept(classifier: Classifier, tmp_path: Path) -> Path:
+    """The classifier's checkpoint as a file."""
+    save(classifier.checkpoint, tmp_path / "kept.safetensors")
+    return tmp_path / "kept.safetensors"
+
+
+def test_recorded_numbers_are_the_reports_and_change_nothing_else(
+    classifier: Classifier, kept: Path, theirs: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"elsewhere": [str(theirs)], "robustness": 1, "limit": 20, "record": kept}
+    for _ in range(2):  # the second time over the first
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bnn.judge.evaluate.resplit", partial(resplit, splits=2))
+            evaluate_command(Classifier.load(kept), "digits", ["noise"], tmp_path / "out", **options)
+    written, before = load(kept), classifier.checkpoint
+    numbers = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written.record == {**before.record, "evaluation": {name: numbers[name] for name in RECORDED}}
+    assert "evaluation" not in numbers["settings"]["checkpoint"]["record"]
+    assert (written.rule, written.draws, written.seed) == (before.rule, before.draws, before.seed)
+    for name in ("loc", "scale", "familiarity", "calibration"):
+        old, new = getattr(before, name), getattr(written, name)
+        assert all(new[key].equal(tensor) for key, tensor in old.items())
+
+
+def test_recorded_numbers_are_those_of_the_report_in_a_copy(classifier: Classifier, report: Report) -> None:
+    before = dict(classifier.checkpoint.record)
+    found = recorded(classifier.checkpoint, report).record["evaluation"]
+    assert found == {name: report.numbers[name] for name in RECORDED}
+    assert classifier.checkpoint.record == before
+
+
+@pytest.mark.parametrize("other", ["draws", "seed", "rule"])
+def test_only_the_checkpoint_as_it_is_can_be_recorded(
+    classifier: Classifier, kept: Path, tmp_path: Path, other: str
+) -> None:
+    checkpoint, before = classifier.checkpoint, kept.read_bytes()
+    changed = {
+        "draws": Classifier(checkpoint, draws=checkpoint.draws + 1),
+        "seed": Classifier(checkpoint, seed=checkpoint.seed + 1),
+        "rule": classifier.with_rule(MedianRule(0.2)),
+    }
+    with pytest.raises(InputError, match="only what the checkpoint does as it is can be recorded"):
+        evaluate_command(changed[other], "no such set", [], tmp_path / "out", record=kept)
+    assert kept.read_bytes() == before
+
+
+def test_a_place_to_record_in_is_checked_before_the_work(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        evaluate_command(classifier, "no such set", [], tmp_path / "out", record=tmp_path)
 
 
 def test_failed_write_leaves_nothing_half_written(report: Report, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Metrics against closed forms, brute force and invariants."""
 
-import itertools
 import math
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from bnn.decide import curves
+from bnn.decide.curves import risk_coverage
 from bnn.judge import metrics
 
 Floats = NDArray[np.float64]
@@ -71,16 +70,6 @@ def test_ece_is_torchmetrics(seed: int, n: int) -> None:
 
 
 @given(SEEDS, st.integers(1, 40))
-def test_reliability_adds_up(seed: int, n: int) -> None:
-    rng = np.random.default_rng(seed)
-    probs, labels = random_probs(rng, n), rng.integers(0, 10, n)
-    confidence, right, share = curves.reliability(probs, labels)
-    assert share.sum() == pytest.approx(1)
-    assert (share * right).sum() == pytest.approx(metrics.accuracy(probs, labels))
-    assert (share * confidence).sum() == pytest.approx(probs.max(1).mean())
-
-
-@given(SEEDS, st.integers(1, 40))
 def test_images_may_come_in_any_order(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     probs, labels, order = random_probs(rng, n), rng.integers(0, 10, n), rng.permutation(n)
@@ -105,24 +94,6 @@ def test_aurc_of_a_perfect_order(n: int, wrong: int) -> None:
     assert metrics.aurc(errors, -scores) >= metrics.aurc(errors, scores)
 
 
-def test_risk_at_every_coverage() -> None:
-    coverage, risk = curves.risk_coverage(
-        np.array([True, False, True, False]), np.array([0.9, 0.1, 0.5, 0.2])
-    )
-    assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
-    assert risk == pytest.approx([0, 0, 1 / 3, 1 / 2])
-
-
-def test_ties_are_averaged_over_every_order() -> None:
-    errors, scores = np.array([True, False, True, False, False]), np.array([1.0, 1.0, 1.0, 0.0, 2.0])
-    curves = [
-        np.cumsum(errors[list(order)]) / np.arange(1, 6)
-        for order in itertools.permutations(range(5))
-        if (np.diff(scores[list(order)]) >= 0).all()
-    ]
-    assert curves.risk_coverage(errors, scores)[1] == pytest.approx(np.mean(curves, axis=0))
-
-
 @given(TIED_SCORES, SEEDS)
 def test_aurc_depends_on_the_ranks_alone(scores: Floats, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -130,7 +101,7 @@ def test_aurc_depends_on_the_ranks_alone(scores: Floats, seed: int) -> None:
     area = metrics.aurc(errors, scores)
     assert metrics.aurc(errors[order], scores[order]) == pytest.approx(area)
     assert metrics.aurc(errors, np.exp(3 * scores) - 7) == pytest.approx(area)
-    assert curves.risk_coverage(errors, scores)[1][-1] == pytest.approx(errors.mean())
+    assert area == pytest.approx(risk_coverage(errors, scores)[1].mean())
 
 
 def test_aurc_of_equal_scores_is_the_error_rate() -> None:

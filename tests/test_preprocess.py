@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from bnn.data import Digits
 from bnn.errors import InputError
-from bnn.preprocess import BOX, MAX_PIXELS, is_blank, open_image, prepare, to_mnist
+from bnn.preprocess import BOX, MAX_PIXELS, is_blank, open_image, open_stream, prepare, to_mnist
 
 Pixels = NDArray[np.float32]
 
@@ -315,6 +315,16 @@ def test_bad_files_are_named(tmp_path: Path, content: bytes, message: str) -> No
             read(path)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
+
+
+def test_a_bound_of_ones_own_is_met_exactly_and_before_anything_is_unpacked() -> None:
+    content, pixels = encoded("PNG"), drawing().width * drawing().height
+    opened = open_stream(io.BytesIO(content), "it", pixels)
+    assert np.array_equal(np.asarray(opened), np.asarray(drawing().convert("RGB")))
+    with pytest.raises(InputError, match=rf"^it has more than {pixels - 1:,} pixels: make it smaller\.$"):
+        open_stream(io.BytesIO(content), "it", pixels - 1)
+    with pytest.raises(InputError, match=r"^it has more than 99 pixels: make it smaller\.$"):
+        open_stream(io.BytesIO(png_header(10, 10)), "it", 99)  # though it holds none
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

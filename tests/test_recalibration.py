@@ -64,6 +64,18 @@ def test_other_wishes_change_the_rule_and_what_is_recorded_of_it(sound: Checkpoi
     assert {**after.record, "calibration": None} == {**sound.record, "calibration": None}
 
 
+def test_what_was_evaluated_was_another_rule(
+    sound: Checkpoint, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated = replace(sound, record={**sound.record, "evaluation": {"familiar": {"n": 1}}})
+    assert recalibrated(evaluated, "calibrated", EASY).record.keys() == {*sound.record, "calibration"}
+    assert "evaluation" in evaluated.record
+    save(evaluated, path)
+    assert main(["calibrate", str(path), "--refuse=0.1"]) == 0
+    assert "evaluation" not in load(path).record
+    assert load(path).record["epochs"] == sound.record["epochs"]
+
+
 def test_the_same_wishes_give_the_same_checkpoint_again(sound: Checkpoint, tmp_path: Path) -> None:
     once = recalibrated(sound, "calibrated", EASY)
     between = recalibrated(once, "entropy", Wishes(refuse=0.2))

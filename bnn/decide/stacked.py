@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+GROUP = 20  # networks run at once: what lies between their layers stays in the processor's cache
+
 Run = Callable[[Tensor], Tensor]
 
 
@@ -16,8 +18,8 @@ class StackedNetwork:
     Images are computed in blocks of a fixed size, the last one filled up, so that an image's result has
     the same bits alone and in any batch: other shapes may be rounded otherwise.
 
-    Every layer is one multiplication of S matrices, on activations with their channels last: 1.7 times as
-    fast on one image as `torch.func.vmap` over the network, which makes grouped convolutions of it.
+    Every layer is a multiplication of some networks' matrices at once, on activations with their channels
+    last: twice as fast on one image as `torch.func.vmap` over the network, which makes grouped convolutions.
 
     Args:
         network: gives the computation; its own weights are not used.
@@ -31,10 +33,9 @@ class StackedNetwork:
     """
 
     def __init__(self, network: nn.Sequential, weights: Mapping[str, Tensor]) -> None:
-        self._layers = [
-            _stacked(layer, {name: weights[f"{key}.{name}"] for name, _ in layer.named_parameters()})
-            for key, layer in network.named_children()
-        ]
+        names = [name for name, _ in network.named_parameters()]
+        groups = zip(*(weights[name].split(GROUP) for name in names), strict=True)
+        self._groups = [_layers(network, dict(zip(names, group, strict=True))) for group in groups]
         # A convolution's work grows with the images; a linear layer's is mostly reading its weights,
         # for which a few images cost hardly more than one. But where its inputs do not fill the
         # processor's vectors, an image is rounded by its place in the block.
@@ -49,7 +50,8 @@ class StackedNetwork:
         return in_blocks(self._run, images, self.block, dim=1)
 
     def _run(self, block: Tensor) -> Tensor:
-        return reduce(lambda x, layer: layer(x), self._layers, block.movedim(1, -1)[None])
+        images = block.movedim(1, -1)[None]
+        return torch.cat([reduce(lambda x, layer: layer(x), layers, images) for layers in self._groups])
 
 
 def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
@@ -59,7 +61,15 @@ def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
     """
     missing = -len(images) % size if len(images) else size
     blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(size)
-    return torch.cat([run(block) for block in blocks], dim).narrow(dim, 0, len(images))
+    # A copy is aligned to the processor's vectors, wherever in the batch its block lay.
+    return torch.cat([run(block.clone()) for block in blocks], dim).narrow(dim, 0, len(images))
+
+
+def _layers(network: nn.Sequential, weights: Mapping[str, Tensor]) -> list[Run]:
+    return [
+        _stacked(layer, {name: weights[f"{key}.{name}"] for name, _ in layer.named_parameters()})
+        for key, layer in network.named_children()
+    ]
 
 
 def _stacked(layer: nn.Module, weights: Mapping[str, Tensor]) -> Run:

@@ -55,8 +55,7 @@ def familiarity_of(checkpoint: Checkpoint) -> Familiarity:
         InputError: they are missing or do not fit together.
     """
     network, components = _network(checkpoint), _components(checkpoint)
-    with torch.device("meta"):
-        width = network.trunk()(torch.empty(1, 1, IMAGE_SIZE, IMAGE_SIZE)).shape[1]
+    width = network.feature_size
     groups: dict[str, dict[str, Tensor]] = {"pixels": {}, "features": {}, "reference": {}}
     for key, tensor in checkpoint.familiarity.items():
         group, _, name = key.partition("/")

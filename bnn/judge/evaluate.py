@@ -135,7 +135,8 @@ def recorded(checkpoint: Checkpoint, report: Report) -> Checkpoint:
 def _require_as_stored(classifier: Classifier, path: Path) -> None:
     require_writable(path)
     stored = classifier.checkpoint
-    if (len(classifier.ensemble), classifier.rule.to_dict()) != (stored.draws, stored.rule):
+    judged = (len(classifier.ensemble), classifier.seed, classifier.rule.to_dict())
+    if judged != (stored.draws, stored.seed, stored.rule):
         raise InputError(
             "only what the checkpoint does as it is can be recorded in it: leave out --record, or --draws, "
             "--rule and the rule's options."

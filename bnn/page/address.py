@@ -32,6 +32,10 @@ class Address:
     max_upload: int = MAX_UPLOAD
 
     def __post_init__(self) -> None:
+        try:
+            self.host.encode("idna")
+        except UnicodeError as error:
+            raise InputError(f"{self.host} is no host: give an IP address or a name.") from error
         if not 0 < self.port < 65536:
             raise InputError(f"{self.port} is no port: choose one from 1 to 65535.")
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
@@ -60,7 +64,7 @@ class Address:
         try:
             return socket.create_server((self.host, self.port), family=family, backlog=2048)
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
+            why = (error.strerror or str(error)).partition(" (while")[0].lower()
             raise InputError(
                 f"the page cannot be served at {self.host}, port {self.port}: {why}; "
                 "choose another port or host."
@@ -74,15 +78,15 @@ def accounts_in(path: Path) -> list[tuple[str, str]]:
         InputError: it cannot be read, holds no account, or has a line without a colon or with an empty half.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows begins it with a mark
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(f"the file of accounts {path} cannot be read: {why}.") from error
     accounts = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
             continue
-        user, _, password = line.strip().partition(":")
+        user, _, password = line.partition(":")
         if not (user and password):
             raise InputError(f"line {number} of {path} is no account: write user:password.")
         accounts.append((user, password))

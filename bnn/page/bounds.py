@@ -1,10 +1,20 @@
-"""Around the web application: requests that are too long are refused, and answers carry safe headers."""
+"""Around the web application: requests that it should not get are refused, and answers carry safe headers."""
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 MOST_MESSAGE_BYTES = 2_000_000  # of a request that uploads no files: a drawing has a tenth of that
 _UPLOAD = "/upload"  # where Gradio's uploads go
+_PROGRAMS = "/gradio_api/"  # before what Gradio's pages and programs call
+# What ours do call. Others fetch other hosts' files, start ffmpeg, or write down what a visitor sees.
+_OPEN = {
+    *("app_id", "cancel", "heartbeat", "info", "login_check", "queue", "startup-events"),
+    *("theme.css", "upload", "upload_progress", "user"),
+}
+_FILE = "file="
+_BROKEN = 500
+_log = logging.getLogger(__name__)
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
@@ -23,7 +33,7 @@ AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def bounded(app: AsgiApp, max_upload: int) -> AsgiApp:
-    """`app`, but too long requests get status 413.
+    """`app`, but too long requests get status 413, those it breaks at 400, and those for what is closed 404.
 
     An upload may have `max_upload` bytes, any other request `MOST_MESSAGE_BYTES`.
     """
@@ -32,18 +42,27 @@ def bounded(app: AsgiApp, max_upload: int) -> AsgiApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        most = max_upload if scope["path"].endswith(_UPLOAD) else MOST_MESSAGE_BYTES
-        if _declared(scope) > most:
-            await _refuse(send, most)
+        if not _is_open(scope["path"]):
+            await _refuse(send, 404, "There is nothing here.")
             return
-        body = _Body(receive, send, most)
+        most = max_upload if scope["path"].endswith(_UPLOAD) else MOST_MESSAGE_BYTES
+        too_long = f"A request here may have {most:,} bytes."
+        if _declared(scope) > most:
+            await _refuse(send, 413, too_long)
+            return
+        exchange = _Exchange(receive, send, most)
         try:
-            await app(scope, body.receive, body.send)
-        except Exception:
-            if not body.is_too_long:
-                raise
-        if body.is_too_long and not body.answered:
-            await _refuse(send, most)
+            await app(scope, exchange.receive, exchange.send)
+        except Exception as error:  # Gradio meets some requests with exceptions of its own
+            exchange.broke = True
+            if not (exchange.is_too_long or exchange.was_left):
+                _log.warning("bnn: %s %s: %r", scope["method"], scope["path"], error)
+        if exchange.answered:
+            return
+        if exchange.is_too_long:
+            await _refuse(send, 413, too_long)
+        elif exchange.broke:
+            await _refuse(send, 400, "This request cannot be understood.")
 
     return run
 
@@ -62,13 +81,16 @@ def with_headers(app: AsgiApp) -> AsgiApp:
     return run
 
 
-class _Body:
-    """A request's body that ends, as if its sender had gone, where it is longer than `most` bytes."""
+class _Exchange:
+    """A request whose body ends, as if its sender had gone, where it is longer than `most` bytes.
+
+    Its answer is held back where the body was too long, or where it says that the application broke.
+    """
 
     def __init__(self, receive: Receive, send: Send, most: int) -> None:
         self._receive, self._send, self._most = receive, send, most
         self._received = 0
-        self.answered = False
+        self.answered = self.broke = self.was_left = False
 
     @property
     def is_too_long(self) -> bool:
@@ -76,13 +98,22 @@ class _Body:
 
     async def receive(self) -> Message:
         message = await self._receive()
+        self.was_left = message["type"] == "http.disconnect"
         self._received += len(message.get("body", b""))
         return {"type": "http.disconnect"} if self.is_too_long else message
 
     async def send(self, message: Message) -> None:
-        if not self.is_too_long or self.answered:
+        self.broke = self.broke or message.get("status") == _BROKEN
+        if self.answered or not (self.is_too_long or self.broke):
             self.answered = True
             await self._send(message)
+
+
+def _is_open(path: str) -> bool:
+    _, found, called = path.partition(_PROGRAMS)
+    if not found:
+        return True
+    return called.split("/")[0] in _OPEN or (called.startswith(_FILE) and "://" not in called)
 
 
 def _declared(scope: Message) -> int:
@@ -90,7 +121,7 @@ def _declared(scope: Message) -> int:
     return int(length) if length.isdigit() else 0
 
 
-async def _refuse(send: Send, most: int) -> None:
+async def _refuse(send: Send, status: int, why: str) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": f"A request here may have {most:,} bytes.".encode()})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": why.encode()})

@@ -26,7 +26,14 @@ _NOT_EVALUATED = (
     "The rule was fitted on these very digits. <code>bnn evaluate --record</code> measures it on digits that "
     "it has never met, and keeps the numbers for this page."
 )
-_COLOURS = ["#0072B2", "#D55E00"]  # Okabe & Ito's, which the colour-blind can tell apart
+_NARROWEST = 290  # pixels of a plot; on a phone they stand one below the other
+_LIMITS = (
+    "It reads single, upright digits. Its promise holds for digits like those it learnt; in other "
+    "handwriting it refuses more. What is no digit may still have a digit's shape: letters drawn like digits are refused "
+    "less often than letters that fill their frame, and digits that are turned or half covered can be taken "
+    "for others."
+)
+_COLOURS = ["#1F88C8", "#D55E00"]  # which the colour-blind can tell apart, seen on light and on dark
 
 Row = tuple[str, str, str]  # what was measured, the number, what it means
 Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
@@ -48,6 +55,7 @@ def card_tab(classifier: Classifier, tab: gr.Tab) -> None:
             title="Errors left as it refuses more",
             x_lim=[80, 100],
             height=300,
+            min_width=_NARROWEST,
         )
         gr.LinePlot(
             reliability_data(classifier),
@@ -57,6 +65,7 @@ def card_tab(classifier: Classifier, tab: gr.Tab) -> None:
             color_map=dict(zip(("this classifier", "perfect calibration"), _COLOURS, strict=True)),
             title="Are its probabilities right?",
             height=300,
+            min_width=_NARROWEST,
         )
     strange = gr.LinePlot(
         x="unfamiliarity",
@@ -125,20 +134,20 @@ def results_html(record: Mapping[str, Any]) -> str:
 
 
 def training_html(record: Mapping[str, Any]) -> str:
-    """How the checkpoint was trained, in a few sentences."""
+    """How the checkpoint was trained, and what that leaves out, in a few sentences."""
     config, data, training = (record.get(name, {}) for name in ("config", "data", "training"))
     if not (config and data):
         return ""
     count = config["components"]
     guides = "one mean-field guide" if count == 1 else f"{count} independently trained mean-field guides"
-    cut = " It was interrupted." if training.get("interrupted") else ""
-    return (
-        f"<h2>How it was trained</h2><p>The posterior is a mixture of {guides} over the weights of a "
-        f"<code>{escape(config['network'])}</code> network, fitted by stochastic variational inference in "
-        f"{config['epochs']} epochs on {data['trained_on']:,} digits of {escape(data['name'])}, with the KL "
-        f"term weighed by beta = {config['beta']:g}. {data['calibrated_on']:,} other digits were held out to "
-        f"calibrate the rule. No image of anything but digits was used. Seed {config['seed']}.{cut}</p>"
+    told = (
+        f"The posterior is a mixture of {guides} over the weights of a {config['network']} network, fitted "
+        f"by stochastic variational inference in {config['epochs']} epochs on {data['trained_on']:,} digits of "
+        f"{data['name']}, with the KL term weighed by beta = {config['beta']:g}. {data['calibrated_on']:,} "
+        "other digits were held out to calibrate the rule. No image of anything but digits was used. "
+        f"Seed {config['seed']}.{' It was interrupted.' if training.get('interrupted') else ''}"
     )
+    return f"<h2>How it was trained</h2><p>{escape(told)}</p><h2>Where it ends</h2><p>{_LIMITS}</p>"
 
 
 def _digit_rows(digits: Mapping[str, Any]) -> Iterator[Row]:

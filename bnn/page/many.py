@@ -33,6 +33,7 @@ GROUPS = {
 }
 HEADERS = ("File", "Answer", "Reason", "Probability", "Uncertainty (nats)", "Unfamiliarity", "Candidates")
 _TYPES: tuple[Any, ...] = ("str", "str", "str", "number", "number", "number", "str")
+_WIDTHS = ("230px", "100px", "120px", "140px", "210px", "160px", "150px")
 _MEASURES = ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score")
 _LIMITS = (
     f"PNG, JPEG and other images, or zip archives of them: up to {MOST_IMAGES:,} images of up to "
@@ -85,9 +86,10 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
     table = gr.Dataframe(
         headers=list(HEADERS),
         datatype=_TYPES,
+        column_widths=list(_WIDTHS),
         interactive=False,
         visible=False,
-        label="Decisions (a click on a column's head sorts)",
+        label="Decisions (the ⋮ in a column's head sorts)",
         elem_id="table",
     )
     gallery = gr.HTML(elem_id="gallery", js_on_load=None)
@@ -134,7 +136,7 @@ def as_plain(decided: Decisions) -> dict[str, Any]:
 def as_csv(rows: Iterable[Row]) -> str:
     """A line for each image, with the columns that `bnn evaluate` gives them too."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # whose line ends have names with either of their characters quoted
     probs = [f"p{digit}" for digit in range(NUM_CLASSES)]
     writer.writerow(["file", "decision", "reason", *probs, *_MEASURES, "candidates"])
     for row in rows:
@@ -146,7 +148,7 @@ def as_csv(rows: Iterable[Row]) -> str:
 def _summary(decided: Decisions) -> str:
     counts = {reason: sum(row["reason"] == reason for row in decided.rows) for reason in GROUPS}
     told = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    parts = [f"<p><strong>{len(decided.rows):,} images</strong>: {told}.</p>"]
+    parts = [f"<p><strong>Images judged: {len(decided.rows):,}</strong> ({told})</p>"]
     if decided.rows:
         parts.append(_download("decisions.csv", "text/csv", as_csv(decided.rows)))
         parts.append(_download("decisions.json", "application/json", json.dumps(as_plain(decided))))
@@ -186,7 +188,7 @@ def _gallery(decided: Decisions) -> str:
         chosen = [index for index, row in enumerate(decided.rows) if row["reason"] == reason]
         if chosen:
             figures = "".join(_figure(decided.rows[index], decided.images[index, 0]) for index in chosen)
-            parts.append(f'<h3>{heading} ({len(chosen):,})</h3><div class="gallery {reason}">{figures}</div>')
+            parts.append(f'<h2>{heading} ({len(chosen):,})</h2><div class="gallery {reason}">{figures}</div>')
     return "".join(parts)
 
 
@@ -202,7 +204,9 @@ def _figure(row: Row, image: Tensor) -> str:
 def _told(row: Row) -> str:
     if row["label"] is not None:
         return str(row["label"])
-    return "blank" if row["blank"] else _candidates(row, " or ") if len(row["candidates"]) <= 2 else "?"
+    if row["reason"] == "ambiguous" and len(row["candidates"]) <= 2:
+        return _candidates(row, " or ")
+    return "blank" if row["blank"] else "?"
 
 
 def _decision(row: Row) -> str:

@@ -95,10 +95,11 @@ function empty() {
     choose(false);
 }
 
-async function show(url, turn = 0) {
+async function show(url, turns = false) {
     const shown = new Image();
     shown.src = url;
     await shown.decode();
+    const turn = turns ? tools.turn.value : 0; // as it is now: while the image was read it may have moved on
     empty();
     picture = shown;
     tools.turn.value = turn;
@@ -117,7 +118,7 @@ tools.clear.addEventListener("click", () => {
 });
 tools.turn.addEventListener("input", () => {
     if (strokes.length || picture) handOver();
-    else show(props.sample, tools.turn.value); // something to turn
+    else show(props.sample, true); // something to turn
 });
 canvas.addEventListener("show", (event) => show(event.detail));
 

@@ -17,7 +17,7 @@ from bnn.preprocess import open_stream
 SIZE = 400  # pixels of its side
 BRUSH = 36  # their stroke's width; a digit of 2/3 of the pad's height gets strokes as thick as MNIST's
 MOST_CHARACTERS = 400_000  # of a drawing handed over; scribbled all over it has a tenth of that
-_PREFIX = "data:image/png;base64,"
+_PREFIX, _SIGNATURE = "data:image/png;base64,", b"\x89PNG\r\n\x1a\n"
 _HERE = Path(__file__).parent
 
 
@@ -64,6 +64,8 @@ def drawing(value: Any) -> Image.Image | None:
         packed = base64.b64decode(value.removeprefix(_PREFIX), validate=True)
     except ValueError as error:
         raise InputError("a drawing's data URL holds no base64.") from error
+    if not packed.startswith(_SIGNATURE):
+        raise InputError("a drawing must be a PNG image as a data URL.")
     image = open_stream(io.BytesIO(packed), "the drawing", SIZE * SIZE)
     if image.size != (SIZE, SIZE):
         raise InputError(f"a drawing must have {SIZE}×{SIZE} pixels, not {image.width}×{image.height}.")

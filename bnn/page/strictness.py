@@ -24,14 +24,12 @@ def offered(classifier: Classifier) -> Promises:
     """
     calibrated = isinstance(classifier.rule, CalibratedRule)
     found: dict[str, AbstentionRule] = {} if calibrated else {AS_LOADED: classifier.rule}
-    for risk in sorted({*RISKS, classifier.wishes.risk}, reverse=True):
-        try:
-            wishes = replace(classifier.wishes, risk=risk)
-            found[in_words(risk)] = fit_rule("calibrated", classifier.calibration, wishes)
-        except InputError:  # the evidence does not support it
-            continue
-    if calibrated:  # the very rule, which may have been fitted on other evidence
-        found[in_words(classifier.wishes.risk)] = classifier.rule
+    risks = {in_words(risk): risk for risk in (*RISKS, classifier.wishes.risk)}
+    for words, risk in sorted(risks.items(), key=lambda item: -item[1]):
+        if calibrated and risk == classifier.wishes.risk:
+            found[words] = classifier.rule  # the very one, which may have been fitted on other evidence
+        elif fitted := _fitted(classifier, risk):
+            found[words] = fitted
     return found
 
 
@@ -45,6 +43,14 @@ def strictness_choice(classifier: Classifier, promises: Promises, elem_id: str) 
         info="of its answers on digits like those it learnt; stricter refuses more",
         elem_id=elem_id,
     )
+
+
+def _fitted(classifier: Classifier, risk: float) -> AbstentionRule | None:
+    try:
+        wishes = replace(classifier.wishes, risk=risk)
+        return fit_rule("calibrated", classifier.calibration, wishes)
+    except InputError:  # the evidence does not support it
+        return None
 
 
 def in_words(risk: float) -> str:

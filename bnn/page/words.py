@@ -73,4 +73,4 @@ def _percent(probability: float) -> str:
 
 
 def _share(share: float) -> str:
-    return f"{100 * share:.4g} %"
+    return f"{100 * share:.4g}\N{NO-BREAK SPACE}%"

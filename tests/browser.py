@@ -1,0 +1,115 @@
+"""A real browser at the page: opening it, drawing with a mouse or a finger, reading the verdict."""
+
+import io
+import shutil
+import socket
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Browser, FilePayload, Locator, Mouse, Page, sync_playwright
+
+from bnn.page.examples import Strokes
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+SWITCHES = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+SLOW = 30_000  # ms that something may take where the machine is busy
+SCREENS: dict[str, dict[str, Any]] = {  # what `Browser.new_context` takes
+    "wide": {"viewport": {"width": 1280, "height": 900}},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
+
+
+class Finger:
+    """Touches a page as `page.mouse` clicks it."""
+
+    def __init__(self, page: Page) -> None:
+        self._touches = page.context.new_cdp_session(page)
+        self._place, self._is_down = (0.0, 0.0), False
+
+    def move(self, x: float, y: float) -> None:
+        self._place = x, y
+        if self._is_down:
+            self._tell("touchMove", self._place)
+
+    def down(self) -> None:
+        self._is_down = True
+        self._tell("touchStart", self._place)
+
+    def up(self) -> None:
+        self._is_down = False
+        self._tell("touchEnd")
+
+    def _tell(self, what: str, *places: tuple[float, float]) -> None:
+        points = [{"x": x, "y": y} for x, y in places]
+        self._touches.send("Input.dispatchTouchEvent", {"type": what, "touchPoints": points})
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser that nobody sees."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def draw(
+    page: Page, hand: Mouse | Finger, strokes: Strokes, watch: Callable[[], object] = lambda: None
+) -> None:
+    """Draws `strokes` on the pad; `watch` is called after every move of the hand."""
+    pad = page.locator("#pad canvas")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    assert box is not None
+    for stroke in strokes:
+        first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        hand.move(*first)
+        hand.down()
+        for place in others:
+            hand.move(*place)
+            watch()
+        hand.up()
+
+
+def headline(page: Page) -> Locator:
+    """What the verdict says in large letters."""
+    return page.locator("#verdict .headline")
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Shows the tab of that name."""
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def upload(page: Page, files: Mapping[str, bytes]) -> None:
+    """Uploads `files`, their contents by name, on the tab for many images."""
+    sent: list[FilePayload] = [
+        {"name": name, "mimeType": "", "buffer": content} for name, content in files.items()
+    ]
+    page.locator("#files input[type=file]").set_input_files(sent)
+
+
+def png(image: Image.Image) -> bytes:
+    """The PNG file of `image`."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """The zip archive of `files`, their contents by name."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return stream.getvalue()

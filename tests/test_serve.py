@@ -1,0 +1,417 @@
+"""Serving: what is let in and what is not, the endpoints for programs, and a clean start and end."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from bnn.cli import main
+from bnn.decide import Classifier
+from bnn.page import Address, served
+from bnn.page.serve import delete_old
+
+ROOT = Path(__file__).parent.parent
+FOUR, STAR = ROOT / "docs" / "four.png", ROOT / "docs" / "star.png"
+API = "/gradio_api"
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Gradio's client's, and pandas', in Gradio
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Gradio's client leaves its connections open
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+Serve = Callable[..., subprocess.Popen[str]]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def url(classifier: Classifier) -> Iterator[str]:
+    address = Address(port=free_port())
+    with served(classifier, address):
+        yield address.url.rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[Client]:
+    client = Client(url, verbose=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts `serve.py` as a program, whose temporary files lie under `tmp_path`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str, **environment: str) -> subprocess.Popen[str]:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, str(ROOT / "serve.py"), "--draws", "2", *options],
+                env=os.environ | {"TMPDIR": str(tmp_path)} | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[str], how: signal.Signals) -> tuple[str, str, int]:
+    """What the server printed and told after its first line, and its exit status."""
+    process.send_signal(how)
+    out, err = process.communicate(timeout=30)
+    return out, err, process.returncode
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def file_at(path: str) -> dict[str, Any]:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def event(url: str, name: str) -> int:
+    events = httpx.get(f"{url}/config").json()["dependencies"]
+    return next(int(one["id"]) for one in events if one["api_name"] == name)
+
+
+def told(url: str, name: str, data: list[Any]) -> str:
+    """What the server sends for an event, as a browser asks for it."""
+    session = os.urandom(8).hex()
+    body = {"data": data, "fn_index": event(url, name), "session_hash": session}
+    httpx.post(f"{url}{API}/queue/join", json=body).raise_for_status()
+    return httpx.get(f"{url}{API}/queue/data", params={"session_hash": session}).text
+
+
+def test_the_page_and_its_health_can_be_had_with_safe_headers(url: str, classifier: Classifier) -> None:
+    page, health = httpx.get(url), httpx.get(f"{url}/health")
+    assert page.status_code == 200
+    assert "gradio" in page.text
+    assert health.json() == {
+        "status": "ok",
+        "draws": len(classifier.ensemble),
+        "rule": classifier.rule.to_dict(),
+    }
+    for answer in (page, health, httpx.get(f"{url}{API}/process_recording")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize("before", [None, "somewhere"])
+def test_uploads_are_gone_afterwards_and_the_environment_is_as_before(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    if before:
+        monkeypatch.setenv("GRADIO_TEMP_DIR", before)
+    address = Address(port=free_port())
+    with served(classifier, address):
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        (path,) = httpx.post(f"{address.url}gradio_api/upload", files={"files": ("a.png", b"a")}).json()
+        assert Path(path).read_bytes() == b"a"
+        assert Path(path).is_relative_to(folder)
+    assert not folder.exists()
+    assert os.environ.get("GRADIO_TEMP_DIR") == before
+    with socket.create_server((address.host, address.port)):  # its port is free again
+        pass
+
+
+def test_old_uploads_are_deleted_and_new_ones_kept(tmp_path: Path) -> None:
+    old, new = tmp_path / "a" / "old", tmp_path / "new"
+    old.parent.mkdir()
+    for path, time in ((old, 100), (new, 300)):
+        path.touch()
+        os.utime(path, (time, time))
+    delete_old(tmp_path, 200)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["new"]
+
+
+def test_programs_find_the_two_endpoints_and_no_other(url: str, client: Client) -> None:
+    api = httpx.get(f"{url}{API}/info", params={"all_endpoints": True}).json()
+    assert set(httpx.get(f"{url}{API}/info").json()["named_endpoints"]) == {"/classify", "/classify_batch"}
+    assert api["unnamed_endpoints"] == {}
+    for way in ("call", "run", "api"):
+        assert httpx.post(f"{url}{API}/{way}/judge", json={"data": ["", None, None]}).status_code == 404
+    with pytest.raises(ValueError, match="judge"):
+        client.predict("", None, None, api_name="/judge")
+
+
+@pytest.mark.parametrize(
+    "door", ["component_server", "process_recording", "vibe-edit", "reset", "deep_link", "proxy=http://a/"]
+)
+def test_doors_that_nobody_needs_are_closed(url: str, door: str) -> None:
+    assert httpx.get(f"{url}{API}/{door}").status_code == 404
+    assert httpx.post(f"{url}{API}/{door}", json={}).status_code == 404
+
+
+@pytest.mark.parametrize("path", [FOUR, STAR])
+def test_classify_decides_as_predict_does(client: Client, classifier: Classifier, path: Path) -> None:
+    answer = client.predict(handle_file(str(path)), api_name="/classify")
+    assert answer == {"file": path.name} | classifier.predict(path).plain()[0]
+
+
+def test_classify_batch_takes_archives_and_lists_what_is_unreadable(
+    client: Client, classifier: Classifier, tmp_path: Path
+) -> None:
+    archive = tmp_path / "many.zip"
+    archive.write_bytes(zipped({"four.png": FOUR.read_bytes(), "bad.png": b"bad"}))
+    answer = client.predict([handle_file(str(archive)), handle_file(str(STAR))], api_name="/classify_batch")
+    plain = [classifier.predict(path).plain()[0] for path in (FOUR, STAR)]
+    assert [{**row, "file": ""} for row in answer["images"]] == [{**row, "file": ""} for row in plain]
+    assert [one["why"].startswith("it is not an image") for one in answer["unreadable"]] == [True]
+
+
+def test_a_bad_file_is_told_to_the_program(client: Client, tmp_path: Path) -> None:
+    bad, several = tmp_path / "bad.png", tmp_path / "two.zip"
+    bad.write_bytes(b"bad")
+    several.write_bytes(zipped({"a.png": FOUR.read_bytes(), "b.png": STAR.read_bytes()}))
+    with pytest.raises(AppError, match="cannot be judged: it is not an image"):
+        client.predict(handle_file(str(bad)), api_name="/classify")
+    with pytest.raises(AppError, match="Give one image file"):
+        client.predict(handle_file(str(several)), api_name="/classify")
+
+
+def test_visitors_at_once_each_get_their_own_answer(url: str, classifier: Classifier) -> None:
+    paths = [FOUR, STAR] * 4
+    expected = {path: classifier.predict(path).plain()[0]["probs"] for path in (FOUR, STAR)}
+
+    def visit(path: Path) -> Any:
+        visitor = Client(url, verbose=False)
+        answer = visitor.predict(handle_file(str(path)), api_name="/classify")
+        visitor.close()
+        return answer["probs"]
+
+    with ThreadPoolExecutor(4) as visitors:
+        assert list(visitors.map(visit, paths)) == [expected[path] for path in paths]
+
+
+@pytest.mark.parametrize("name", ["classify", "classify_batch", "judge", "judge_1"])
+def test_no_url_is_fetched_whichever_event_it_is_given_to(
+    url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(address: str, *_: object, **__: object) -> None:
+        pytest.fail(f"{address} was asked for")
+
+    # Gradio would ask no private address, hence a trap on this machine alone proves nothing.
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.setblocking(False)
+        elsewhere = f"http://127.0.0.1:{trap.getsockname()[1]}/a.png"
+        file: Any = file_at(elsewhere)
+        value = [[file]] if name == "classify_batch" else [file]
+        answer = told(url, name, value + [None] * {"judge": 2, "judge_1": 1}.get(name, 0))
+        assert httpx.get(f"{url}{API}/file={elsewhere}").status_code == 404
+        with pytest.raises(BlockingIOError):
+            trap.accept()
+    assert "A file must be uploaded here" in answer
+
+
+@pytest.mark.parametrize("path", [str(FOUR), "/etc/passwd", "serve.py", "", "\0", "x" * 9000])
+def test_no_file_of_the_server_is_read(url: str, path: str) -> None:
+    answer = told(url, "classify", [file_at(path)])
+    assert "A file must be uploaded here" in answer or "These values cannot be used" in answer
+    assert httpx.get(f"{url}{API}/file={path.replace(chr(0), '%00')[:99]}").status_code in (403, 404)
+
+
+@pytest.mark.parametrize("data", [[], ["x"], [1, 2, 3], ["", "no such promise", 50], [[[]], {}, {}]])
+def test_values_of_wrong_types_are_told_and_print_nothing(
+    url: str, data: list[Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = told(url, "judge", data)
+    assert '"success":false' in answer
+    assert '"error":"' in answer
+    assert capfd.readouterr().err == ""
+
+
+def test_a_request_that_breaks_gradio_is_told_so_in_one_line(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"fn_index": 99, "data": [], "session_hash": "x"}
+    answer = httpx.post(f"{url}{API}/queue/join", json=body)
+    assert (answer.status_code, answer.text) == (400, "This request cannot be understood.")
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("bnn")] == [
+        "bnn: POST /gradio_api/queue/join: KeyError(99)"
+    ]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_too_long_requests_get_413(classifier: Classifier, declared: bool) -> None:
+    address = Address(port=free_port(), max_upload=3_000_000)
+
+    def pieces(size: int) -> Iterator[bytes]:
+        head = b'--x\r\ncontent-disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        yield head + b"a" * size + b"\r\n--x--\r\n"
+
+    def sent(path: str, size: int) -> int:
+        content = b"".join(pieces(size)) if declared else pieces(size)
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        return httpx.post(f"{address.url}gradio_api/{path}", content=content, headers=headers).status_code
+
+    with served(classifier, address):
+        assert sent("upload", 2_900_000) == 200
+        assert sent("upload", 3_100_000) == 413
+        assert sent("queue/join", 2_100_000) == 413
+
+
+def test_with_accounts_nobody_else_gets_in(classifier: Classifier) -> None:
+    address = Address(port=free_port(), accounts=[("ada", "lovelace")])
+    with served(classifier, address):
+        url = address.url.rstrip("/")
+        assert httpx.get(f"{url}/config").status_code == 401
+        assert "Networks sampled" not in httpx.get(url).text
+        join = {"fn_index": 0, "data": [], "session_hash": "x"}
+        assert httpx.post(f"{url}{API}/queue/join", json=join).status_code == 401
+        assert httpx.post(f"{url}{API}/upload", files={"files": b"a"}).status_code == 401
+        assert httpx.post(f"{url}/login", data={"username": "ada", "password": "no"}).status_code == 400
+        with httpx.Client() as visitor:
+            visitor.post(f"{url}/login", data={"username": "ada", "password": "lovelace"}).raise_for_status()
+            assert "Networks sampled" in visitor.get(url).text
+        known = Client(url, auth=("ada", "lovelace"), verbose=False)
+        assert known.predict(handle_file(str(FOUR)), api_name="/classify")["file"] == "four.png"
+        known.close()
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
+@contextmanager
+def proxied(target: str, prefix: str) -> Iterator[str]:
+    """A reverse proxy that shows `target` under `prefix`, which it takes off; the address it listens at."""
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        if scope["type"] != "http" or not path.startswith(prefix):
+            return
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"{target}{path.removeprefix(prefix) or '/'}")
+        kind = answer.headers["content-type"].encode()
+        start = {"type": "http.response.start", "status": answer.status_code}
+        await send({**start, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": answer.content})
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(proxy, log_level="critical", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+def test_behind_a_reverse_proxy_the_page_and_its_assets_are_found(classifier: Classifier) -> None:
+    address = Address(port=free_port(), root_path="/digits")
+    with served(classifier, address), proxied(address.url.rstrip("/"), "/digits") as outside:
+        page = httpx.get(f"{outside}/digits/")
+        config = httpx.get(f"{outside}/digits/config").json()
+        assert config["root"].endswith("/digits")
+        assets = [part.split('"')[0] for part in page.text.split('="./')[1:]]
+        assert any(asset.endswith(".js") for asset in assets)
+        for asset in assets:
+            assert httpx.get(f"{outside}/digits/{asset}").status_code == 200, asset
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_prints_its_address_and_ends_cleanly_with_a_visitor_still_there(
+    serve: Serve, tmp_path: Path, how: signal.Signals
+) -> None:
+    port = free_port()
+    # Where a proxy is set it starts all the same: nobody listens there.
+    process = serve("--port", str(port), http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
+    assert first_line(process) == f"Draw a digit at http://127.0.0.1:{port}/ (Ctrl-C ends it).\n"
+    with httpx.stream("GET", f"http://127.0.0.1:{port}{API}/heartbeat/x") as page:
+        assert next(page.iter_text()).startswith("data: ALIVE")
+        assert list(tmp_path.glob("bnn-page-*"))
+        assert ended(process, how) == ("Ended.\n", "", 0)
+    assert not list(tmp_path.glob("bnn-page-*"))
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_it_warns_where_a_network_can_reach_it_without_a_password(
+    serve: Serve, tmp_path: Path, asks: bool
+) -> None:
+    accounts = tmp_path / "accounts"
+    accounts.write_text("ada:lovelace\n")
+    options = ["--host", "0.0.0.0", "--port", str(free_port()), "--max-upload", "5"]
+    process = serve(*options, *(["--auth-file", str(accounts)] if asks else []))
+    assert "http://0.0.0.0:" in first_line(process)
+    _, err, status = ended(process, signal.SIGINT)
+    assert status == 0
+    assert (err.count("\n"), err.count("--auth-file")) == ((0, 0) if asks else (1, 1))
+
+
+def test_bad_addresses_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "accounts"
+    bad.write_text("ada\n")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        busy = str(server.getsockname()[1])
+        for options, words in (
+            (["--auth-file", str(bad)], "line 1 of"),
+            (["--auth-file", str(tmp_path / "none")], "cannot be read"),
+            (["--port", "0"], "0 is no port"),
+            (["--port", "70000"], "70000 is no port"),
+            (["--port", busy], f"cannot be served at 127.0.0.1, port {busy}"),
+            (["--root-path", "digits"], "must start with a slash"),
+            (["--max-upload", "0"], "--max-upload must be above 0"),
+            (["--checkpoint", str(tmp_path / "none")], "none"),
+        ):
+            assert main(["serve", "--draws", "2", *options]) == 2
+            err = capsys.readouterr().err
+            assert words in err
+            assert err.count("\n") == 1
+
+
+def test_every_flag_of_serve_that_the_documentation_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    known = capsys.readouterr().out.replace(",", " ").split()
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    commands = [line.split("bnn serve", 1)[1] for line in text.splitlines() if "bnn serve" in line]
+    named = {word for command in commands for word in command.split() if word.startswith("--")}
+    assert named
+    assert named <= set(known)
+
+
+@pytest.mark.parametrize(
+    "command", [["load", "--visitors", "2", "--seconds", "3"], ["hostile", "--requests", "60"]]
+)
+def test_the_page_stands_a_short_load_and_a_few_attacks(command: list[str]) -> None:
+    script = ROOT / "benchmarks" / "bench_load.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *command], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
