@@ -422,6 +422,7 @@ async def hostile(server: Server, classifier: Classifier, requests: int, seed: i
                     try:
                         answer = await attacks.kinds[kind](page, child)
                     except httpx.ReadError:  # a kept connection was just closed; browsers ask again
+                        told.setdefault(kind, Counter())["(asked again on a new connection)"] += 1
                         answer = await attacks.kinds[kind](page, child)
                     except httpx.HTTPError as error:
                         answer = f"500 {error!r}"

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -194,6 +195,21 @@ def test_classify_batch_takes_archives_and_lists_what_is_unreadable(
     plain = [classifier.predict(path).plain()[0] for path in (FOUR, STAR)]
     assert [{**row, "file": ""} for row in answer["images"]] == [{**row, "file": ""} for row in plain]
     assert [one["why"].startswith("it is not an image") for one in answer["unreadable"]] == [True]
+
+
+def test_the_readmes_program_runs_as_written(
+    url: str, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    asked: list[Any] = []
+    predict = Client.predict
+    monkeypatch.setattr(Client, "predict", lambda *args, **options: asked.append(predict(*args, **options)))
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    exec(block.replace("http://127.0.0.1:7860", url), names)
+    names["client"].close()
+    assert asked[0]["label"] == 4
+    assert [image["file"] for image in asked[1]["images"]] == ["star.png"]
 
 
 def test_a_bad_file_is_told_to_the_program(client: Client, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GROUP = 20  # networks run at once: what lies between their layers stays in the processor's cache
+GROUP = 10  # networks run at once: what lies between their layers stays in the processor's cache
 
 Run = Callable[[Tensor], Tensor]
 

@@ -28,10 +28,10 @@ _NOT_EVALUATED = (
 )
 _NARROWEST = 290  # pixels of a plot; on a phone they stand one below the other
 _LIMITS = (
-    "It reads single, upright digits. Its promise holds for digits like those it learnt; in other "
-    "handwriting it refuses more. What is no digit may still have a digit's shape: letters drawn like digits are refused "
-    "less often than letters that fill their frame, and digits that are turned or half covered can be taken "
-    "for others."
+    "It reads single, upright digits. Its promise holds for digits like those it learnt; in other hands "
+    "it refuses more. What is no digit may still have its shape: letters drawn like digits are refused less "
+    "often than letters that fill their frame, and digits that are turned or half covered can be taken for "
+    "others."
 )
 _COLOURS = ["#1F88C8", "#D55E00"]  # which the colour-blind can tell apart, seen on light and on dark
 
@@ -142,8 +142,8 @@ def training_html(record: Mapping[str, Any]) -> str:
     guides = "one mean-field guide" if count == 1 else f"{count} independently trained mean-field guides"
     told = (
         f"The posterior is a mixture of {guides} over the weights of a {config['network']} network, fitted "
-        f"by stochastic variational inference in {config['epochs']} epochs on {data['trained_on']:,} digits of "
-        f"{data['name']}, with the KL term weighed by beta = {config['beta']:g}. {data['calibrated_on']:,} "
+        f"by stochastic variational inference in {config['epochs']} epochs on {data['trained_on']:,} digits "
+        f"of {data['name']}, the KL term weighed by beta = {config['beta']:g}. {data['calibrated_on']:,} "
         "other digits were held out to calibrate the rule. No image of anything but digits was used. "
         f"Seed {config['seed']}.{' It was interrupted.' if training.get('interrupted') else ''}"
     )
