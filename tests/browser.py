@@ -16,6 +16,7 @@ from bnn.page.examples import Strokes
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 SWITCHES = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+READY = "#pad canvas:not([aria-busy])"  # its script runs: an earlier stroke would be lost
 SLOW = 30_000  # ms that something may take where the machine is busy
 SCREENS: dict[str, dict[str, Any]] = {  # what `Browser.new_context` takes
     "wide": {"viewport": {"width": 1280, "height": 900}},
@@ -67,7 +68,7 @@ def draw(
     page: Page, hand: Mouse | Finger, strokes: Strokes, watch: Callable[[], object] = lambda: None
 ) -> None:
     """Draws `strokes` on the pad; `watch` is called after every move of the hand."""
-    pad = page.locator("#pad canvas")
+    pad = page.locator(READY)
     pad.scroll_into_view_if_needed()
     box = pad.bounding_box()
     assert box is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from browser import (
+    READY,
     SCREENS,
     SLOW,
     Finger,
@@ -148,7 +149,7 @@ def opened(page: Page, url: str) -> Page:
     """`page` at `url`, ready to be used."""
     page.set_default_timeout(SLOW)
     page.goto(url)
-    page.locator("#pad canvas").wait_for()
+    page.locator(READY).wait_for()
     return page
 
 

@@ -46,35 +46,14 @@ def card_tab(classifier: Classifier, tab: gr.Tab) -> None:
     labels = classifier.calibration.labels
     gr.HTML(f"<h2>On its {len(labels):,} calibration digits</h2>", js_on_load=None)
     with gr.Row(equal_height=False):
-        gr.LinePlot(
-            risk_coverage_data(classifier),
-            x="answered (%)",
-            y="wrong among the answered (%)",
-            color="refusing by",
-            color_map=dict(zip(("the rule's score", "entropy alone"), _COLOURS, strict=True)),
-            title="Errors left as it refuses more",
-            x_lim=[80, 100],
-            height=300,
-            min_width=_NARROWEST,
-        )
-        gr.LinePlot(
-            reliability_data(classifier),
-            x="probability given (%)",
-            y="right (%)",
-            color="line",
-            color_map=dict(zip(("this classifier", "perfect calibration"), _COLOURS, strict=True)),
-            title="Are its probabilities right?",
-            height=300,
-            min_width=_NARROWEST,
-        )
-    strange = gr.LinePlot(
-        x="unfamiliarity",
-        y="share of the images (%)",
-        color="images",
-        color_map=dict(zip(("digits", "letters, doodles, noise"), _COLOURS, strict=True)),
-        title="How unfamiliar digits and others look",
-        height=300,
-    )
+        axes = "answered (%)", "wrong among the answered (%)", "refusing by"
+        lines = "the rule's score", "entropy alone"
+        _plot("Errors left as it refuses more", axes, lines, risk_coverage_data(classifier), x_lim=[80, 100])
+        axes = "probability given (%)", "right (%)", "line"
+        lines = "this classifier", "perfect calibration"
+        _plot("Are its probabilities right?", axes, lines, reliability_data(classifier))
+    axes = "unfamiliarity", "share of the images (%)", "images"
+    strange = _plot("How unfamiliar digits and others look", axes, ("digits", "letters, doodles, noise"))
     gr.HTML(training_html(classifier.checkpoint.record), elem_id="training", js_on_load=None)
 
     @cache
@@ -148,6 +127,28 @@ def training_html(record: Mapping[str, Any]) -> str:
         f"Seed {config['seed']}.{' It was interrupted.' if training.get('interrupted') else ''}"
     )
     return f"<h2>How it was trained</h2><p>{escape(told)}</p><h2>Where it ends</h2><p>{_LIMITS}</p>"
+
+
+def _plot(
+    title: str,
+    axes: tuple[str, str, str],
+    lines: tuple[str, str],
+    data: pd.DataFrame | None = None,
+    x_lim: list[float | None] | None = None,
+) -> gr.LinePlot:
+    """Two `lines` of `data`, whose columns `axes` are x, y and the line's name."""
+    x, y, name = axes
+    return gr.LinePlot(
+        data,
+        x=x,
+        y=y,
+        color=name,
+        color_map=dict(zip(lines, _COLOURS, strict=True)),
+        title=title,
+        x_lim=x_lim,
+        height=300,
+        min_width=_NARROWEST,
+    )
 
 
 def _digit_rows(digits: Mapping[str, Any]) -> Iterator[Row]:

@@ -37,7 +37,7 @@ _WIDTHS = ("230px", "100px", "120px", "140px", "210px", "160px", "150px")
 _MEASURES = ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score")
 _LIMITS = (
     f"PNG, JPEG and other images, or zip archives of them: up to {MOST_IMAGES:,} images of up to "
-    f"{MOST_BYTES // 10**6} MB each. Nothing is kept."
+    f"{MOST_BYTES // 10**6} MB each. They are deleted within 20 minutes."
 )
 
 Row = dict[str, Any]

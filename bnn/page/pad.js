@@ -123,3 +123,4 @@ tools.turn.addEventListener("input", () => {
 canvas.addEventListener("show", (event) => show(event.detail));
 
 redraw();
+canvas.removeAttribute("aria-busy"); // from here on it can be drawn on
