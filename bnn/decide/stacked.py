@@ -19,7 +19,7 @@ class StackedNetwork:
     the same bits alone and in any batch: other shapes may be rounded otherwise.
 
     Every layer is a multiplication of some networks' matrices at once, on activations with their channels
-    last: twice as fast on one image as `torch.func.vmap` over the network, which makes grouped convolutions.
+    last: on one image faster than `torch.func.vmap` over the network, which makes grouped convolutions of it.
 
     Args:
         network: gives the computation; its own weights are not used.
