@@ -44,7 +44,8 @@ from bnn.checkpoint import shipped
 from bnn.decide import Classifier
 from bnn.page.draw import look
 from bnn.page.examples import DIGITS, DOODLES, Strokes, render
-from bnn.page.pad import drawing, encoded
+from bnn.page.pad import drawing
+from bnn.pictures import png_url
 
 SERVE = Path(__file__).parent.parent / "serve.py"
 DRAWINGS = 4  # of each visitor
@@ -183,7 +184,7 @@ async def opened(url: str) -> AsyncIterator[Page]:
 def drawings(count: int, rng: np.random.Generator) -> list[str]:
     """Wobbly drawings as the pad hands them over, no two alike."""
     kinds = itertools.islice(itertools.cycle([*DIGITS.values(), *DOODLES.values()]), count)
-    return [encoded(render(wobbled(strokes, rng))) for strokes in kinds]
+    return [png_url(render(wobbled(strokes, rng))) for strokes in kinds]
 
 
 def wobbled(strokes: Strokes, rng: np.random.Generator) -> Strokes:

@@ -29,7 +29,8 @@ from bnn.networks import MLP
 from bnn.page.draw import look
 from bnn.page.drawings import ensemble_svg
 from bnn.page.examples import SAMPLE, render
-from bnn.page.pad import drawing, encoded
+from bnn.page.pad import drawing
+from bnn.pictures import png_url
 from bnn.preprocess import prepare
 
 N_TRAIN, BATCH, DRAWS = 55_000, 128, 100
@@ -99,7 +100,7 @@ def predictions() -> dict[str, Callable[[], object]]:
 def one_drawing() -> dict[str, Callable[[], object]]:
     """One drawing, from what the pad hands over to the page's panels, and the parts of it."""
     classifier = Classifier.load(draws=DRAWS)
-    drawn = encoded(render(SAMPLE))
+    drawn = png_url(render(SAMPLE))
     opened = drawing(drawn)
     assert opened is not None
     prepared = prepare(opened)

@@ -13,8 +13,9 @@ from bnn.decide import Classifier, EntropyRule
 from bnn.page.draw import DRAWS, _judge, _nearest, look
 from bnn.page.drawings import seen_svg
 from bnn.page.examples import DIGITS, DOODLES, DOUBTFUL, render
-from bnn.page.pad import SIZE, encoded
+from bnn.page.pad import SIZE
 from bnn.page.strictness import offered
+from bnn.pictures import png_url
 from bnn.preprocess import prepare
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -93,29 +94,29 @@ def judge(classifier: Classifier) -> Any:
 
 @pytest.mark.parametrize("draws", DRAWS)
 def test_so_many_networks_vote_as_are_asked_for(judge: Any, draws: int) -> None:
-    assert counts(judge(encoded(SEVEN), None, draws).spread) == [draws] * 10
+    assert counts(judge(png_url(SEVEN), None, draws).spread) == [draws] * 10
 
 
 def test_without_a_choice_the_classifier_itself_decides(judge: Any, classifier: Classifier) -> None:
-    assert judge(encoded(SEVEN), None, None) == look(classifier, SEVEN)
+    assert judge(png_url(SEVEN), None, None) == look(classifier, SEVEN)
     assert judge("", "no such promise", None) == look(classifier, None)
 
 
 def test_the_same_networks_are_drawn_again(judge: Any, classifier: Classifier) -> None:
-    once = judge(encoded(SEVEN), None, 25)
+    once = judge(png_url(SEVEN), None, 25)
     other = Classifier(classifier.checkpoint, draws=25, seed=classifier.seed)
-    assert once == judge(encoded(SEVEN), None, 25) == look(other, SEVEN)
+    assert once == judge(png_url(SEVEN), None, 25) == look(other, SEVEN)
 
 
 def test_a_chosen_promise_decides(judge: Any, classifier: Classifier) -> None:
     laxest, *_, strictest = offered(classifier)
     for strokes in DOUBTFUL.values():
-        drawn = encoded(render(strokes))
+        drawn = png_url(render(strokes))
         assert "verdict answered" in judge(drawn, laxest, None).verdict
         assert "verdict ambiguous" in judge(drawn, strictest, None).verdict
 
 
-@pytest.mark.parametrize("value", [7, {"path": "/etc/passwd"}, "words", encoded(Image.new("L", (5, 5)))])
+@pytest.mark.parametrize("value", [7, {"path": "/etc/passwd"}, "words", png_url(Image.new("L", (5, 5)))])
 def test_what_is_no_drawing_is_told_to_the_visitor(judge: Any, value: Any) -> None:
     with pytest.raises(gr.Error, match=r"a drawing must [^\n]+\.") as told:
         judge(value, None, None)

@@ -9,7 +9,8 @@ from PIL import Image
 from bnn.decide import Classifier
 from bnn.page.draw import DRAWS, examples_html, look
 from bnn.page.examples import FOOLING, STRANGE, Example, arc, examples, render
-from bnn.page.pad import BRUSH, SIZE, drawing, encoded
+from bnn.page.pad import BRUSH, SIZE, drawing
+from bnn.pictures import png_url
 
 SHOWN = examples()
 
@@ -21,7 +22,7 @@ def of_size(request: pytest.FixtureRequest) -> Classifier:
 
 def judged(classifier: Classifier, example: Example) -> str:
     """The verdict on `example`, as HTML, after the way through the pad that it takes on the page."""
-    return look(classifier, drawing(encoded(example.image))).verdict
+    return look(classifier, drawing(png_url(example.image))).verdict
 
 
 @pytest.mark.parametrize("example", SHOWN, ids=lambda example: example.name)
@@ -89,4 +90,4 @@ def test_buttons_show_the_very_pictures_and_escape_names() -> None:
     assert html.count("<button") == len(SHOWN) + 1
     assert html.count("<section>") == 5
     for example in SHOWN:
-        assert f'src="{encoded(example.image)}" alt="{example.name}"' in html
+        assert f'src="{png_url(example.image)}" alt="{example.name}"' in html

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from bnn.errors import InputError
 from bnn.page.examples import SAMPLE, render
-from bnn.page.pad import BRUSH, MOST_CHARACTERS, SIZE, drawing, encoded
+from bnn.page.pad import BRUSH, MOST_CHARACTERS, SIZE, drawing
+from bnn.pictures import png_url
 
 PREFIX = "data:image/png;base64,"
 
@@ -52,7 +53,7 @@ def bomb(side: int) -> bytes:
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30))
 def test_a_drawing_comes_back_bit_for_bit(seed: int, strokes: int) -> None:
     image = scribble(seed, strokes)
-    again = drawing(encoded(image))
+    again = drawing(png_url(image))
     assert again is not None
     assert np.array_equal(np.asarray(again), np.asarray(image))
 
@@ -66,10 +67,10 @@ def test_a_canvas_gives_colours_that_are_all_grey() -> None:
 
 
 def test_noise_on_every_pixel_is_too_long_and_strokes_all_over_are_not() -> None:
-    assert len(encoded(scribble(0, 500))) < MOST_CHARACTERS / 2
+    assert len(png_url(scribble(0, 500))) < MOST_CHARACTERS / 2
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 4), np.uint8)
     with pytest.raises(InputError, match=rf"may have {MOST_CHARACTERS:,} characters, and this has \d"):
-        drawing(encoded(Image.fromarray(noise)))
+        drawing(png_url(Image.fromarray(noise)))
 
 
 @pytest.mark.parametrize("value", [None, ""])

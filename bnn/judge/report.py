@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
-from PIL import Image
 
 from bnn.decide import Prediction
 from bnn.files import written_whole
@@ -19,6 +18,7 @@ from bnn.judge.plots import plots
 from bnn.judge.results import Judged, Report
 from bnn.judge.words import percent, percent_interval, shown, shown_interval, summary
 from bnn.networks import NUM_CLASSES
+from bnn.pictures import picture, png_url
 
 THUMBNAILS = 12  # of each kind in the page
 MEASURES = ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score")
@@ -107,7 +107,7 @@ def _thumbnails(judged: Judged, which: NDArray[np.bool_]) -> list[dict[str, str]
     order = np.flatnonzero(which)[np.argsort(-confidence[which], kind="stable")]
     return [
         {
-            "image": _png_uri(judged.source.images[index, 0].numpy()),
+            "image": png_url(picture(judged.source.images[index, 0].numpy())),
             "source": judged.source.sources[index],
             "answer": str(prediction.labels[index]),
             "truth": "" if truth is None else str(truth[index]),
@@ -115,12 +115,6 @@ def _thumbnails(judged: Judged, which: NDArray[np.bool_]) -> list[dict[str, str]
         }
         for index in order[:THUMBNAILS].tolist()
     ]
-
-
-def _png_uri(pixels: NDArray[np.float32]) -> str:
-    png = io.BytesIO()
-    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(png, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
 
 def _svg_uri(svg: str) -> str:

@@ -17,9 +17,10 @@ from bnn.networks import IMAGE_SIZE, NUM_CLASSES
 from bnn.page.drawings import ensemble_svg, seen_svg
 from bnn.page.examples import SAMPLE, Example, examples, render
 from bnn.page.gauges import gauges, gauges_html
-from bnn.page.pad import drawing, encoded, pad
+from bnn.page.pad import drawing, pad
 from bnn.page.strictness import Promises, strictness_choice
 from bnn.page.words import small_print, verdict_html
+from bnn.pictures import png_url
 from bnn.preprocess import is_blank, prepare
 
 DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
@@ -105,7 +106,7 @@ def examples_html(shown: Sequence[Example]) -> str:
     for group, members in groupby(shown, lambda example: example.group):
         buttons = "".join(
             f'<button type="button" title="{escape(example.name)}">'
-            f'<img src="{encoded(example.image)}" alt="{escape(example.name)}"></button>'
+            f'<img src="{png_url(example.image)}" alt="{escape(example.name)}"></button>'
             for example in members
         )
         parts.append(f"<section><h3>{escape(group)}</h3><div>{buttons}</div></section>")

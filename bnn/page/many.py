@@ -12,17 +12,15 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import gradio as gr
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from bnn.decide import Classifier
 from bnn.decide.classifier import Progress
 from bnn.errors import InputError
 from bnn.networks import NUM_CLASSES
-from bnn.page.pad import encoded
 from bnn.page.strictness import Promises, strictness_choice
 from bnn.page.uploads import MOST_BYTES, MOST_IMAGES, Images, Unusable, read_images
+from bnn.pictures import picture, png_url
 from bnn.preprocess import is_blank
 from bnn.sources import printable
 
@@ -193,10 +191,10 @@ def _gallery(decided: Decisions) -> str:
 
 
 def _figure(row: Row, image: Tensor) -> str:
-    picture = encoded(Image.fromarray((image.numpy() * 255).round().astype(np.uint8)))
+    url = png_url(picture(image.numpy()))
     name, told = escape(printable(row["file"])), _told(row)
     return (
-        f'<figure title="{name}"><img src="{picture}" alt="{name}" width="56" height="56">'
+        f'<figure title="{name}"><img src="{url}" alt="{name}" width="56" height="56">'
         f"<figcaption>{told}</figcaption></figure>"
     )
 

@@ -12,12 +12,13 @@ import gradio as gr
 from PIL import Image
 
 from bnn.errors import InputError
+from bnn.pictures import PNG_URL, png_url
 from bnn.preprocess import open_stream
 
 SIZE = 400  # pixels of its side
 BRUSH = 36  # their stroke's width; a digit of 2/3 of the pad's height gets strokes as thick as MNIST's
 MOST_CHARACTERS = 400_000  # of a drawing handed over; scribbled all over it has a tenth of that
-_PREFIX, _SIGNATURE = "data:image/png;base64,", b"\x89PNG\r\n\x1a\n"
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HERE = Path(__file__).parent
 
 
@@ -37,15 +38,8 @@ def pad(sample: Image.Image, elem_id: str) -> gr.HTML:
         js_on_load=(_HERE / "pad.js").read_text(encoding="utf-8"),
         elem_id=elem_id,
         brush=BRUSH,
-        sample=encoded(sample),
+        sample=png_url(sample),
     )
-
-
-def encoded(image: Image.Image) -> str:
-    """`image` as a PNG data URL."""
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return _PREFIX + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def drawing(value: Any) -> Image.Image | None:
@@ -56,12 +50,12 @@ def drawing(value: Any) -> Image.Image | None:
     """
     if not value:
         return None
-    if not isinstance(value, str) or not value.startswith(_PREFIX):
+    if not isinstance(value, str) or not value.startswith(PNG_URL):
         raise InputError("a drawing must be a PNG image as a data URL.")
     if len(value) > MOST_CHARACTERS:
         raise InputError(f"a drawing may have {MOST_CHARACTERS:,} characters, and this has {len(value):,}.")
     try:
-        packed = base64.b64decode(value.removeprefix(_PREFIX), validate=True)
+        packed = base64.b64decode(value.removeprefix(PNG_URL), validate=True)
     except ValueError as error:
         raise InputError("a drawing's data URL holds no base64.") from error
     if not packed.startswith(_SIGNATURE):
