@@ -3,12 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+PYMC := .venv/pymc
 REPORT ?= report
 NOISE := noise gaussian-noise salt-and-pepper stripes blankish
+COURSE := first_pyro first_pymc beta_binomial classification posterior_quality
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train evaluate
+.PHONY: help demo test lint train evaluate examples
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -16,10 +18,10 @@ help:  ## show this list
 demo: $(INSTALLED)  ## open the classifier in a browser (no data, no network needed)
 	$(BIN)/bnn serve --open $(ARGS)
 
-test: $(INSTALLED)  ## run the tests (those that need MNIST skip where it cannot be had)
+test: $(PYMC)  ## run the tests (those that need MNIST skip where it cannot be had)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -p no:benchmark $(ARGS)
 
-lint: $(INSTALLED)  ## check style and types
+lint: $(PYMC)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -30,7 +32,15 @@ train: $(INSTALLED)  ## train the default network on MNIST, minutes on two cores
 evaluate: $(INSTALLED)  ## report on MNIST's test digits, other handwriting and noise, into $(REPORT)
 	$(BIN)/bnn evaluate --familiar mnist --elsewhere digits $(NOISE:%=--unfamiliar %) --out $(REPORT) $(ARGS)
 
+examples: $(PYMC)  ## run the worked examples, within 20 minutes on two cores, into examples/out
+	$(BIN)/jupyter-execute examples/tour.ipynb
+	set -e; for name in $(COURSE); do $(BIN)/python examples/$$name.py $(ARGS); done
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[tests,lint,benchmarks]'
+	touch $@
+
+$(PYMC): $(INSTALLED)  # and ArviZ, and what runs the notebook: the optional group that examples need
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[examples]'
 	touch $@

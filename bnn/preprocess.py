@@ -92,7 +92,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise InputError(f"there is no file {path}.") from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a folder, not an image.") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # of a name that holds a null byte, for one
         raise InputError(_unreadable(str(path), error)) from error
 
 

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from bnn.decide import Classifier, Evidence, Predictive
 from bnn.errors import InputError
 from bnn.networks import build_network
 
+# What PyMC compiles is kept for the next run, and in no one's home directory.
+os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={Path(__file__).parents[1] / '.pytensor'}")
 torch.set_num_threads(1)  # everything here is small, and other work may share the machine
 # Where the tests run in the background, Ctrl-C is ignored, and so it would be in the programs they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

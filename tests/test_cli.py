@@ -257,7 +257,7 @@ def test_readme_python_runs_as_written():
 def test_the_makefile_lists_its_targets():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     shown = re.findall(r"^make (\w+)", done.stdout, re.MULTILINE)
-    assert {"help", "demo", "test", "lint", "train", "evaluate"} <= set(shown)
+    assert {"help", "demo", "test", "lint", "train", "evaluate", "examples"} <= set(shown)
     for command in readme_commands():
         if command.startswith("make "):
             assert command.split()[1] in shown

@@ -334,6 +334,11 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         prepare(tmp_path)
 
 
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(InputError, match="null byte"):
+        prepare(["a\0b.png"])
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM"])
 @given(flips=st.dictionaries(st.integers(0, 120), st.integers(0, 255), max_size=5))
 def test_damaged_files_raise_nothing_else(
