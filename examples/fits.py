@@ -65,7 +65,7 @@ def as_input(images: Array) -> Tensor:
 def probabilities(weights: Weights, images: Tensor) -> Tensor:
     """Class probabilities (S, N, 10) of images (N, 1, 8, 8) under each of S networks."""
     network = small_network(weights["hidden.bias"].shape[1])
-    logits: Tensor = vmap(lambda drawn: functional_call(network, drawn, (images,)))(dict(weights))
+    logits: Tensor = vmap(lambda one: functional_call(network, one, (images,)))(dict(weights))
     return logits.softmax(-1)
 
 

@@ -85,7 +85,6 @@ def run_chain(
     number: int,
 ) -> Chain:
     """Chain `number`, which says in `done[number]` how far it is."""
-
     divergences = 0
 
     def report(kernel: HMC, params: object, stage: str, iteration: int) -> None:
@@ -111,7 +110,7 @@ def run_chain(
 
 
 def sample(network: nn.Module, images: Tensor, labels: Tensor, length: Length, seed: int) -> list[Chain]:
-    """All chains, as many at once as there are cores; which are how many changes no draw."""
+    """All chains, as many at once as there are cores; the draws are the same with any number of them."""
     workers = min(length.chains, os.cpu_count() or 1)
     total = length.chains * (length.warmup + length.draws)
     with (
@@ -128,6 +127,7 @@ def sample(network: nn.Module, images: Tensor, labels: Tensor, length: Length, s
         while not all(chain.done() for chain in chains):
             bar.update(task, completed=sum(done))
             time.sleep(0.2)
+        bar.update(task, completed=total)
         return [chain.result() for chain in chains]
 
 
