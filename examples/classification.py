@@ -68,8 +68,8 @@ class Size:
     train: int = 600
     steps: int = 2000
     chains: int = 4
-    warmup: int = 300
-    draws: int = 300
+    warmup: int = 200
+    draws: int = 200
 
 
 TINY = Size(train=50, steps=500, chains=2, warmup=100, draws=100)
