@@ -88,6 +88,8 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     try:
         with path.open("rb") as stream:
             return open_stream(stream, str(path))
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}.") from error
     except IsADirectoryError as error:
