@@ -30,12 +30,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-import arviz
 import numpy as np
 import pymc
 import pyro
 import torch
-from coin import of_draws
+from coin import chain_error, of_draws
 from digits import Array, Digits, Labels
 from matplotlib.figure import Figure
 from pyro import distributions as dist
@@ -192,15 +191,6 @@ def ignored_directions(weights: Array) -> Array:
     return sums.transpose(0, 2, 1).reshape(-1, weights.shape[1])
 
 
-def standard_error(values: Array) -> Array:
-    """The Monte Carlo standard error of the mean of `values` (chains, draws, …): of shape (…).
-
-    The sd over the square root of ArviZ's effective sample size, because draws within a chain are correlated.
-    """
-    effective = arviz.ess(arviz.convert_to_dataset({"values": values}), method="mean")["values"].to_numpy()
-    return np.asarray(values.std((0, 1), ddof=1) / np.sqrt(effective))
-
-
 def nll_error(fitted: Fit, labels: Labels) -> float:
     """The Monte Carlo standard error of the predictive's test NLL, by the delta method.
 
@@ -208,7 +198,7 @@ def nll_error(fitted: Fit, labels: Labels) -> float:
     digit. To first order its error is that of the mean over draws of mean_i p_si / p̄_i: one number a draw.
     """
     of_truth = fitted.probs[..., np.arange(len(labels)), labels]
-    return float(standard_error((of_truth / of_truth.mean((0, 1))).mean(-1)))
+    return float(chain_error((of_truth / of_truth.mean((0, 1))).mean(-1)))
 
 
 def class_frequencies(data: Digits) -> Array:

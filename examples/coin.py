@@ -85,12 +85,15 @@ def of_draws(method: str, draws: Numbers) -> Estimate:
     mean, sd = float(draws.mean()), float(draws.std())
     squares = (draws - mean) ** 2
     # ArviZ has mcse(method="sd") too, which takes the same way, but under NumPy 2.4 ArviZ 0.23 fails there.
-    return Estimate(method, mean, sd, chain_error(draws), chain_error(squares) / (2 * sd))
+    return Estimate(method, mean, sd, float(chain_error(draws)), float(chain_error(squares)) / (2 * sd))
 
 
-def chain_error(draws: Numbers) -> float:
-    """The Monte Carlo standard error of the mean of `draws`, (chains, draws)."""
-    return float(arviz.mcse({"draws": draws}, method="mean")["draws"])
+def chain_error(draws: Numbers) -> Numbers:
+    """The Monte Carlo standard error of the mean of `draws`, (chains, draws, …) to (…).
+
+    The sd over the square root of ArviZ's effective sample size, because draws within a chain are correlated.
+    """
+    return np.asarray(arviz.mcse({"draws": draws}, method="mean")["draws"])
 
 
 def of_iterates(method: str, means: Numbers, sds: Numbers, batches: int = 20) -> Estimate:

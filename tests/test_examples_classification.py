@@ -13,7 +13,7 @@ pytest.importorskip("pymc", reason="PyMC, with which the examples compare, is no
 EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))  # its scripts import one another as scripts do
 import classification as lesson  # noqa: E402
-from coin import of_draws  # noqa: E402
+from coin import chain_error, of_draws  # noqa: E402
 from digits import Digits  # noqa: E402
 
 from bnn.judge.metrics import accuracy, nll  # noqa: E402
@@ -50,7 +50,7 @@ def nll_apart(one: lesson.Fit, other: lesson.Fit, data: Digits) -> float:
 
 def probabilities_apart(one: lesson.Fit, other: lesson.Fit) -> float:
     """How far two methods' predictive probabilities lie apart at worst, in standard errors."""
-    errors = [lesson.standard_error(fitted.probs[:, :, :IMAGES]) for fitted in (one, other)]
+    errors = [chain_error(fitted.probs[:, :, :IMAGES]) for fitted in (one, other)]
     difference = one.predictive[:IMAGES] - other.predictive[:IMAGES]
     return float((abs(difference) / np.hypot(*errors)).max())
 
@@ -116,4 +116,4 @@ def test_the_guide_is_too_narrow_there(results: Results) -> None:
 def test_the_error_of_independent_draws_is_the_textbooks() -> None:
     """For n independent draws sd / √n; ArviZ's effective size is estimated to some 1/√n, here 10 %."""
     values = np.random.default_rng(0).standard_normal((4, 5000))
-    assert lesson.standard_error(values) == pytest.approx(1 / np.sqrt(values.size), rel=0.1)
+    assert chain_error(values) == pytest.approx(1 / np.sqrt(values.size), rel=0.1)
