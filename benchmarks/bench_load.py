@@ -40,12 +40,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bnn.checkpoint import shipped
-from bnn.decide import Classifier
-from bnn.page.draw import look
-from bnn.page.examples import DIGITS, DOODLES, Strokes, render
-from bnn.page.pad import drawing
-from bnn.pictures import png_url
+from bnn.app.draw import look
+from bnn.app.examples import DIGITS, DOODLES, Strokes, render
+from bnn.app.pad import drawing
+from bnn.classifier import Classifier
+from bnn.core.checkpoint import shipped
+from bnn.data.pictures import png_url
 
 SERVE = Path(__file__).parent.parent / "serve.py"
 DRAWINGS = 4  # of each visitor

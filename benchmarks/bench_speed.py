@@ -20,18 +20,18 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from bnn.decide import Classifier
-from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
-from bnn.learn.elbo import ELBOS
-from bnn.learn.guide import MeanFieldGuide
-from bnn.learn.model import BayesianClassifier
-from bnn.networks import MLP
-from bnn.page.draw import look
-from bnn.page.drawings import ensemble_svg
-from bnn.page.examples import SAMPLE, render
-from bnn.page.pad import drawing
-from bnn.pictures import png_url
-from bnn.preprocess import prepare
+from bnn.app.draw import look
+from bnn.app.drawings import ensemble_svg
+from bnn.app.examples import SAMPLE, render
+from bnn.app.pad import drawing
+from bnn.classifier import Classifier
+from bnn.core.ensemble import PredictiveEnsemble, draw_weights
+from bnn.core.networks import MLP
+from bnn.data.pictures import png_url
+from bnn.data.preprocess import prepare
+from bnn.training.elbo import ELBOS
+from bnn.training.guide import MeanFieldGuide
+from bnn.training.model import BayesianClassifier
 
 N_TRAIN, BATCH, DRAWS = 55_000, 128, 100
 

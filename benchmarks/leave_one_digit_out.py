@@ -20,17 +20,17 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from bnn.decide.classifier import CHUNK
-from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
-from bnn.decide.familiarity import Evidence, Familiarity, Scorer
-from bnn.decide.uncertainty import Predictive
-from bnn.learn.calibration import REFERENCE, learnt_densities
-from bnn.learn.config import PRESETS, TrainConfig
-from bnn.learn.datamodule import MNISTData
-from bnn.learn.guide import MixtureGuide
-from bnn.learn.module import SVIModule
-from bnn.networks import NUM_CLASSES, build_network
-from bnn.sources import progress_bar
+from bnn.classifier import CHUNK
+from bnn.core.ensemble import PredictiveEnsemble, draw_weights
+from bnn.core.networks import NUM_CLASSES, build_network
+from bnn.core.uncertainty import Predictive
+from bnn.data.imageset import progress_bar
+from bnn.ood.familiarity import Evidence, Familiarity, Scorer
+from bnn.training.calibration import REFERENCE, learnt_densities
+from bnn.training.config import PRESETS, TrainConfig
+from bnn.training.datamodule import MNISTData
+from bnn.training.guide import MixtureGuide
+from bnn.training.module import SVIModule
 
 DRAWS = 8
 

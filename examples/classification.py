@@ -46,8 +46,8 @@ from scipy.special import softmax
 from shown import Estimate, Options, options, save, show, show_estimates
 from torch import Tensor
 
-from bnn.decide.curves import reliability
-from bnn.judge.metrics import accuracy, ece, nll
+from bnn.evaluation.curves import reliability
+from bnn.evaluation.metrics import accuracy, ece, nll
 
 CLASSES = 10
 SIDE = 4  # pixels along an image's side, averaged from 8

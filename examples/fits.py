@@ -11,11 +11,11 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from bnn.decide.ensemble import draw_weights
-from bnn.learn.elbo import MeanFieldELBO
-from bnn.learn.guide import MeanFieldGuide, MixtureGuide
-from bnn.learn.model import BayesianClassifier
-from bnn.networks import NUM_CLASSES
+from bnn.core.ensemble import draw_weights
+from bnn.core.networks import NUM_CLASSES
+from bnn.training.elbo import MeanFieldELBO
+from bnn.training.guide import MeanFieldGuide, MixtureGuide
+from bnn.training.model import BayesianClassifier
 
 TEMPERED = 0.1  # the beta of the checkpoint that ships
 LEARNING_RATE = 0.1  # Adam's highest

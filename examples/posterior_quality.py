@@ -34,10 +34,10 @@ from shown import Estimate, Options, options, save, show, show_estimates
 from torch import Tensor, nn
 from torch.func import vmap
 
-from bnn.decide.curves import reliability
-from bnn.decide.uncertainty import epistemic_uncertainty, total_uncertainty
-from bnn.judge.metrics import accuracy, auroc, ece, nll
-from bnn.networks import NUM_CLASSES
+from bnn.core.networks import NUM_CLASSES
+from bnn.core.uncertainty import epistemic_uncertainty, total_uncertainty
+from bnn.evaluation.curves import reliability
+from bnn.evaluation.metrics import accuracy, auroc, ece, nll
 
 STRANGERS = ("noise", "letters")
 KINDS = ("digits", *STRANGERS)

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Mouse, Page, sync_playwright
 
-from bnn.page.examples import Strokes
+from bnn.app.examples import Strokes
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)

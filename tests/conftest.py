@@ -11,11 +11,13 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from bnn.checkpoint import Checkpoint
-from bnn.data import Digits, data_dir, load_mnist
-from bnn.decide import Classifier, Evidence, Predictive
+from bnn.classifier import Classifier
+from bnn.core.checkpoint import Checkpoint
+from bnn.core.networks import build_network
+from bnn.core.uncertainty import Predictive
+from bnn.data.digits import Digits, data_dir, load_mnist
 from bnn.errors import InputError
-from bnn.networks import build_network
+from bnn.ood.familiarity import Evidence
 
 # What PyMC compiles is kept for the next run, and in no one's home directory.
 os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={Path(__file__).parents[1] / '.pytensor'}")

@@ -25,9 +25,9 @@ from browser import (
 from PIL import Image
 from playwright.sync_api import Browser, FloatRect, Page, expect
 
-from bnn.decide import Classifier
-from bnn.page import Address, served
-from bnn.page.examples import DIGITS, Stroke, Strokes, examples
+from bnn.app import Address, served
+from bnn.app.examples import DIGITS, Stroke, Strokes, examples
+from bnn.classifier import Classifier
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 COLOURS = 64  # of each picture, which makes it small

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bnn.app import Address, accounts_in
+from bnn.app.address import MAX_UPLOAD
 from bnn.errors import InputError
-from bnn.page import Address, accounts_in
-from bnn.page.address import MAX_UPLOAD
 
 
 def test_by_default_it_is_for_this_machine_alone() -> None:

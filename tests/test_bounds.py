@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bnn.page.bounds import MOST_MESSAGE_BYTES, AsgiApp, Message, Receive, Send, bounded, with_headers
+from bnn.app.bounds import MOST_MESSAGE_BYTES, AsgiApp, Message, Receive, Send, bounded, with_headers
 
 UPLOAD, MESSAGE = "/gradio_api/upload", "/gradio_api/queue/join"
 MOST_UPLOAD = 1000

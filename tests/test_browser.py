@@ -31,9 +31,9 @@ from browser import (
 )
 from playwright.sync_api import Browser, BrowserContext, Mouse, Page, Request, expect
 
-from bnn.decide import Classifier
-from bnn.page import Address, served
-from bnn.page.examples import DIGITS, Example, Strokes, examples
+from bnn.app import Address, served
+from bnn.app.examples import DIGITS, Example, Strokes, examples
+from bnn.classifier import Classifier
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium is installed ({', '.join(NAMES)})")
 

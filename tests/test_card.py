@@ -11,10 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bnn.decide import Classifier, EntropyRule
-from bnn.decide.curves import reliability, risk_coverage
-from bnn.page import card
-from bnn.page.card import (
+from bnn.app import card
+from bnn.app.card import (
     CONFIDENCE_BINS,
     CURVE_POINTS,
     LEAST_DIGITS,
@@ -25,6 +23,9 @@ from bnn.page.card import (
     risk_coverage_data,
     training_html,
 )
+from bnn.classifier import Classifier
+from bnn.evaluation.curves import reliability, risk_coverage
+from bnn.rules.thresholds import EntropyRule
 
 HOSTILE = "<script>alert('1')</script>\"&"
 SHARES = {"coverage": 0.975, "selective_risk": 0.0025, "accuracy": 0.9925}

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bnn import checkpoint as checkpoints
-from bnn.checkpoint import Checkpoint, load, save, shipped
-from bnn.decide import Classifier
+from bnn.classifier import Classifier
+from bnn.core import checkpoint as checkpoints
+from bnn.core.checkpoint import Checkpoint, load, save, shipped
 from bnn.errors import InputError
 
 MakeCheckpoint = Callable[..., Checkpoint]

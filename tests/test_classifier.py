@@ -13,21 +13,16 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from bnn.checkpoint import Checkpoint, save
-from bnn.data import Digits
-from bnn.decide import (
-    CalibratedRule,
-    Classifier,
-    ConfidenceRule,
-    EntropyRule,
-    Evidence,
-    MedianRule,
-    Prediction,
-    Predictive,
-)
-from bnn.decide.abstention import AbstentionRule, Calibration
+from bnn.classifier import Classifier, Prediction
+from bnn.core.checkpoint import Checkpoint, save
+from bnn.core.uncertainty import Predictive
+from bnn.data.digits import Digits
 from bnn.errors import InputError
-from bnn.wishes import Wishes
+from bnn.ood.familiarity import Evidence
+from bnn.rules.abstention import AbstentionRule, Calibration
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.promise import Wishes
+from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
 
 MakeCheckpoint = Callable[..., Checkpoint]
 Untrained = Callable[[str, Mapping[str, Any]], Classifier]

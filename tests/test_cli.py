@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from bnn.checkpoint import load, shipped
-from bnn.cli import main
+from bnn.cli.main import main
+from bnn.core.checkpoint import load, shipped
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -55,7 +55,7 @@ def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
 def test_every_training_option_is_on_the_command_line(capsys):
     from dataclasses import fields
 
-    from bnn.learn.config import TrainConfig
+    from bnn.training.config import TrainConfig
 
     with pytest.raises(SystemExit):
         main(["train", "--help"])
@@ -66,7 +66,7 @@ def test_every_training_option_is_on_the_command_line(capsys):
 
 def test_help_of_the_light_commands_needs_no_heavy_library():
     code = (
-        "import sys; from bnn.cli import main\n"
+        "import sys; from bnn.cli.main import main\n"
         "try: main(['serve', '--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn.decide import Evidence
-from bnn.decide.conformal import candidate_threshold, conformal_rank, conformal_threshold
 from bnn.errors import InputError
+from bnn.ood.familiarity import Evidence
+from bnn.rules.conformal import candidate_threshold, conformal_rank, conformal_threshold
 
 RandomEvidence = Callable[[int, int], Evidence]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bnn.data import Digits, data_dir, load_digits, load_mnist, split_calibration
+from bnn.data.digits import Digits, data_dir, load_digits, load_mnist, split_calibration
 from bnn.errors import InputError
 
 FILES = [

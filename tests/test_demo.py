@@ -15,7 +15,7 @@ pytest.importorskip("playwright", reason="Playwright is not installed (extra `te
 from browser import CHROMIUM, SLOW, chromium, draw, free_port, headline
 from playwright.sync_api import expect
 
-from bnn.page.examples import DIGITS
+from bnn.app.examples import DIGITS
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,9 +11,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from bnn.decide.density import ClassDensity
-from bnn.learn import density as fitting
-from bnn.learn.density import PER_DIRECTION, fit_density
+from bnn.ood.density import ClassDensity
+from bnn.ood.fitting import PER_DIRECTION, fit_density
+from bnn.training import density as fitting
 
 
 def random_density(classes: int, components: int, rank: int, size: int, seed: int) -> ClassDensity:

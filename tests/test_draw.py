@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bnn.decide import Classifier, EntropyRule
-from bnn.page.draw import DRAWS, _judge, _nearest, look
-from bnn.page.drawings import seen_svg
-from bnn.page.examples import DIGITS, DOODLES, DOUBTFUL, render
-from bnn.page.pad import SIZE
-from bnn.page.strictness import offered
-from bnn.pictures import png_url
-from bnn.preprocess import prepare
+from bnn.app.draw import DRAWS, _judge, _nearest, look
+from bnn.app.drawings import seen_svg
+from bnn.app.examples import DIGITS, DOODLES, DOUBTFUL, render
+from bnn.app.pad import SIZE
+from bnn.app.strictness import offered
+from bnn.classifier import Classifier
+from bnn.data.pictures import png_url
+from bnn.data.preprocess import prepare
+from bnn.rules.thresholds import EntropyRule
 
 SVG = "{http://www.w3.org/2000/svg}"
 ANSWERING, REFUSING = EntropyRule(threshold=10.0, refuse=0.5), EntropyRule(threshold=-1.0, refuse=0.5)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
-from bnn.learn.elbo import ELBOS, MeanFieldELBO, SampledELBO
-from bnn.learn.guide import MeanFieldGuide
-from bnn.learn.model import BayesianClassifier
-from bnn.networks import CNN, MLP
+from bnn.core.networks import CNN, MLP
+from bnn.training.elbo import ELBOS, MeanFieldELBO, SampledELBO
+from bnn.training.guide import MeanFieldGuide
+from bnn.training.model import BayesianClassifier
 
 N_TRAIN = 500
 

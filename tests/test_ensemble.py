@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn.decide.ensemble import PredictiveEnsemble, draw_weights
-from bnn.decide.uncertainty import Predictive
-from bnn.networks import CNN, MLP, VGG, DigitNetwork
+from bnn.core.ensemble import PredictiveEnsemble, draw_weights
+from bnn.core.networks import CNN, MLP, VGG, DigitNetwork
+from bnn.core.uncertainty import Predictive
 
 NETWORKS = [VGG((2, 3, 4), 16), CNN((4, 6), 16), CNN((3, 5), 7), MLP(64), MLP(50), MLP(33)]
 IMAGES = torch.rand(11, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 
-from bnn.learn.estimators import Estimator, Flipped, LocallyReparameterized
-from bnn.learn.guide import MeanFieldGuide
-from bnn.learn.model import BayesianClassifier
-from bnn.networks import MLP
+from bnn.core.networks import MLP
+from bnn.training.estimators import Estimator, Flipped, LocallyReparameterized
+from bnn.training.guide import MeanFieldGuide
+from bnn.training.model import BayesianClassifier
 
 ESTIMATORS = [LocallyReparameterized, Flipped]
 SAMPLES = 3000

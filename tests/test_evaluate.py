@@ -16,18 +16,20 @@ import pytest
 from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
-from bnn.checkpoint import load, save
-from bnn.decide import CalibratedRule, Classifier, MedianRule
+from bnn.classifier import Classifier
+from bnn.cli.predict import predict_command
+from bnn.core.checkpoint import load, save
+from bnn.data.imageset import familiar_source, unfamiliar_source
 from bnn.errors import InputError
-from bnn.judge.evaluate import RECORDED, evaluate, evaluate_command, recorded
-from bnn.judge.plots import plots
-from bnn.judge.predict import predict_command
-from bnn.judge.report import write_report
-from bnn.judge.resplits import resplit
-from bnn.judge.results import Report
-from bnn.learn.config import TrainConfig
-from bnn.learn.training import train
-from bnn.sources import familiar_source, unfamiliar_source
+from bnn.evaluation.evaluate import RECORDED, evaluate, evaluate_command, recorded
+from bnn.evaluation.plots import plots
+from bnn.evaluation.report import write_report
+from bnn.evaluation.resplits import resplit
+from bnn.evaluation.results import Report
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.thresholds import MedianRule
+from bnn.training.config import TrainConfig
+from bnn.training.training import train
 
 LIMIT = 40
 HOSTILE = "<script>alert(1)<!--$x_$.png"
@@ -103,7 +105,7 @@ def out(classifier: Classifier, folder: Path, theirs: Path, tmp_path_factory: py
     out = tmp_path_factory.mktemp("out") / "new" / "report"
     options: dict[str, Any] = {"elsewhere": [str(theirs)], "robustness": SPOILT, "seed": 0, "limit": LIMIT}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bnn.judge.evaluate.resplit", partial(resplit, splits=SPLITS))
+        patch.setattr("bnn.evaluation.evaluate.resplit", partial(resplit, splits=SPLITS))
         assert evaluate_command(classifier, "digits", ["noise", str(folder)], out, **options)
     return out
 
@@ -326,7 +328,7 @@ def test_equal_reports_have_equal_plots(report: Report) -> None:
 
 
 def test_axes_have_titles_and_names_are_no_formulas(report: Report) -> None:
-    from bnn.judge import plots as drawings
+    from bnn.evaluation import plots as drawings
 
     for draw in (drawings.risk_coverage, drawings.reliability, drawings.uncertainty, drawings.rotation):
         for axes in draw(report).axes:
@@ -347,7 +349,7 @@ def test_recorded_numbers_are_the_reports_and_change_nothing_else(
     options: dict[str, Any] = {"elsewhere": [str(theirs)], "robustness": 1, "limit": 20, "record": kept}
     for _ in range(2):  # the second time over the first
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bnn.judge.evaluate.resplit", partial(resplit, splits=2))
+            patch.setattr("bnn.evaluation.evaluate.resplit", partial(resplit, splits=2))
             evaluate_command(Classifier.load(kept), "digits", ["noise"], tmp_path / "out", **options)
     written, before = load(kept), classifier.checkpoint
     numbers = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -399,7 +401,7 @@ def test_failed_write_leaves_nothing_half_written(report: Report, tmp_path: Path
 def test_failure_while_drawing_writes_nothing(
     report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bnn.judge.report._page", lambda *_: 1 / 0)
+    monkeypatch.setattr("bnn.evaluation.report._page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(report, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -459,7 +461,7 @@ def test_predict_prints_a_table(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bnn.judge.predict.PIPED_WIDTH", width)
+    monkeypatch.setattr("bnn.cli.predict.PIPED_WIDTH", width)
     monkeypatch.chdir(tmp_path)
     name = "[red]blank-with-a-long-name.png"
     Image.new("L", (30, 30), 255).save(name)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bnn.decide import Classifier
-from bnn.page.draw import DRAWS, examples_html, look
-from bnn.page.examples import FOOLING, STRANGE, Example, arc, examples, render
-from bnn.page.pad import BRUSH, SIZE, drawing
-from bnn.pictures import png_url
+from bnn.app.draw import DRAWS, examples_html, look
+from bnn.app.examples import FOOLING, STRANGE, Example, arc, examples, render
+from bnn.app.pad import BRUSH, SIZE, drawing
+from bnn.classifier import Classifier
+from bnn.data.pictures import png_url
 
 SHOWN = examples()
 

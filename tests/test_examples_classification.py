@@ -16,7 +16,7 @@ import classification as lesson  # noqa: E402
 from coin import chain_error, of_draws  # noqa: E402
 from digits import Digits  # noqa: E402
 
-from bnn.judge.metrics import accuracy, nll  # noqa: E402
+from bnn.evaluation.metrics import accuracy, nll  # noqa: E402
 
 # PyTensor says so where it finds no BLAS; ArviZ and PyMC announce their next versions.
 pytestmark = [

@@ -24,9 +24,9 @@ import reference  # noqa: E402
 from coin import of_draws  # noqa: E402
 from digits import Digits, letters, noise  # noqa: E402
 
-from bnn.learn.elbo import MeanFieldELBO  # noqa: E402
-from bnn.learn.guide import MeanFieldGuide  # noqa: E402
-from bnn.learn.model import BayesianClassifier  # noqa: E402
+from bnn.training.elbo import MeanFieldELBO  # noqa: E402
+from bnn.training.guide import MeanFieldGuide  # noqa: E402
+from bnn.training.model import BayesianClassifier  # noqa: E402
 
 ERRORS = 4  # standard errors that an estimate may lie from the truth
 SMALL = fits.Size(train=60, hidden=3, steps=300)

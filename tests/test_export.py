@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from bnn.checkpoint import Checkpoint
-from bnn.decide.ensemble import draw_weights
-from bnn.decide.export import dimensions, inference_data
+from bnn.core.checkpoint import Checkpoint
+from bnn.core.ensemble import draw_weights
+from bnn.core.export import dimensions, inference_data
+from bnn.core.networks import NETWORKS, build_network
 from bnn.errors import InputError
-from bnn.networks import NETWORKS, build_network
 
 MakeCheckpoint = Callable[..., Checkpoint]
 DRAWS = 40

@@ -10,10 +10,10 @@ from scipy.stats import chi2, kstest
 from torch import Tensor
 from torch.func import functional_call
 
-from bnn.decide import Evidence, Predictive
-from bnn.decide.density import ClassDensity
-from bnn.decide.familiarity import TAIL, Familiarity, Scorer, Scores, Survival, blurred
-from bnn.networks import MLP
+from bnn.core.networks import MLP
+from bnn.core.uncertainty import Predictive
+from bnn.ood.density import ClassDensity
+from bnn.ood.familiarity import TAIL, Evidence, Familiarity, Scorer, Scores, Survival, blurred
 
 references = st.lists(st.integers(0, 40).map(float), min_size=2, max_size=400)
 

@@ -11,9 +11,9 @@ from pyro.distributions import Normal
 from pyro.infer import Predictive, Trace_ELBO, TraceMeanField_ELBO
 from torch.nn.functional import softplus
 
-from bnn.learn.guide import GUIDES, MeanFieldGuide, MixtureGuide, NotebookGuide, inverse_softplus
-from bnn.learn.model import BayesianClassifier, fan_in_scale
-from bnn.networks import CNN, MLP
+from bnn.core.networks import CNN, MLP
+from bnn.training.guide import GUIDES, MeanFieldGuide, MixtureGuide, NotebookGuide, inverse_softplus
+from bnn.training.model import BayesianClassifier, fan_in_scale
 
 
 @pytest.mark.parametrize("guide", GUIDES.values())

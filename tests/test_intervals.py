@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.stats import bootstrap as reference_bootstrap
 
-from bnn.judge import intervals, metrics
+from bnn.evaluation import intervals, metrics
 
 Floats = NDArray[np.float64]
 Kind = TypeVar("Kind", bound=np.generic)

@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bnn.decide import Classifier, EntropyRule, Prediction
-from bnn.page.examples import examples
-from bnn.page.many import GROUPS, HEADERS, Decisions, as_csv, as_plain, decisions, shown
-from bnn.page.uploads import Images, Unusable
-from bnn.preprocess import is_blank, prepare
-from bnn.sources import printable
+from bnn.app.examples import examples
+from bnn.app.many import GROUPS, HEADERS, Decisions, as_csv, as_plain, decisions, shown
+from bnn.app.uploads import Images, Unusable
+from bnn.classifier import Classifier, Prediction
+from bnn.data.imageset import printable
+from bnn.data.preprocess import is_blank, prepare
+from bnn.rules.thresholds import EntropyRule
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\x1b.png"
 NAMES = st.text(st.characters(codec="utf-8"))

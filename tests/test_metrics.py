@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from bnn.decide.curves import risk_coverage
-from bnn.judge import metrics
+from bnn.evaluation import metrics
+from bnn.evaluation.curves import risk_coverage
 
 Floats = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ import torch
 from pyro import poutine
 from torch.nn.functional import cross_entropy
 
-from bnn.learn.model import BayesianClassifier, BayesianCNN, BayesianMLP, fan_in_scale
-from bnn.networks import CNN, MLP
+from bnn.core.networks import CNN, MLP
+from bnn.training.model import BayesianClassifier, BayesianCNN, BayesianMLP, fan_in_scale
 
 N_TRAIN = 600
 

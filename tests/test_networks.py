@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from bnn.core.networks import MLP, NETWORKS, build_network
 from bnn.errors import InputError
-from bnn.networks import MLP, NETWORKS, build_network
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from bnn.app.examples import SAMPLE, render
+from bnn.app.pad import BRUSH, MOST_CHARACTERS, SIZE, drawing
+from bnn.data.pictures import png_url
 from bnn.errors import InputError
-from bnn.page.examples import SAMPLE, render
-from bnn.page.pad import BRUSH, MOST_CHARACTERS, SIZE, drawing
-from bnn.pictures import png_url
 
 PREFIX = "data:image/png;base64,"
 

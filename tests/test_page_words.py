@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from bnn.decide import CalibratedRule, ConfidenceRule, EntropyRule, MedianRule, Prediction
-from bnn.decide.abstention import AbstentionRule
-from bnn.decide.uncertainty import MAX_ENTROPY
-from bnn.page.drawings import ensemble_svg, histogram, seen_svg
-from bnn.page.gauges import Gauge, gauges, gauges_html
-from bnn.page.words import small_print, verdict, verdict_html
+from bnn.app.drawings import ensemble_svg, histogram, seen_svg
+from bnn.app.gauges import Gauge, gauges, gauges_html
+from bnn.app.words import small_print, verdict, verdict_html
+from bnn.classifier import Prediction
+from bnn.core.uncertainty import MAX_ENTROPY
+from bnn.rules.abstention import AbstentionRule
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
 
 SVG = "{http://www.w3.org/2000/svg}"
 CALIBRATED = CalibratedRule(30.0, 0.1, risk=0.002, delta=0.05, alpha=0.005)

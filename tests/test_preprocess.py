@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from bnn.data import Digits
+from bnn.data.digits import Digits
+from bnn.data.preprocess import BOX, MAX_PIXELS, is_blank, open_image, open_stream, prepare, to_mnist
 from bnn.errors import InputError
-from bnn.preprocess import BOX, MAX_PIXELS, is_blank, open_image, open_stream, prepare, to_mnist
 
 Pixels = NDArray[np.float32]
 

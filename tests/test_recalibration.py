@@ -11,14 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from bnn.checkpoint import Checkpoint, load, save
-from bnn.cli import main
-from bnn.decide import CalibratedRule, Classifier, EntropyRule, Evidence
-from bnn.decide.abstention import Calibration
-from bnn.decide.recalibration import calibration_on, measured, recalibrated
-from bnn.decide.rules import rule_from_dict
+from bnn.classifier import Classifier
+from bnn.cli.main import main
+from bnn.core.checkpoint import Checkpoint, load, save
 from bnn.errors import InputError
-from bnn.wishes import Wishes
+from bnn.ood.familiarity import Evidence
+from bnn.recalibration import calibration_on, measured, recalibrated
+from bnn.rules.abstention import Calibration
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.promise import Wishes
+from bnn.rules.thresholds import EntropyRule, rule_from_dict
 
 MakeCheckpoint = Callable[..., Checkpoint]
 RandomEvidence = Callable[[int, int], Evidence]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn.decide import Evidence
-from bnn.decide.abstention import Calibration
-from bnn.judge.resplits import Resplits, resplit
-from bnn.wishes import Wishes
+from bnn.evaluation.resplits import Resplits, resplit
+from bnn.ood.familiarity import Evidence
+from bnn.rules.abstention import Calibration
+from bnn.rules.promise import Wishes
 
 WISHES = Wishes(risk=0.05, delta=0.1, alpha=0.05)
 
@@ -61,7 +61,7 @@ def test_labels_that_change_between_the_parts_break_the_promise(monkeypatch: pyt
     def first_half(size: int, first: int, _: torch.Generator) -> Tensor:
         return torch.arange(size) < first
 
-    monkeypatch.setattr("bnn.judge.resplits._dealt", first_half)
+    monkeypatch.setattr("bnn.evaluation.resplits._dealt", first_half)
     found = resplit_of(sample, splits=5, own=400)
     assert found["risk_exceeded"] == 1
     assert found["mean_risk"] == 1

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from bnn.decide import Prediction
-from bnn.judge import robustness
-from bnn.judge.robustness import CORRUPTIONS, measure
-from bnn.sources import Source, familiar_source
+from bnn.classifier import Prediction
+from bnn.data.imageset import Source, familiar_source
+from bnn.evaluation import robustness
+from bnn.evaluation.robustness import CORRUPTIONS, measure
 
 
 def seeded(seed: int = 0) -> Generator:

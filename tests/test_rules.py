@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bnn.decide.abstention import MOST_MEANT, AbstentionRule, Calibration
-from bnn.decide.calibrated import CalibratedRule
-from bnn.decide.familiarity import Evidence
-from bnn.decide.rules import (
+from bnn.errors import InputError
+from bnn.ood.familiarity import Evidence
+from bnn.rules.abstention import MOST_MEANT, AbstentionRule, Calibration
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.promise import Wishes, rounded_up
+from bnn.rules.thresholds import (
     RULES,
     ConfidenceRule,
     EntropyRule,
@@ -24,8 +26,6 @@ from bnn.decide.rules import (
     reasons,
     rule_from_dict,
 )
-from bnn.errors import InputError
-from bnn.wishes import Wishes, rounded_up
 
 RandomEvidence = Callable[[int, int], Evidence]
 

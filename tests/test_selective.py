@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bnn.decide.selective import (
+from bnn.errors import InputError
+from bnn.rules.risk_control import (
     binomial_p_value,
     errorless_count,
     feasible_risk,
     require_enough,
     risk_threshold,
 )
-from bnn.errors import InputError
 
 SIMULATED = 2000
 RISKS, DELTAS = st.floats(0.01, 0.6), st.floats(0.01, 0.6)

@@ -21,10 +21,10 @@ import uvicorn
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from bnn.cli import main
-from bnn.decide import Classifier
-from bnn.page import Address, served
-from bnn.page.serve import delete_old
+from bnn.app import Address, served
+from bnn.app.serve import delete_old
+from bnn.classifier import Classifier
+from bnn.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 FOUR, STAR = ROOT / "docs" / "four.png", ROOT / "docs" / "star.png"

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from bnn.checkpoint import load, shipped
-from bnn.data import Digits, load_mnist, split_calibration
-from bnn.decide import CalibratedRule, Classifier
-from bnn.decide.rules import fit_rule
-from bnn.learn.config import PRESETS
-from bnn.sources import unfamiliar_source
+from bnn.classifier import Classifier
+from bnn.core.checkpoint import load, shipped
+from bnn.data.digits import Digits, load_mnist, split_calibration
+from bnn.data.imageset import unfamiliar_source
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.thresholds import fit_rule
+from bnn.training.config import PRESETS
 
 
 @pytest.fixture(scope="module")

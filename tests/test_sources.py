@@ -8,10 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bnn.errors import InputError
-from bnn.generated import GENERATED
-from bnn.preprocess import is_blank, prepare
-from bnn.sources import (
+from bnn.data.generated import GENERATED
+from bnn.data.imageset import (
     TORCHVISION,
     elsewhere_source,
     familiar_source,
@@ -19,6 +17,8 @@ from bnn.sources import (
     printable,
     unfamiliar_source,
 )
+from bnn.data.preprocess import is_blank, prepare
+from bnn.errors import InputError
 
 
 def draw(path: Path, column: int = 12) -> Path:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnn.checkpoint import Checkpoint, save
-from bnn.decide import Classifier
+from bnn.classifier import Classifier
+from bnn.core.checkpoint import Checkpoint, save
 from bnn.errors import InputError
 
 MakeCheckpoint = Callable[..., Checkpoint]
@@ -187,7 +187,7 @@ def test_a_header_that_claims_terabytes_allocates_nothing(
     make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
-    monkeypatch.setattr("bnn.decide.stored.draw_weights", lambda *given: drawn.append(given[2]))
+    monkeypatch.setattr("bnn.stored.draw_weights", lambda *given: drawn.append(given[2]))
     huge = {"network": "vgg", "network_options": {"channels": [10**4, 10**5, 10**5], "hidden": 10**6}}
     for claimed in (huge, {"network_options": {"hidden": 10**11}}, {"draws": 10**9}):
         with pytest.raises(InputError):

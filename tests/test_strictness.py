@@ -7,11 +7,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bnn.checkpoint import Checkpoint
-from bnn.decide import CalibratedRule, Classifier, EntropyRule, Evidence, MedianRule
-from bnn.decide.abstention import AbstentionRule, Calibration
-from bnn.decide.rules import fit_rule
-from bnn.page.strictness import AS_LOADED, RISKS, in_words, offered, strictness_choice
+from bnn.app.strictness import AS_LOADED, RISKS, in_words, offered, strictness_choice
+from bnn.classifier import Classifier
+from bnn.core.checkpoint import Checkpoint
+from bnn.ood.familiarity import Evidence
+from bnn.rules.abstention import AbstentionRule, Calibration
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.thresholds import EntropyRule, MedianRule, fit_rule
 
 MakeCheckpoint = Callable[..., Checkpoint]
 RandomEvidence = Callable[[int, int], Evidence]

@@ -16,12 +16,12 @@ import pytorch_lightning as pl
 import torch
 
 from bnn import Classifier, InputError
-from bnn.checkpoint import load
-from bnn.data import load_digits
-from bnn.learn.config import PRESETS, TrainConfig
-from bnn.learn.datamodule import MNISTData, random_distortion
-from bnn.learn.module import SVIModule
-from bnn.learn.training import train
+from bnn.core.checkpoint import load
+from bnn.data.digits import load_digits
+from bnn.training.config import PRESETS, TrainConfig
+from bnn.training.datamodule import MNISTData, random_distortion
+from bnn.training.module import SVIModule
+from bnn.training.training import train
 
 ROOT = Path(__file__).parent.parent
 TINY = TrainConfig(
@@ -39,7 +39,7 @@ QUIET = {"enable_progress_bar": False}
 @pytest.fixture(autouse=True)
 def few_reference_digits(monkeypatch):
     """What is tested here does not depend on how many digits say what is surprising."""
-    monkeypatch.setattr("bnn.learn.calibration.REFERENCE", 100)
+    monkeypatch.setattr("bnn.training.calibration.REFERENCE", 100)
 
 
 def run(config, folder, **options):

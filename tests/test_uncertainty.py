@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bnn.decide.uncertainty import (
+from bnn.core.uncertainty import (
     Predictive,
     aleatoric_uncertainty,
     entropy,

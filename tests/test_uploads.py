@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from bnn.app import uploads
+from bnn.app.uploads import Unusable, Upload, contents, read_images
+from bnn.data.preprocess import prepare
 from bnn.errors import InputError
-from bnn.page import uploads
-from bnn.page.uploads import Unusable, Upload, contents, read_images
-from bnn.preprocess import prepare
 
 HOSTILE = [
     "../../outside.png",

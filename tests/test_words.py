@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bnn.judge.words import percent, percent_interval, shown, shown_interval, summary
+from bnn.evaluation.words import percent, percent_interval, shown, shown_interval, summary
 
 DIGITS = {
     "name": "mnist",

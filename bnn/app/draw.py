@@ -1,0 +1,142 @@
+"""The tab to draw on: the pad, things to try, and what the ensemble says after every stroke."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from html import escape
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from bnn.app.drawings import ensemble_svg, seen_svg
+from bnn.app.examples import SAMPLE, Example, examples, render
+from bnn.app.gauges import gauges, gauges_html
+from bnn.app.pad import drawing, pad
+from bnn.app.strictness import Promises, strictness_choice
+from bnn.app.words import small_print, verdict_html
+from bnn.classifier import Classifier
+from bnn.core.networks import IMAGE_SIZE, NUM_CLASSES
+from bnn.core.uncertainty import Predictive
+from bnn.data.pictures import png_url
+from bnn.data.preprocess import is_blank, prepare
+from bnn.errors import InputError
+
+DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
+AT_ONCE = 2  # drawings judged at a time
+_ANNOUNCED = '<div role="status" aria-live="polite">${value}</div>'
+_SHOW_ON_PAD = """
+element.addEventListener("click", (event) => {
+    const chosen = event.target.closest("button")?.querySelector("img");
+    const pad = document.querySelector("#pad canvas");
+    if (!chosen) return;
+    pad.dispatchEvent(new CustomEvent("show", { detail: chosen.src }));
+    pad.scrollIntoView({ block: "nearest" });
+});
+"""
+
+
+class Panels(NamedTuple):
+    """The parts of the tab that change with a drawing, as HTML."""
+
+    verdict: str
+    evidence: str
+    spread: str
+
+
+def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
+    """What `classifier` says of what is `drawn`, black on white; None counts as blank."""
+    prepared = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE) if drawn is None else prepare(_framed(drawn))
+    blank = is_blank(prepared)
+    probs = classifier.ensemble.probs(prepared)
+    evidence = classifier.familiarity.evidence(prepared, Predictive.of(probs))
+    prediction = classifier.decide(evidence, blank)
+    seen = seen_svg(prepared[0, 0].numpy())
+    figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
+    if blank[0]:
+        return Panels(verdict_html(prediction), figure, ensemble_svg(np.empty((0, NUM_CLASSES), np.float32)))
+    return Panels(
+        verdict_html(prediction),
+        figure + gauges_html(gauges(prediction, classifier.rule)),
+        ensemble_svg(probs[:, 0].numpy(), int(prediction.labels[0])),
+    )
+
+
+def draw_tab(classifier: Classifier, promises: Promises) -> None:
+    """Lays the tab out where it is called, within a `gr.Blocks`."""
+    nothing = look(classifier, None)
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=290):
+            paper = pad(render(SAMPLE), elem_id="pad")
+        with gr.Column(min_width=290):
+            verdict = gr.HTML(nothing.verdict, html_template=_ANNOUNCED, elem_id="verdict", js_on_load=None)
+            evidence = gr.HTML(nothing.evidence, elem_id="evidence", js_on_load=None)
+        with gr.Column(min_width=290):
+            spread = gr.HTML(nothing.spread, elem_id="spread", js_on_load=None)
+            strictness = strictness_choice(classifier, promises, elem_id="strictness")
+    gr.HTML(examples_html(examples()), elem_id="examples", js_on_load=_SHOW_ON_PAD)
+    with gr.Accordion("Advanced", open=False):
+        draws = gr.Radio(
+            DRAWS,
+            value=_nearest(len(classifier.ensemble)),
+            label="Networks sampled",
+            info=f"The promise was calibrated with {classifier.checkpoint.draws}.",
+            elem_id="draws",
+        )
+        line = escape(small_print(classifier.rule, len(classifier.ensemble)))
+        gr.HTML(f'<p class="small-print">As it was loaded: {line}</p>', js_on_load=None)
+    # Of one visitor's changes only the latest is judged: an answer never overtakes a later stroke.
+    gr.on(
+        [paper.input, strictness.input, draws.input],
+        _judge(classifier, promises),
+        [paper, strictness, draws],
+        [verdict, evidence, spread],
+        trigger_mode="always_last",
+        show_progress="hidden",
+        concurrency_limit=AT_ONCE,
+        concurrency_id="draw",
+        api_visibility="private",
+    )
+
+
+def examples_html(shown: Sequence[Example]) -> str:
+    """`shown` as buttons with pictures, under their groups' names."""
+    parts = []
+    for group, members in groupby(shown, lambda example: example.group):
+        buttons = "".join(
+            f'<button type="button" title="{escape(example.name)}">'
+            f'<img src="{png_url(example.image)}" alt="{escape(example.name)}"></button>'
+            for example in members
+        )
+        parts.append(f"<section><h3>{escape(group)}</h3><div>{buttons}</div></section>")
+    return f"<h2>Try these</h2>{''.join(parts)}"
+
+
+def _judge(classifier: Classifier, promises: Promises) -> Callable[[Any, str | None, float | None], Panels]:
+    @lru_cache(maxsize=len(DRAWS))
+    def of_size(draws: int) -> Classifier:
+        if draws == len(classifier.ensemble):
+            return classifier
+        return Classifier(classifier.checkpoint, draws=draws, seed=classifier.seed)
+
+    def judge(drawn: Any, strictness: str | None, draws: float | None) -> Panels:
+        size = len(classifier.ensemble) if draws is None else _nearest(draws)
+        chosen = of_size(size).with_rule(promises.get(strictness or "", classifier.rule))
+        try:
+            return look(chosen, drawing(drawn))
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return judge
+
+
+def _nearest(draws: float) -> int:
+    """The number of `DRAWS` that is nearest."""
+    return min(DRAWS, key=lambda offered: abs(offered - draws))
+
+
+def _framed(drawn: Image.Image) -> Image.Image:
+    """`drawn` with a white edge, so that ink reaching the pad's edge is not taken for the ground."""
+    return ImageOps.expand(drawn, border=1, fill=255)

@@ -1,0 +1,161 @@
+"""Serving the page: FastAPI around Gradio, a health endpoint, and a clean end."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+import webbrowser
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+import torch
+import uvicorn
+from anyio.to_thread import current_default_thread_limiter
+from fastapi import FastAPI
+
+from bnn.app.address import Address
+from bnn.app.bounds import AsgiApp, bounded, with_headers
+from bnn.app.page import build_page
+from bnn.classifier import Classifier
+
+STOPPING_SECONDS = 2  # that open pages get when the server ends
+THREADS = 6  # that work: four judge at most. Each that ever judged keeps memory, and Gradio would use 40
+KEPT_SECONDS = 600  # uploads older than this are deleted, and so often is looked
+_STYLE = Path(__file__).with_name("page.css")
+
+
+def launch(classifier: Classifier, address: Address, *, open_browser: bool = False) -> None:
+    """Serves the page of `classifier` and prints its address; Ctrl-C or SIGTERM ends it.
+
+    Args:
+        classifier: whose page it is.
+        address: where, and to whom.
+        open_browser: whether to show the page in the user's browser.
+
+    Raises:
+        InputError: the address cannot be used.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    torch.set_num_threads(1)  # several drawings at a time use the cores better than one drawing does
+    try:
+        with served(classifier, address) as serving:
+            if address.is_exposed:
+                print(
+                    f"bnn: whoever reaches {address.host} can use this page; --auth-file asks for passwords.",
+                    file=sys.stderr,
+                )
+            print(f"Draw a digit at {address.url} (Ctrl-C ends it).", flush=True)
+            if open_browser:
+                webbrowser.open(address.url)
+            serving.result()
+    except KeyboardInterrupt:
+        print("Ended.", flush=True)
+
+
+@contextmanager
+def served(classifier: Classifier, address: Address) -> Iterator[Future[None]]:
+    """Serves the page of `classifier` in a thread while the context lasts, and yields when it can be had.
+
+    Files that visitors upload lie in a temporary folder, which is gone afterwards.
+
+    Raises:
+        InputError: the address cannot be used.
+    """
+    with address.listen() as listening, _upload_folder() as folder, ThreadPoolExecutor(1) as thread:
+        config = uvicorn.Config(
+            partial(application, classifier, address, folder),
+            factory=True,  # Gradio is built where the server's loop runs: else it opens some of its own
+            log_level="critical",  # `bounded` tells what breaks; visitors who stay till the end are no error
+            timeout_graceful_shutdown=STOPPING_SECONDS,
+            proxy_headers=False,
+            server_header=False,
+            ws="none",
+        )
+        server = uvicorn.Server(config)
+        serving = thread.submit(server.run, sockets=[listening])
+        try:
+            while not (server.started or serving.done()):
+                time.sleep(0.01)
+            yield serving
+        finally:
+            server.should_exit = True
+
+
+def application(classifier: Classifier, address: Address, folder: Path) -> AsgiApp:
+    """The web application: the page at "/", and "/health"; uploads lie in `folder`."""
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = THREADS
+        task = asyncio.create_task(_sweep(folder))
+        yield
+        task.cancel()
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
+
+    @app.get("/health")
+    def health() -> dict[str, object]:
+        return {"status": "ok", "draws": len(classifier.ensemble), "rule": classifier.rule.to_dict()}
+
+    page = build_page(classifier)
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        server_name=address.host,
+        server_port=address.port,
+        root_path=address.root_path or None,
+        auth=list(address.accounts) or None,
+        max_file_size=address.max_upload,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        css_paths=_STYLE,
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+    )
+    # Mounting sets neither, and without them Gradio does not check which files it reads and shows.
+    page.has_launched = page.is_running = True
+    return with_headers(bounded(app, address.max_upload))
+
+
+@contextmanager
+def _upload_folder() -> Iterator[Path]:
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix="bnn-page-", ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            if before is None:
+                del os.environ["GRADIO_TEMP_DIR"]
+            else:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+async def _sweep(folder: Path) -> None:
+    """Deletes old uploads now and then. Gradio's own `delete_cache` forgets those that broke off."""
+    while True:
+        await asyncio.sleep(KEPT_SECONDS)
+        delete_old(folder, time.time() - KEPT_SECONDS)
+
+
+def delete_old(folder: Path, before: float) -> None:
+    """Deletes the files under `folder` that were last changed `before` that time."""
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it went meanwhile, or is a folder
+            if path.stat().st_mtime < before:
+                path.unlink()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,153 @@
+"""What visitors upload: image files and zip archives of them, bounded and never unpacked to disk."""
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from bnn.core.networks import IMAGE_SIZE
+from bnn.data.preprocess import open_stream, prepare
+from bnn.errors import InputError
+
+MOST_IMAGES = 1000
+MOST_PIXELS = 25_000_000  # of one image: a photograph
+MOST_BYTES = 20_000_000  # of one file, unpacked
+MOST_BYTES_TOGETHER = 200_000_000  # of all, unpacked
+MOST_PIXELS_TOGETHER = 1_000_000_000  # of all: reading so many takes a minute or two
+MOST_NAME = 1000  # characters of a name in an archive, which may claim 65,535 for each
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without bound, a kilobyte to gigabytes
+_CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # that systems add to archives unasked
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file by the name that its visitor gave it, and its content."""
+
+    name: str
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return len(self.content)
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A file that cannot be judged, and why, in one sentence; `size` bytes were unpacked to find out."""
+
+    name: str
+    why: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that could be read, by name and as the network sees them (N, 1, 28, 28); the other files."""
+
+    names: list[str]
+    prepared: Tensor
+    unusable: list[Unusable]
+
+
+def read_images(paths: Iterable[str]) -> Images:
+    """The images in the files and archives at `paths`.
+
+    Raises:
+        InputError: they are more than `MOST_IMAGES`, or larger together than `MOST_BYTES_TOGETHER` or
+            `MOST_PIXELS_TOGETHER`.
+    """
+    names: list[str] = []
+    prepared = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE)]
+    unusable: list[Unusable] = []
+    pixels = 0
+    for item in contents(paths):
+        read = _prepared(item) if isinstance(item, Upload) else item
+        if isinstance(read, Unusable):
+            unusable.append(read)
+            continue
+        names.append(item.name)
+        prepared.append(read[0])
+        pixels += read[1]
+        if pixels > MOST_PIXELS_TOGETHER:
+            most = f"{MOST_PIXELS_TOGETHER / 10**6:,.0f} million pixels"
+            raise InputError(f"these have more than {most} together: upload them in parts.")
+    return Images(names, torch.cat(prepared), unusable)
+
+
+def contents(paths: Iterable[str]) -> Iterator[Upload | Unusable]:
+    """The files at `paths`, archives replaced by what lies in them.
+
+    Raises:
+        InputError: they are more than `MOST_IMAGES`, or larger together than `MOST_BYTES_TOGETHER`.
+    """
+    size = 0
+    for count, item in enumerate(_all(paths)):
+        size += item.size
+        if count >= MOST_IMAGES:
+            raise InputError(f"these are more than {MOST_IMAGES:,} images: upload them in parts.")
+        if size > MOST_BYTES_TOGETHER:
+            raise InputError(f"these have more than {MOST_BYTES_TOGETHER // 10**6} MB: upload them in parts.")
+        yield item
+
+
+def _prepared(upload: Upload) -> tuple[Tensor, int] | Unusable:
+    """The image as the network sees it, and how many pixels it had."""
+    try:
+        image = open_stream(io.BytesIO(upload.content), "it", MOST_PIXELS)
+        return prepare(image), image.width * image.height
+    except InputError as error:
+        return Unusable(upload.name, str(error))
+
+
+def _all(paths: Iterable[str]) -> Iterator[Upload | Unusable]:
+    for path in map(Path, paths):
+        if zipfile.is_zipfile(path):
+            yield from _in_archive(path)
+        else:
+            with path.open("rb") as stream:
+                yield _read(stream, path.name)
+
+
+def _in_archive(path: Path) -> Iterator[Upload | Unusable]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if not entry.filename.endswith("/") and not _is_clutter(entry.filename):
+                    yield _entry(archive, entry)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        yield Unusable(path.name, f"the archive is damaged: {error}.")
+
+
+def _is_clutter(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return any(part in _CLUTTER or part.startswith("._") for part in parts)
+
+
+def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Upload | Unusable:
+    name = entry.filename if len(entry.filename) <= MOST_NAME else f"{entry.filename[: MOST_NAME - 1]}…"
+    if entry.flag_bits & 1:
+        return Unusable(name, "it is encrypted.")
+    if entry.compress_type not in _PACKINGS:
+        return Unusable(name, "it is packed in an unusual way: pack it with deflate, as most programs do.")
+    if entry.file_size > MOST_BYTES:
+        return Unusable(name, _too_large())
+    try:
+        with archive.open(entry) as stream:
+            return Upload(name, stream.read(entry.file_size))  # if there is more, it is damaged
+    except Exception:  # damaged archives raise exceptions of nearly any kind
+        return Unusable(name, "it cannot be unpacked: the archive is damaged there.", entry.file_size)
+
+
+def _read(stream: IO[bytes], name: str) -> Upload | Unusable:
+    content = stream.read(MOST_BYTES + 1)
+    return Upload(name, content) if len(content) <= MOST_BYTES else Unusable(name, _too_large())
+
+
+def _too_large() -> str:
+    return f"it has more than {MOST_BYTES // 10**6} MB."

@@ -1,0 +1,76 @@
+"""What the page says: pure functions from a decision to words."""
+
+from html import escape
+
+from bnn.classifier import Prediction
+from bnn.rules.abstention import AbstentionRule
+from bnn.rules.calibrated import CalibratedRule
+
+MOST_NAMED = 3  # candidates that are listed one by one
+
+
+def verdict(prediction: Prediction) -> tuple[str, str]:
+    """Headline and explanation of a `prediction` on one image."""
+    if prediction.blank[0]:
+        return "Nothing drawn yet", "Draw a digit from 0 to 9: the answer comes after each stroke."
+    if prediction.reasons[0] == "answered":
+        label = int(prediction.labels[0])
+        return str(label), f"with a probability of {_percent(float(prediction.probs[0, label]))}"
+    if prediction.reasons[0] == "ambiguous":
+        return "I don't know", f"Ambiguous: {_doubt(prediction)}."
+    return "I don't know", "Unfamiliar: this is unlike any digit it has seen."
+
+
+def verdict_html(prediction: Prediction) -> str:
+    """`verdict` as HTML."""
+    headline, explanation = verdict(prediction)
+    state = "blank" if prediction.blank[0] else str(prediction.reasons[0])
+    return (
+        f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
+        f'<p class="explanation">{escape(explanation)}</p></div>'
+    )
+
+
+def small_print(rule: AbstentionRule, draws: int) -> str:
+    """One line on what decides: the size of the ensemble and the rule."""
+    if isinstance(rule, CalibratedRule):
+        return (
+            f"{draws} sampled networks. Of digits like those it learnt, it promises to answer at most "
+            f"{_share(rule.risk)} wrongly (with {_share(1 - rule.delta)} confidence) and to call at most "
+            f"{_share(rule.alpha)} unfamiliar."
+        )
+    values = rule.to_dict()
+    name = values.pop("name")
+    options = ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in values.items()
+    )
+    return f"{draws} sampled networks; {name} rule ({options})"
+
+
+def _doubt(prediction: Prediction) -> str:
+    """What it may be, and whether the networks contradict each other or each doubts by itself."""
+    disagree = prediction.epistemic[0] > prediction.aleatoric[0]
+    why = "the networks disagree" if disagree else "each network wavers by itself"
+    return f"{_candidates(prediction.candidates[0])}: {why}"
+
+
+def _candidates(candidates: tuple[int, ...]) -> str:
+    named = [f"{'an' if digit == 8 else 'a'} {digit}" for digit in candidates[:MOST_NAMED]]
+    if len(candidates) == 1:
+        return f"perhaps {named[0]}, but not surely enough"
+    if len(candidates) > MOST_NAMED:
+        return f"any of {len(candidates)} digits, such as {named[0]} or {named[1]}"
+    return f"{', '.join(named[:-1])} or {named[-1]}"
+
+
+def _percent(probability: float) -> str:
+    return (
+        "more than 99.9\N{NO-BREAK SPACE}%"
+        if probability > 0.999
+        else f"{probability:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
+    )
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.4g}\N{NO-BREAK SPACE}%"

@@ -1,0 +1,91 @@
+"""Decisions on image files, printed."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bnn.classifier import Classifier, Prediction
+from bnn.data.imageset import image_files, printable, tracked
+from bnn.errors import InputError
+
+NARROW = ("answer", "reason", "prob.", "total\n(nats)", "epistemic\n(nats)")  # columns that are not wrapped
+PIPED_WIDTH = 160  # characters of a line where standard output is no terminal
+
+
+def predict_command(classifier: Classifier, files: Sequence[Path], *, as_json: bool = False) -> bool:
+    """`bnn predict`: prints the decision on each image file, and on those in each folder.
+
+    A file that cannot be used is told on standard error, and the others are done.
+
+    Args:
+        classifier: decides.
+        files: image files and folders of them.
+        as_json: one line of JSON an image, as soon as it is decided, instead of one table.
+
+    Returns:
+        Whether some file could not be used.
+    """
+    walked, failed = _walked(files)
+    decisions = _decisions(classifier, walked, failed)
+    if as_json:
+        for file, prediction in decisions:
+            (decision,) = prediction.plain()
+            print(json.dumps({"file": str(file)} | decision, allow_nan=False), flush=True)
+    else:
+        _print_table(decisions)
+    return bool(failed)
+
+
+def _walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """(all files with folders opened, folders that hold none)."""
+    found: list[Path] = []
+    empty: list[Path] = []
+    for path in files:
+        try:
+            found.extend(image_files(path) if path.is_dir() else [path])
+        except InputError as error:
+            _complain(error)
+            empty.append(path)
+    return found, empty
+
+
+def _decisions(
+    classifier: Classifier, files: Sequence[Path], failed: list[Path]
+) -> Iterator[tuple[Path, Prediction]]:
+    """Each file with its decision; those that cannot be used are added to `failed`."""
+    for file in tracked(files, "deciding", len(files)):
+        try:
+            yield file, classifier.predict(file)
+        except InputError as error:
+            _complain(error)
+            failed.append(file)
+
+
+def _complain(error: InputError) -> None:
+    print(f"bnn: {printable(str(error))}", file=sys.stderr)
+
+
+def _print_table(decisions: Iterator[tuple[Path, Prediction]]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in NARROW:
+        table.add_column(column, no_wrap=True)
+    table.add_column("candidates", min_width=10)
+    table.add_column("file", overflow="fold", min_width=12)
+    for file, prediction in decisions:
+        answered = prediction.labels[0] >= 0
+        table.add_row(
+            str(prediction.labels[0]) if answered else "I don't know",
+            str(prediction.reasons[0]),
+            f"{prediction.probs[0].max():.3f}",
+            f"{prediction.total[0]:.3f}",
+            f"{prediction.epistemic[0]:.3f}",
+            " ".join(map(str, prediction.candidates[0])),
+            Text(printable(file)),
+        )
+    if table.row_count:
+        Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)

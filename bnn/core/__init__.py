@@ -1,0 +1,1 @@
+"""Tasks, networks, posteriors, the ensemble and the checkpoint: what every other room stands on."""

@@ -1,0 +1,81 @@
+"""The posterior's draws as an ArviZ `InferenceData`, for its plots, tables and files."""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from bnn.core.checkpoint import Checkpoint
+from bnn.core.ensemble import draw_weights
+from bnn.errors import InputError
+
+if TYPE_CHECKING:
+    import arviz
+
+AXES = ("out", "in", "row", "column")  # of a layer's weight; its bias has the first alone
+WARNING = (
+    "Each chain is one component of a mixture fitted by variational inference. R-hat between chains says how "
+    "differently the components were fitted, not whether a sampler converged; within a chain draws are "
+    "independent."
+)
+
+
+def inference_data(checkpoint: Checkpoint, draws: int = 100, seed: int = 0) -> "arviz.InferenceData":
+    """Networks drawn from the checkpoint's guide, as an ArviZ posterior group.
+
+    Every parameter is a variable of the group, of dimensions chain, draw and its own: `out.weight` has
+    `out_out` and `out_in`, which `out.bias` shares; a convolution's weight has `conv1_row` and
+    `conv1_column` too. Chain m is the mixture's component m. Together the M chains are the ensemble of
+    `Classifier.load(path, draws=M * draws, seed=seed)`. Networks have many weights: 100 draws of each of the
+    shipped checkpoint's six components fill half a gigabyte.
+
+    Args:
+        checkpoint: whose guide is drawn from.
+        draws: how many of each component.
+        seed: of the draws; the same seed gives the same draws.
+
+    Raises:
+        InputError: ArviZ is not installed, or `draws` is below 1.
+    """
+    if draws < 1:
+        raise InputError(f"the number of draws must be at least 1, and {draws} is not.")
+    components = len(next(iter(checkpoint.loc.values())))
+    weights = draw_weights(checkpoint.loc, checkpoint.scale, components * draws, seed)
+    # Draw s is component s mod M's: rows of M draws, turned so that a chain holds one component's.
+    chains = {
+        name: value.unflatten(0, (draws, components)).transpose(0, 1).numpy()
+        for name, value in weights.items()
+    }
+    return _arviz().from_dict(
+        posterior=chains,
+        dims={name: dimensions(name, value.ndim - 2) for name, value in chains.items()},
+        posterior_attrs=_attributes(checkpoint, seed),
+    )
+
+
+def dimensions(name: str, count: int) -> list[str]:
+    """Names of the `count` dimensions of the parameter `name`: those of `out.bias` are `["out_out"]`."""
+    layer = name.rpartition(".")[0]
+    return [f"{layer}_{axis}" for axis in AXES[:count]]
+
+
+def _attributes(checkpoint: Checkpoint, seed: int) -> Mapping[str, Any]:
+    """What a reader of the file must know, as values that netCDF can hold."""
+    told = {
+        "network": checkpoint.network,
+        "beta": checkpoint.record.get("config", {}).get("beta"),
+        "seed": seed,
+        "inference_method": "stochastic variational inference (SVI)",
+        "note": WARNING,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _arviz() -> ModuleType:
+    try:
+        import arviz
+    except ImportError as error:
+        raise InputError(
+            "ArviZ, in whose form the draws are handed over, is not installed: get it by "
+            "`pip install 'arviz<1'`."
+        ) from error
+    return arviz

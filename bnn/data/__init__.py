@@ -1,0 +1,1 @@
+"""Images in: labelled sets, folders, generated images, and the layout they are brought to."""

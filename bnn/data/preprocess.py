@@ -1,0 +1,293 @@
+"""Images in: anything a person may hand over, brought to MNIST's own layout.
+
+MNIST's layout (LeCun et al. 1998): white ink on black, the ink's box fitted into 20×20 with its aspect
+ratio kept, then placed in 28×28 with its centre of mass in the middle.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from bnn.core.networks import IMAGE_SIZE
+from bnn.errors import InputError
+
+# Pillow knows more, some of which start other programs (EPS) or are hardly ever met.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
+MAX_PIXELS = 50_000_000  # of one image: a decompression bomb is refused before it is unpacked
+BOX = 20  # side of the square that the ink is fitted into
+_RESIZE_ABOVE, _RESIZE_BELOW = BOX, BOX - 3  # ink of about the right size is not resampled, hence not blurred
+_INK = 0.15  # brightness above the background from which a pixel counts as ink
+_CONTRAST = 0.1  # an image whose brightness varies by less shows nothing
+
+Images = NDArray[np.generic] | Image.Image | str | os.PathLike[str] | Iterable["Images"]
+Pixels = NDArray[np.floating[Any]]
+
+
+def prepare(images: "Images") -> Tensor:
+    """What the network sees of `images`: (N, 1, 28, 28) float32 in [0, 1], white ink on black.
+
+    Args:
+        images: a PIL image, a path, an array, or an iterable of these. What has the network's size is
+            taken as it is: arrays (N, 28, 28) or (28, 28), uint8 or float in [0, 1], and grey images of
+            28×28 on a dark ground, so that a digit is judged alike as an array and as a file. Everything
+            else goes through `to_mnist`.
+
+    Raises:
+        InputError: an image cannot be read or used; the message says which.
+    """
+    if isinstance(images, np.ndarray):
+        return torch.from_numpy(_prepare_array(images)).unsqueeze(1)
+    if isinstance(images, Image.Image | str | os.PathLike):
+        return torch.from_numpy(_prepare_image(images))[None, None]
+    if not isinstance(images, Iterable) or isinstance(images, bytes | Tensor):
+        raise InputError(f"images must be PIL images, paths or arrays, not {type(images).__name__}.")
+    parts = [prepare(image) for image in images]
+    return torch.cat(parts) if parts else torch.zeros(0, 1, IMAGE_SIZE, IMAGE_SIZE)
+
+
+def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) -> Pixels:
+    """One image in MNIST's layout, (28, 28) float32 in [0, 1]; zeros where nothing is drawn.
+
+    Transparent pixels count as background, the first frame of an animation counts, and dark ink on a
+    bright ground is inverted. The background is the median brightness of the border. An image already
+    in MNIST's layout comes back nearly unchanged.
+
+    Args:
+        image: a PIL image of any mode, a path, or an array (H, W), (H, W, 3) or (H, W, 4), uint8 or
+            float in [0, 1].
+
+    Raises:
+        InputError: it cannot be read, has over `MAX_PIXELS` pixels, or holds values out of range.
+    """
+    if isinstance(image, np.ndarray):
+        return _laid_out(_array_brightness(image))
+    return _laid_out(_image_brightness(*_opened(image)))
+
+
+def is_blank(prepared: Tensor) -> Tensor:
+    """Which of `prepared` images (N, 1, 28, 28) show nothing, being of one brightness: (N,) bool."""
+    flat = prepared.flatten(1)
+    return flat.amax(1) - flat.amin(1) < _CONTRAST
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """The image file at `path`, read whole; of an animation its first frame.
+
+    Raises:
+        InputError: it is missing, empty, no image, damaged, or has over `MAX_PIXELS` pixels.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            return open_stream(stream, str(path))
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}.") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, not an image.") from error
+    except (OSError, ValueError) as error:  # of a name that holds a null byte, for one
+        raise InputError(_unreadable(str(path), error)) from error
+
+
+def open_stream(stream: BinaryIO, what: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The image file in `stream`, read whole; of an animation its first frame.
+
+    Args:
+        stream: seekable.
+        what: what an error should call it.
+        max_pixels: of the image; one with more is refused before it is unpacked.
+
+    Raises:
+        InputError: it is empty, no image, damaged, or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters becomes an error below
+            with Image.open(stream, formats=FORMATS) as image:
+                return _upright(image, what, max_pixels)
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        if stream.seek(0, os.SEEK_END) == 0:
+            raise InputError(f"{what} is empty.") from error
+        raise InputError(f"{what} is not an image (of {', '.join(FORMATS)}).") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(_too_large(what, max_pixels)) from error
+    except Exception as error:  # on damaged files Pillow's readers raise exceptions of nearly any kind
+        raise InputError(_unreadable(what, error)) from error
+
+
+def _upright(image: Image.Image, what: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """`image` read whole, and turned as its camera was held."""
+    _check_size(image.size, what, max_pixels)
+    try:
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # see `open_stream`
+        raise InputError(_unreadable(what, error)) from error
+
+
+def _opened(image: Image.Image | str | os.PathLike[str]) -> tuple[Image.Image, str]:
+    """The image read whole, and what an error should call it."""
+    if isinstance(image, Image.Image):
+        return _upright(image, "an image"), "an image"
+    return open_image(image), str(Path(image))
+
+
+def _prepare_image(image: Image.Image | str | os.PathLike[str]) -> Pixels:
+    opened, what = _opened(image)
+    brightness = _image_brightness(opened, what)
+    has_size = opened.mode == "L" and opened.size == (IMAGE_SIZE, IMAGE_SIZE)
+    return brightness if has_size and np.median(_border(brightness)) < 0.5 else _laid_out(brightness)
+
+
+def _prepare_array(array: NDArray[np.generic]) -> Pixels:
+    if array.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE) and array.ndim in (2, 3):
+        return _unit_range(array).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4)):
+        return to_mnist(array)[None]
+    if array.ndim in (3, 4) and array.size:
+        return np.stack([to_mnist(image) for image in array])
+    raise InputError(
+        f"an array of shape {array.shape} is no image: give (N, 28, 28), (H, W), (H, W, 3) or (H, W, 4)."
+    )
+
+
+def _unit_range(array: NDArray[np.generic]) -> Pixels:
+    if array.dtype == np.uint8:
+        return array.astype(np.float32) / 255
+    if array.dtype == np.bool_:
+        return array.astype(np.float32)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"an array of {array.dtype} is no image: give uint8, or floats between 0 and 1.")
+    if not np.isfinite(array).all():
+        raise InputError("an array with NaN or infinite values is no image: give floats between 0 and 1.")
+    if array.size and (array.min() < 0 or array.max() > 1):
+        raise InputError(
+            f"an array with values from {array.min():g} to {array.max():g} is no image: "
+            "give floats between 0 and 1, or uint8."
+        )
+    return array.astype(np.float32)
+
+
+def _array_brightness(array: NDArray[np.generic]) -> Pixels:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
+        raise InputError(f"an array of shape {array.shape} is no image: give (H, W), (H, W, 3) or (H, W, 4).")
+    _check_size(array.shape[:2], "an array")
+    pixels = _unit_range(array)
+    if pixels.ndim == 2:
+        return pixels
+    return _image_brightness(Image.fromarray((pixels * 255).round().astype(np.uint8)), "an array")
+
+
+def _image_brightness(image: Image.Image, what: str) -> Pixels:
+    if image.mode.startswith(("I", "F")):
+        return _deep_brightness(image, what)
+    try:
+        if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
+            return _flattened(image.convert("RGBA"))
+        return np.asarray(image.convert("L"), np.float32) / 255
+    except ValueError as error:
+        raise InputError(f"{what} has colours of mode {image.mode}: save it as RGB or grey.") from error
+
+
+def _flattened(image: Image.Image) -> Pixels:
+    """Brightness of an image with transparency, laid on a ground from which its ink stands out."""
+    rgba = np.asarray(image, np.float32) / 255
+    brightness = np.asarray(image.convert("RGB").convert("L"), np.float32) / 255
+    alpha = rgba[..., 3]
+    if alpha.max() == 0:
+        return np.zeros_like(alpha)
+    opaque_mean = float((brightness * alpha).sum() / alpha.sum())
+    transparent_ground = np.median(_border(alpha)) < 0.5
+    # On a transparent ground the opaque part is the ink; else it is mostly the ground itself.
+    ground = round(1 - opaque_mean) if transparent_ground else opaque_mean
+    return brightness * alpha + np.float32(ground) * (1 - alpha)
+
+
+def _deep_brightness(image: Image.Image, what: str) -> Pixels:
+    """Brightness of an image of 16 or 32 bits, integer or float, in [0, 1]."""
+    values = np.asarray(image)
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise InputError(f"{what} (mode {image.mode}) has negative, NaN or infinite values: save it as grey.")
+    tops = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
+    top = next((top for top in tops if values.max() <= top), float(values.max()))
+    return (values / np.float64(top)).astype(np.float32)
+
+
+def _laid_out(brightness: Pixels) -> Pixels:
+    ink = _ink(brightness)
+    if ink.max() < _CONTRAST:
+        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    ink /= ink.max()
+    return _centred(_fitted(_cropped(ink)))
+
+
+def _border(pixels: Pixels) -> Pixels:
+    return np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+
+
+def _ink(brightness: Pixels) -> Pixels:
+    """How far each pixel stands out from the ground, on the side where there is more room for ink.
+
+    The ground is the border's median. What the border's noise explains (three robust standard
+    deviations) is no ink.
+    """
+    border = _border(brightness)
+    ground = np.median(border)
+    noise = 3 * 1.4826 * np.median(np.abs(border - ground))
+    ink = ground - brightness if ground > 0.5 else brightness - ground
+    return np.clip(ink - noise, 0, None).astype(np.float32)
+
+
+def _cropped(ink: Pixels) -> Pixels:
+    rows, columns = (np.flatnonzero((ink > _INK).any(axis)) for axis in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _fitted(ink: Pixels) -> Pixels:
+    height, width = ink.shape
+    if _RESIZE_BELOW < max(ink.shape) <= BOX:
+        return ink
+    ratio = BOX / max(ink.shape)
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    resized = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    return resized / resized.max()  # thin strokes pale when made smaller
+
+
+def _centred(ink: Pixels) -> Pixels:
+    """`ink` in a 28×28 frame, its centre of mass on pixel 14 (as in MNIST) as far as it fits."""
+    frame = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    top, left = (_offset(ink.sum(1 - axis)) for axis in (0, 1))
+    frame[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    return frame
+
+
+def _offset(profile: Pixels) -> int:
+    """Where ink with this `profile` along one axis starts."""
+    centre = np.average(np.arange(len(profile)), weights=profile)
+    return int(np.clip(round(IMAGE_SIZE // 2 - centre), 0, IMAGE_SIZE - len(profile)))
+
+
+def _check_size(size: tuple[int, ...], what: str, max_pixels: int = MAX_PIXELS) -> None:
+    if size[0] * size[1] == 0:
+        raise InputError(f"{what} has no pixels: its size is {size[0]}×{size[1]}.")
+    if size[0] * size[1] > max_pixels:
+        raise InputError(_too_large(what, max_pixels))
+
+
+def _too_large(what: str, max_pixels: int) -> str:
+    return f"{what} has more than {max_pixels:,} pixels: make it smaller."
+
+
+def _unreadable(what: str, error: Exception) -> str:
+    return f"{what} cannot be read as an image: {str(error).rstrip('.')}."

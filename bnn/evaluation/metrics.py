@@ -1,0 +1,94 @@
+"""Metrics of answers and refusals: pure functions on NumPy arrays.
+
+Throughout, `probs` is (N, 10), `labels` (N,) the true digits, `answers` (N,) the digits answered with -1
+for a refusal, `scores` (N,) refusal scores, of which higher means more reason to refuse.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from bnn.evaluation.curves import Array, Floats, Labels, reliability, risk_coverage
+
+REFUSED_UNFAMILIAR = 0.95  # share of unfamiliar images refused at the threshold of `fpr95`
+
+
+def accuracy(probs: Floats, labels: Labels) -> float:
+    """Share of images whose likeliest digit is the true one, refused or not: in [0, 1], higher is better."""
+    return float((probs.argmax(1) == labels).mean())
+
+
+def nll(probs: Floats, labels: Labels) -> float:
+    """Mean of −log p(true digit) in nats: in [0, ∞), lower is better."""
+    return float(nll_each(probs, labels).mean())
+
+
+def nll_each(probs: Floats, labels: Labels) -> Array:
+    """−log p(true digit) of each image in nats, (N,).
+
+    A probability that underflowed to 0 counts as float32's smallest normal number (87.3 nats).
+    """
+    of_truth = probs[np.arange(len(labels)), labels].astype(np.float64)
+    return -np.log(of_truth.clip(np.finfo(np.float32).tiny, 1))
+
+
+def brier(probs: Floats, labels: Labels) -> float:
+    """Mean over images of Σ_c (p_c − [c is true])²: in [0, 2], lower is better (Brier 1950)."""
+    return float(brier_each(probs, labels).mean())
+
+
+def brier_each(probs: Floats, labels: Labels) -> Array:
+    """Σ_c (p_c − [c is true])² of each image, (N,)."""
+    truth = np.eye(probs.shape[1])[labels]
+    return ((probs - truth) ** 2).sum(1)
+
+
+def ece(probs: Floats, labels: Labels) -> float:
+    """Expected calibration error Σ_bins share · |accuracy − confidence|: in [0, 1], lower is better.
+
+    15 bins of equal width on the likeliest digit's probability (Guo et al. 2017, eq. 3). torchmetrics'
+    function takes an image of confidence exactly 1 for a 16th bin, and logits for rows that rounding
+    brings above 1, hence this one.
+    """
+    confidence, right, share = reliability(probs, labels)
+    return float((share * abs(right - confidence)).sum())
+
+
+def coverage(answers: Labels) -> float:
+    """Share of images that are answered: in [0, 1], higher is better for digits."""
+    return float((answers >= 0).mean())
+
+
+def selective_risk(answers: Labels, labels: Labels) -> float | None:
+    """Share of wrong ones among the answers given: in [0, 1], lower is better; None where none is given."""
+    answered = answers >= 0
+    return float((answers != labels)[answered].mean()) if answered.any() else None
+
+
+def aurc(errors: NDArray[np.bool_], scores: Floats) -> float:
+    """Area under the risk-coverage curve, the mean risk over all coverages: in [0, 1], lower is better.
+
+    Geifman, Uziel & El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural classifiers".
+    """
+    return float(risk_coverage(errors, scores)[1].mean())
+
+
+def auroc(familiar: Floats, unfamiliar: Floats) -> float:
+    """P(unfamiliar image's score > familiar one's), a tie counting half: in [0, 1], higher is better.
+
+    The area under the ROC curve with unfamiliar as the positive class, 0.5 being chance (Hendrycks &
+    Gimpel 2017).
+    """
+    positive = np.repeat([False, True], [len(familiar), len(unfamiliar)])
+    return float(roc_auc_score(positive, np.concatenate((familiar, unfamiliar))))
+
+
+def fpr95(familiar: Floats, unfamiliar: Floats) -> float:
+    """Share of familiar images refused where 95 % of the unfamiliar are: in [0, 1], lower is better.
+
+    Unfamiliar is the positive class. The threshold is the highest score at or above which at least 95 %
+    of the unfamiliar images lie (Liang et al. 2018, "ODIN", with the classes named the other way round).
+    """
+    needed = int(np.ceil(REFUSED_UNFAMILIAR * len(unfamiliar) - 1e-9))
+    threshold = np.sort(unfamiliar)[-needed]
+    return float((familiar >= threshold).mean())

@@ -1,0 +1,1 @@
+"""Out-of-distribution (OOD) scores, and how they are joined into one."""

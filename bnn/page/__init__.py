@@ -1,7 +1,0 @@
-"""The page: draw a digit in a browser and see what every sampled network says of it."""
-
-from bnn.page.address import Address, accounts_in
-from bnn.page.page import build_page
-from bnn.page.serve import launch, served
-
-__all__ = ["Address", "accounts_in", "build_page", "launch", "served"]

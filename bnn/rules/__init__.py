@@ -1,0 +1,1 @@
+"""Abstention: rules that answer or refuse, and the promises they keep."""

@@ -1,0 +1,106 @@
+"""What a training run is: one dataclass, and the named presets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bnn.errors import InputError
+from bnn.rules.promise import Wishes
+
+
+def _option(default: Any, help_text: str) -> Any:
+    """A field with what `bnn train --help` says of it."""
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run; it is stored in the checkpoint.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+
+    data: str = _option("mnist", "digits to learn: mnist, or digits (scikit-learn's, which need no file)")
+    network: str = _option("vgg", "network: vgg, cnn or mlp")
+    network_options: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "arguments of the network as JSON, such as '{\"hidden\": 400}'"},
+    )
+    guide: str = _option(
+        "mean-field", "variational posterior: mean-field, or notebook (mean-field from a random start)"
+    )
+    components: int = _option(1, "independently trained guides, mixed in equal parts")
+    estimator: str = _option(
+        "weights",
+        "gradient of the ELBO: weights (drawn once a mini-batch), flipout, local (local reparameterisation) "
+        "or trace (as weights, and the KL is sampled too)",
+    )
+    prior_scale: float | None = _option(
+        None, "standard deviation of every weight's prior (default: sqrt(2 / fan_in))"
+    )
+    beta: float = _option(0.05, "weight of the KL term: 1 is Bayes, less is a tempered (colder) posterior")
+    kl_warmup: float = _option(0.2, "share of the steps over which the KL weight rises from 0 to beta")
+    epochs: int = _option(9, "passes over the training digits, of each component")
+    batch_size: int = _option(128, "images a step")
+    lr: float = _option(3e-3, "Adam's highest learning rate")
+    schedule: str = _option(
+        "one-cycle", "learning rate over time: one-cycle (short rise, long fall) or constant"
+    )
+    augment: bool = _option(True, "whether training digits are randomly moved, slanted, bent and blurred")
+    seed: int = _option(0, "of the calibration split, the initial guide and all noise")
+    draws: int = _option(50, "networks drawn from the guide for the ensemble")
+    rule: str = _option("calibrated", "abstention rule: calibrated, entropy, confidence or median")
+    risk: float = _option(Wishes.risk, "calibrated rule: share of its answers that may be wrong")
+    delta: float = _option(Wishes.delta, "calibrated rule: chance that calibration misses that share")
+    alpha: float = _option(Wishes.alpha, "calibrated rule: share of digits that it may refuse as unfamiliar")
+    refuse: float = _option(
+        Wishes.refuse, "entropy and confidence rules: share of digits that they may refuse"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("components", "epochs", "batch_size", "draws", "lr"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        _require(self.beta >= 0, "beta", self.beta, "0 or more")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 2^32 - 1")
+        _require(0 <= self.kl_warmup <= 1, "kl_warmup", self.kl_warmup, "between 0 and 1")
+        _ = self.wishes
+        _require(self.prior_scale is None or self.prior_scale > 0, "prior_scale", self.prior_scale, "above 0")
+        _require(
+            self.schedule in ("one-cycle", "constant"), "schedule", self.schedule, "one-cycle or constant"
+        )
+
+    @property
+    def wishes(self) -> Wishes:
+        """What the rule is fitted for."""
+        return Wishes(self.risk, self.delta, self.alpha, self.refuse)
+
+
+def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
+    if not holds:
+        raise InputError(f"--{name.replace('_', '-')} must be {wanted}, and {value} is not.")
+
+
+_FAST = TrainConfig()
+
+_NOTEBOOK = TrainConfig(
+    network="mlp",
+    guide="notebook",
+    estimator="trace",
+    prior_scale=1.0,
+    beta=1.0,
+    kl_warmup=0.0,
+    epochs=5,
+    lr=0.01,
+    schedule="constant",
+    augment=False,
+    draws=100,
+    rule="median",
+)
+
+PRESETS: Mapping[str, TrainConfig] = {
+    "fast": _FAST,
+    "best": replace(_FAST, components=6, beta=0.1, epochs=30),
+    "notebook": _NOTEBOOK,
+    "notebook-better": replace(_NOTEBOOK, guide="mean-field", estimator="local"),
+}

@@ -1,0 +1,92 @@
+"""The generative model: a plain network lifted to Pyro, with a prior on every weight."""
+
+import copy
+import math
+from functools import partial
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule, PyroSample
+from pyro.nn.module import to_pyro_module_
+from torch import Tensor, nn
+
+from bnn.core.networks import CNN, MLP
+
+# Without this a second model silently takes the first one's parameter values.
+pyro.settings.set(module_local_params=True)
+
+
+def fan_in_scale(shape: torch.Size) -> float:
+    """sqrt(2 / fan_in) of a weight (out, in, ...), under which ReLU layers keep their signal's size.
+
+    A bias (out,) has one constant input, so that its scale is sqrt(2). He et al. 2015, eq. 10.
+    """
+    return math.sqrt(2 / math.prod(shape[1:]))
+
+
+class BayesianClassifier(PyroModule):
+    """p(weights) · ∏ₙ Categorical(labelₙ | softmax(network(imageₙ; weights))).
+
+    Every parameter of `network` becomes a sample site named after it (`network.out.weight`) with a
+    zero-mean Normal prior, its scale held as a buffer that moves with the module. The labels stand in
+    a plate of size `n_train`, which scales the likelihood of a mini-batch to the whole data set and
+    so gives the KL term its right weight.
+
+    Args:
+        network: a plain module, images (N, 1, 28, 28) to logits (N, 10). It is copied, not changed.
+        n_train: number of training images.
+        prior_scale: standard deviation of every weight's prior; None takes `fan_in_scale`.
+    """
+
+    def __init__(self, network: nn.Module, n_train: int, prior_scale: float | None = None) -> None:
+        super().__init__()
+        self.n_train = n_train
+        self.network = _lift(network, prior_scale)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (N, 10) of `images` (N, 1, 28, 28) under one draw of the weights.
+
+        Observes `labels` (N,) where they are given, and samples them otherwise.
+        """
+        logits: Tensor = self.network(images)  # outside the plate: all data share the weights
+        with pyro.plate("data", size=self.n_train, subsample_size=len(images)):
+            pyro.sample("label", dist.Categorical(logits=logits), obs=labels)
+        return logits
+
+
+class BayesianMLP(BayesianClassifier):
+    """784 → `hidden` → 10 with a prior on every weight; see `BayesianClassifier`."""
+
+    def __init__(self, n_train: int, hidden: int = 1024, prior_scale: float | None = None) -> None:
+        super().__init__(MLP(hidden), n_train, prior_scale)
+
+
+class BayesianCNN(BayesianClassifier):
+    """`bnn.core.networks.CNN` with a prior on every weight; see `BayesianClassifier`."""
+
+    def __init__(
+        self,
+        n_train: int,
+        channels: tuple[int, int] = (16, 32),
+        hidden: int = 128,
+        prior_scale: float | None = None,
+    ) -> None:
+        super().__init__(CNN(channels, hidden), n_train, prior_scale)
+
+
+def _lift(network: nn.Module, prior_scale: float | None) -> nn.Module:
+    lifted = copy.deepcopy(network)
+    to_pyro_module_(lifted)
+    for module in lifted.modules():
+        for name, value in list(module.named_parameters(recurse=False)):
+            scale = fan_in_scale(value.shape) if prior_scale is None else prior_scale
+            delattr(module, name)
+            module.register_buffer(f"{name}_prior_scale", torch.full_like(value.detach(), scale))
+            setattr(module, name, PyroSample(partial(_prior, name=name)))
+    return lifted
+
+
+def _prior(module: PyroModule, name: str) -> dist.Independent:
+    scale = getattr(module, f"{name}_prior_scale")
+    return dist.Independent(dist.Normal(torch.zeros_like(scale), scale), scale.dim())

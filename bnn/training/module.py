@@ -1,0 +1,83 @@
+"""Stochastic variational inference as a Lightning module."""
+
+from dataclasses import asdict
+
+import pyro
+import pytorch_lightning as pl
+import torch
+from pyro import poutine
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn.functional import nll_loss
+
+from bnn.core.networks import build_network
+from bnn.errors import choose
+from bnn.training.config import TrainConfig
+from bnn.training.elbo import ELBOS
+from bnn.training.guide import GUIDES
+from bnn.training.model import BayesianClassifier
+
+MONITOR_DRAWS = 2  # networks drawn to watch the calibration digits between epochs
+
+
+class SVIModule(pl.LightningModule):
+    """Fits a guide to a `BayesianClassifier` by gradient descent on the tempered negative ELBO.
+
+    The loss is NLL + beta · KL per datum, in nats, where beta rises linearly from 0 to
+    `config.beta` over `config.kl_warmup` of the steps. Adam under the one-cycle schedule (Smith & Topin
+    2018): the learning rate rises over the first tenth of the steps and falls to nothing at the last.
+
+    Args:
+        config: what to train.
+        n_train: number of training images (of all ranks together).
+    """
+
+    def __init__(self, config: TrainConfig, n_train: int) -> None:
+        super().__init__()
+        self.save_hyperparameters({"config": asdict(config), "n_train": n_train})
+        self.config = config
+        network = build_network(config.network, config.network_options)
+        self.model = BayesianClassifier(network, n_train, config.prior_scale)
+        self.guide = choose(GUIDES, config.guide, "guide")(network)
+        self.elbo = choose(ELBOS, config.estimator, "estimator")()
+
+    def beta(self) -> float:
+        """The weight of the KL term at the current step."""
+        warmup = self.config.kl_warmup * self.trainer.estimated_stepping_batches
+        return self.config.beta * min(1.0, (self.global_step + 1) / max(warmup, 1.0))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        images = images.contiguous(memory_format=torch.channels_last)  # faster convolutions and pooling
+        with pyro.validation_enabled(False):  # of arguments that are right by construction
+            terms = self.elbo.terms(self.model, self.guide, images, labels)
+        nll, kl = (term / self.model.n_train for term in terms)
+        self.log_dict({"nll": nll, "kl": kl}, prog_bar=True, on_step=True, on_epoch=False)
+        loss: Tensor = nll + self.beta() * kl
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        log_predictive = torch.stack([self._drawn_log_probs(images) for _ in range(MONITOR_DRAWS)]).logsumexp(
+            0
+        )
+        log_predictive = log_predictive - torch.tensor(MONITOR_DRAWS).log()
+        accuracy = (log_predictive.argmax(-1) == labels).float().mean()
+        self.log_dict(
+            {"calibration_nll": nll_loss(log_predictive, labels), "calibration_accuracy": accuracy},
+            prog_bar=True,
+            sync_dist=True,
+        )
+
+    def _drawn_log_probs(self, images: Tensor) -> Tensor:
+        guide_trace = poutine.trace(self.guide).get_trace()
+        logits: Tensor = poutine.replay(self.model, trace=guide_trace)(images)
+        return logits.log_softmax(-1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.Adam(self.guide.parameters(), lr=self.config.lr, fused=True)
+        if self.config.schedule == "constant":
+            return {"optimizer": optimizer}
+        steps = max(int(self.trainer.estimated_stepping_batches), 20)  # fewer make no cycle
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.lr, steps, pct_start=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,96 @@
+"""What is printed after training: a short table, and the 2018 notebook's results beside ours."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from bnn.classifier import Classifier
+from bnn.core.checkpoint import Checkpoint
+from bnn.data.digits import data_dir, load_digits
+from bnn.data.imageset import progress_bar, unfamiliar_source
+from bnn.errors import InputError
+
+FORCED_DRAWS = 10  # the notebook forced an answer with 10 networks, and refused with 100
+NOISE_IMAGES = 100
+
+
+def print_summary(checkpoint: Checkpoint, out: Path) -> None:
+    """Prints what was trained, how it does on the calibration digits, and where it lies."""
+    record = checkpoint.record
+    config, data, measured = record["config"], record["data"], record["calibration"]
+    table = Table(
+        title=f"Trained on {data['trained_on']} digits, measured on {data['calibrated_on']} held out"
+    )
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    rows = {
+        "accuracy when forced to answer": f"{measured['accuracy']:.2%}",
+        "NLL (nats)": f"{measured['nll']:.4f}",
+        f"answered by the {checkpoint.rule['name']} rule": f"{measured['coverage']:.2%}",
+        "errors among the answered": str(measured["errors_among_answered"]),
+        "networks drawn": f"{checkpoint.draws} from {record['training']['components_done']} component(s)",
+        "beta (weight of the KL term)": f"{config['beta']:g}",
+        "seed": str(config["seed"]),
+    }
+    for row in rows.items():
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    if measured["infeasible"]:
+        console.print(f"The {config['rule']} rule could not be fitted: {measured['infeasible']}")
+    if record["training"]["interrupted"]:
+        done = record["training"]["components_done"]
+        console.print(
+            f"The training was interrupted: this is {done} of {config['components']} components, "
+            f"after {record['training']['epochs_done']} of {config['epochs']} epochs."
+        )
+    console.print(f"Wrote {out}. Next: `bnn serve --checkpoint {out}` or `bnn evaluate --checkpoint {out}`.")
+
+
+def print_notebook_comparison(checkpoint: Checkpoint, root: Path | None) -> None:
+    """Prints the 2018 notebook's four results beside this checkpoint's.
+
+    The notebook's are measured on the test digits, on uniform noise and on 459 not-MNIST letters (in
+    `notMNIST` under the data directory; without them that row says so).
+    """
+    classifier = Classifier(checkpoint)
+    test = load_digits(checkpoint.record["config"]["data"], root, train=False)
+    bar = progress_bar("judging the test digits")
+    forced = Classifier(checkpoint, draws=FORCED_DRAWS).evidence(test.images, bar)
+    free = classifier.evidence(test.images, bar)
+    answered = ~classifier.rule.refuses(free)
+    right = classifier.rule.labels(free)[answered] == test.labels[answered]
+    noise = torch.rand(NOISE_IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(checkpoint.seed))
+    rows = {
+        f"accuracy when forced to answer ({FORCED_DRAWS} draws)": (
+            "89 %",
+            f"{(forced.mean.argmax(-1) == test.labels).double().mean():.1%}",
+        ),
+        f"answered / right when answered ({checkpoint.draws} draws)": (
+            "87.5 % / 96 %",
+            f"{answered.double().mean():.1%} / {right.double().mean():.1%}",
+        ),
+        "random noise refused": ("95 of 100", _refused(classifier, noise)),
+        "not-MNIST letters refused": (
+            "363 of 459",
+            _letters_refused(classifier, data_dir(root) / "notMNIST"),
+        ),
+    }
+    table = Table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
+    for what, numbers in rows.items():
+        table.add_row(what, *numbers)
+    Console().print(table)
+
+
+def _refused(classifier: Classifier, images: Tensor) -> str:
+    return f"{int(classifier.rule.refuses(classifier.evidence(images)).sum())} of {len(images)}"
+
+
+def _letters_refused(classifier: Classifier, folder: Path) -> str:
+    try:
+        return _refused(classifier, unfamiliar_source(str(folder), folder.parent, seed=0).images)
+    except InputError:
+        return f"no letters in {folder}"
