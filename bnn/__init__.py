@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from bnn.errors import InputError
 
 if TYPE_CHECKING:
-    from bnn.classifier import Classifier, Prediction
+    from bnn.classifier import Classifier
+    from bnn.prediction import Prediction
     from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
 
 __version__ = "0.1.0"
@@ -16,7 +17,7 @@ _HOMES = {
     "ConfidenceRule": "bnn.rules.thresholds",
     "EntropyRule": "bnn.rules.thresholds",
     "MedianRule": "bnn.rules.thresholds",
-    "Prediction": "bnn.classifier",
+    "Prediction": "bnn.prediction",
 }
 
 

@@ -1,87 +1,45 @@
-"""The classifier: a checkpoint's ensemble and rule, from images to decisions."""
+"""The classifier: an ensemble, a detector and a rule, from images to decisions."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import nll_loss
 
 from bnn.core import checkpoint as checkpoint_file
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.ensemble import PredictiveEnsemble
+from bnn.core.evidence import Evidence
+from bnn.core.features import Features
+from bnn.core.networks import build_network
+from bnn.core.posterior import posterior_from
+from bnn.core.uncertainty import Predictive
 from bnn.data.preprocess import Images, is_blank, prepare
-from bnn.ood.familiarity import Evidence, Familiarity
-from bnn.rules.abstention import AbstentionRule
+from bnn.errors import InputError
+from bnn.ood.detector import Detector, Progress, detector_from, fit_detector, gather_evidence, judged
+from bnn.ood.score import OODScore
+from bnn.prediction import Prediction
+from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll
 from bnn.rules.conformal import candidate_threshold
-from bnn.rules.promise import Wishes
-from bnn.rules.thresholds import reasons, rule_from_dict
-from bnn.stored import calibration_of, ensemble_of, familiarity_of
+from bnn.rules.promise import Promise
+from bnn.rules.table import fit_rule, rule_from_dict
 
-CANDIDATE_MISS = 0.001  # a candidate set misses the true digit of a digit image at most this often
-Progress = Callable[[Sequence[Tensor]], Iterable[Tensor]]
-
-CHUNK = 32  # images between two steps of a progress bar
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Decisions on N images, as NumPy arrays.
-
-    Attributes:
-        labels: (N,) int64, the digit, or -1 where it refuses.
-        reasons: (N,) "answered", "ambiguous" or "unfamiliar".
-        probs: (N, 10) float32, the predictive mean over the draws.
-        total, aleatoric, epistemic: (N,) float32 in nats; higher is less certain.
-        unfamiliarity: (N,) float32, Fisher's statistic; higher is less like a digit.
-        refusal_score: (N,) float32; higher is more reason to refuse.
-        candidates: N tuples of digits still possible, likeliest first. For digits like the calibration
-            digits, a tuple holds the true digit with probability at least 1 − `CANDIDATE_MISS`.
-        blank: (N,) bool, whether nothing is drawn; such an image is always refused.
-    """
-
-    labels: NDArray[np.int64]
-    reasons: NDArray[np.str_]
-    probs: NDArray[np.float32]
-    total: NDArray[np.float32]
-    aleatoric: NDArray[np.float32]
-    epistemic: NDArray[np.float32]
-    unfamiliarity: NDArray[np.float32]
-    refusal_score: NDArray[np.float32]
-    candidates: list[tuple[int, ...]]
-    blank: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def plain(self) -> list[dict[str, Any]]:
-        """The decisions one by one as plain values that JSON can hold; a refusal's label is None."""
-        return [
-            {
-                "label": int(self.labels[i]) if self.labels[i] >= 0 else None,
-                "reason": str(self.reasons[i]),
-                "probs": self.probs[i].tolist(),
-                "total": float(self.total[i]),
-                "aleatoric": float(self.aleatoric[i]),
-                "epistemic": float(self.epistemic[i]),
-                "unfamiliarity": float(self.unfamiliarity[i]),
-                "refusal_score": float(self.refusal_score[i]),
-                "candidates": list(self.candidates[i]),
-                "blank": bool(self.blank[i]),
-            }
-            for i in range(len(self))
-        ]
+CANDIDATE_MISS = 0.001  # a candidate set misses the true class of an image at most this often
+MAX_WEIGHTS = 1_000_000_000  # in all draws together (4 GB): a header cannot make us allocate more
 
 
 class Classifier:
-    """Answers with a digit or refuses with a reason; safe under threads.
+    """Answers with a class or refuses with a reason; safe under threads.
 
     `predict` is all that most users need. It is `decide(evidence(x), is_blank(x))` of
-    `x = prepare(images)`; each step can be had by itself.
+    `x = prepare(images)`; each step can be had by itself. Nothing that is asked of a classifier changes it:
+    `with_promise`, `with_rule`, `with_scores` and `calibrate` give another one.
 
     Args:
         checkpoint: what was trained.
@@ -90,6 +48,12 @@ class Classifier:
 
     Raises:
         InputError: the checkpoint's parts do not fit together, or `draws` or `seed` is out of its range.
+
+    Example:
+        >>> from bnn import Classifier
+        >>> clf = Classifier.load(draws=10)
+        >>> clf.predict("docs/star.png").reasons.tolist()
+        ['unfamiliar']
     """
 
     def __init__(
@@ -100,15 +64,22 @@ class Classifier:
         seed: int | None = None,
         rule: AbstentionRule | None = None,
     ) -> None:
-        self.checkpoint = checkpoint
+        self.task, self._parts = checkpoint.task, checkpoint.parts
+        self.record, self._calibrated_as = checkpoint.record, (checkpoint.draws, checkpoint.seed)
         self.rule = rule_from_dict(checkpoint.rule) if rule is None else rule
         self.seed = checkpoint.seed if seed is None else seed
-        self.ensemble = ensemble_of(checkpoint, checkpoint.draws if draws is None else draws, self.seed)
-        self.familiarity = familiarity_of(checkpoint)
-        self.calibration = calibration_of(checkpoint)
-        self._candidate_threshold = candidate_threshold(
-            self.calibration.evidence.mean, self.calibration.labels, CANDIDATE_MISS
+        draws = checkpoint.draws if draws is None else draws
+        with torch.device("meta"):  # shapes only: a header cannot make us allocate
+            self.network = build_network(self._parts.network, self._parts.network_options, self.task)
+        shapes = {name: tuple(value.shape) for name, value in self.network.named_parameters()}
+        _require_drawable(draws, self.seed, self.network)
+        self.posterior = posterior_from(self._parts.posterior, checkpoint.posterior, shapes)
+        self.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
+        features = Features(self.network, self.posterior)
+        self.detector = detector_from(
+            self._parts.scores, self._parts.combination, checkpoint.detector, self.task, features
         )
+        self._calibrate_on(Calibration.from_tensors(checkpoint.calibration, self.task.classes))
 
     @classmethod
     def load(
@@ -123,29 +94,93 @@ class Classifier:
 
         Raises:
             InputError: the file is missing, damaged or not a checkpoint.
+
+        Example:
+            >>> from bnn import Classifier, MedianRule
+            >>> len(Classifier.load(draws=10, rule=MedianRule(0.2)).ensemble)
+            10
         """
         return cls(checkpoint_file.load(path), draws=draws, seed=seed, rule=rule)
 
     @property
-    def wishes(self) -> Wishes:
-        """What the rule was fitted for; the defaults where it does not say."""
-        said = self.rule.to_dict()
-        return Wishes(**{f.name: said[f.name] for f in fields(Wishes) if f.name in said})
+    def promise(self) -> Promise:
+        """What the rule was fitted for; the defaults where it promises nothing."""
+        return self.rule.promise or Promise()
 
-    def with_rule(self, rule: AbstentionRule) -> Self:
-        """The same ensemble under another abstention rule; nothing is computed anew."""
-        other = copy.copy(self)
-        other.rule = rule
-        return other
+    def describe(self) -> str:
+        """What decides, in a sentence or two: the ensemble, the rule, and whether its promise holds here."""
+        said = f"{len(self.ensemble)} sampled networks. {self.rule.describe()}"
+        if self.rule.promise is not None and not self.is_as_calibrated:
+            draws, seed = self._calibrated_as
+            said += f" It was calibrated with {draws} networks drawn from seed {seed}: of these it promises nothing."
+        return said
+
+    @property
+    def calibrated_draws(self) -> int:
+        """How many networks the rule was fitted with."""
+        return self._calibrated_as[0]
+
+    @property
+    def is_as_calibrated(self) -> bool:
+        """Whether the ensemble is the one that the rule was fitted with."""
+        return (len(self.ensemble), self.seed) == self._calibrated_as
 
     def predict(self, images: Images) -> Prediction:
-        """Decides on PIL images, paths or arrays, one or many; see `bnn.data.preprocess.prepare`.
+        """Decides on images, one or many, of any of the kinds that `bnn.data.preprocess.prepare` takes.
 
         Raises:
             InputError: an image cannot be used.
+
+        Example:
+            >>> from bnn import Classifier
+            >>> p = Classifier.load(draws=10).predict(["docs/four.png", "docs/star.png"])
+            >>> p.labels.tolist()
+            [4, -1]
         """
-        prepared = prepare(images)
-        return self.decide(self.evidence(prepared), is_blank(prepared))
+        prepared = prepare(images, self.task.layout)
+        if len(prepared) == 0:
+            return self.predict(prepared.new_zeros(1, *prepared.shape[1:]))[:0]
+        evidence, votes = zip(*judged(self.ensemble, self.detector, prepared), strict=True)
+        prediction = self.decide(Evidence.joined(list(evidence)), is_blank(prepared))
+        return replace(prediction, votes=torch.cat(votes, dim=1).numpy())
+
+    def votes(self, images: Images) -> NDArray[np.float32]:
+        """Each draw's probabilities, (S, N, C) float32, of the images that `predict` takes.
+
+        Raises:
+            InputError: an image cannot be used.
+
+        Example:
+            >>> from bnn import Classifier
+            >>> Classifier.load(draws=10).votes("docs/four.png").argmax(2).ravel().tolist()
+            [4, 4, 4, 4, 4, 4, 4, 4, 4, 4]
+        """
+        votes: NDArray[np.float32] = self.ensemble.probs(prepare(images, self.task.layout)).numpy()
+        return votes
+
+    def networks(self, count: int) -> list[nn.Module]:
+        """`count` networks drawn from the posterior, as plain modules: images (N, 1, 28, 28) to logits (N, C).
+
+        With as many as the ensemble has, they are its networks.
+
+        Raises:
+            InputError: `count` is below 1, or they do not fit in memory.
+
+        Example:
+            >>> import torch
+            >>> from bnn import Classifier
+            >>> networks = Classifier.load().networks(3)
+            >>> networks[0](torch.zeros(2, 1, 28, 28)).shape
+            torch.Size([2, 10])
+        """
+        _require_drawable(count, self.seed, self.network)
+        weights = self.posterior.sample(count, self.seed)
+        return [self._network({name: value[s] for name, value in weights.items()}) for s in range(count)]
+
+    def _network(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(weights, assign=True)
+        return network.eval()
 
     def evidence(self, prepared: Tensor, progress: Progress = iter) -> Evidence:
         """What is known of `prepared` images (N, 1, 28, 28) float32 in [0, 1].
@@ -156,27 +191,177 @@ class Classifier:
         """
         if len(prepared) == 0:
             return self.evidence(prepared.new_zeros(1, *prepared.shape[1:]))[:0]
-        return gather_evidence(self.ensemble, self.familiarity, prepared, progress)
+        return gather_evidence(self.ensemble, self.detector, prepared, progress)
 
     def decide(self, evidence: Evidence, blank: Tensor) -> Prediction:
         """Decisions on N images of which `blank` (N,) bool show nothing."""
-        refused = self.rule.refuses(evidence) | blank
-        why = np.where(blank, "unfamiliar", reasons(self.rule, evidence, refused))
-        labels = self.rule.labels(evidence)
+        decided = self.rule.decide(evidence)
+        hidden = blank.numpy()
+        predictive = evidence.predictive
+        likeliest = self.rule.labels(evidence)
+        highest = np.float32(self.rule.highest_score(self.task.classes))
         return Prediction(
-            labels=torch.where(refused, -1, labels).numpy(),
-            reasons=why.astype(np.str_),
-            probs=evidence.mean.numpy(),
-            total=evidence.total.numpy(),
-            aleatoric=evidence.aleatoric.numpy(),
-            epistemic=evidence.epistemic.numpy(),
-            unfamiliarity=evidence.unfamiliarity.numpy(),
-            refusal_score=torch.where(blank, self.rule.highest_score, self.rule.score(evidence)).numpy(),
+            labels=np.where(hidden, -1, decided.labels),
+            reasons=np.where(hidden, "unfamiliar", decided.reasons),
+            probs=predictive.mean.numpy(),
+            total=predictive.total.numpy(),
+            aleatoric=predictive.aleatoric.numpy(),
+            epistemic=predictive.epistemic.numpy(),
+            ood_score=evidence.ood.numpy(),
+            refusal_score=np.where(hidden, highest, decided.scores),
             candidates=[
                 self._candidates(probs, label)
-                for probs, label in zip(evidence.mean, labels.tolist(), strict=True)
+                for probs, label in zip(predictive.mean, likeliest.tolist(), strict=True)
             ],
-            blank=blank.numpy(),
+            blank=hidden,
+            names=self.task.names,
+        )
+
+    def with_rule(self, rule: AbstentionRule) -> Self:
+        """The same ensemble under another abstention rule; nothing is computed anew."""
+        other = copy.copy(self)
+        other.rule = rule
+        return other
+
+    def with_promise(
+        self,
+        *,
+        risk: float | None = None,
+        delta: float | None = None,
+        alpha: float | None = None,
+        refuse: float | None = None,
+        rule: str | None = None,
+    ) -> Self:
+        """The same ensemble under a rule that is fitted, on the calibration images, to keep another promise.
+
+        Args:
+            risk, delta, alpha, refuse: see `Promise`; what is left out stays as it is.
+            rule: name of the rule; the present one's where None.
+
+        Raises:
+            InputError: the calibration images cannot promise that; it says what they can.
+
+        Example:
+            >>> from bnn import Classifier
+            >>> strict = Classifier.load().with_promise(risk=0.001)
+            >>> strict.promise.risk
+            0.001
+        """
+        given = {"risk": risk, "delta": delta, "alpha": alpha, "refuse": refuse}
+        promise = replace(self.promise, **{name: value for name, value in given.items() if value is not None})
+        name = self.rule.name if rule is None else rule
+        return self.with_rule(fit_rule(name, self._calibration_there(), promise))
+
+    def calibrate(self, images: Images, labels: Any, *, progress: Progress = iter) -> Self:
+        """The same ensemble with its rule fitted on images of one's own, to keep the same promise.
+
+        Args:
+            images: of the kinds that `predict` takes, which it was not trained on.
+            labels: their true classes, (n,).
+            progress: see `evidence`.
+
+        Raises:
+            InputError: an image or a label cannot be used, or these images cannot promise as much.
+
+        Example:
+            >>> import bnn
+            >>> clf = bnn.Classifier.load(draws=10).with_promise(rule="entropy", refuse=0.1)
+            >>> digits = bnn.ImageSet.from_name("digits", limit=100)
+            >>> clf.calibrate(digits.images, digits.labels).promise.refuse
+            0.1
+        """
+        prepared = prepare(images, self.task.layout)
+        calibration = Calibration.of(self.evidence(prepared, progress), labels, self.seed)
+        return self.calibrated_on(calibration, self.rule.name, self.promise)
+
+    def calibrated_on(self, calibration: Calibration, rule: str, promise: Promise) -> Self:
+        """The same ensemble with the rule called `rule`, fitted on `calibration` to keep `promise`.
+
+        Raises:
+            InputError: no rule has that name, or these images cannot promise as much.
+        """
+        fitted = fit_rule(rule, calibration, promise)
+        other = self.with_rule(fitted)
+        other._calibrated_as = (len(self.ensemble), self.seed)
+        other._calibrate_on(calibration)
+        # What was evaluated was another rule.
+        kept = {key: told for key, told in self.record.items() if key != "evaluation"}
+        other.record = kept | {"calibration": measured(fitted, calibration)}
+        return other
+
+    def with_scores(self, *scores: OODScore, reference: Images) -> Self:
+        """The same ensemble with other OOD scores; it refuses everything until `calibrate` is called.
+
+        Args:
+            scores: fitted.
+            reference: images of the kinds that it was trained on, which say how surprising a score is.
+
+        Raises:
+            InputError: an image cannot be used, there are fewer than two, or a score's values cannot.
+        """
+        prepared = prepare(reference, self.task.layout)
+        if len(prepared) < 2:
+            raise InputError("reference needs at least two images, to say how surprising a score is.")
+        other = self.with_rule(RefuseAll("its OOD scores are new: call calibrate with images of your own."))
+        other.detector = fit_detector(scores, self.detector.features, self.ensemble, prepared)
+        other._calibration = None
+        other._parts = replace(self._parts, scores=tuple(score.name for score in scores))
+        return other
+
+    def save(self, path: str | Path) -> None:
+        """Writes a checkpoint, from which `load` gives this classifier again.
+
+        Raises:
+            InputError: the file cannot be written, or the classifier has not been calibrated.
+
+        Example:
+            >>> import tempfile
+            >>> from bnn import Classifier
+            >>> path = f"{tempfile.mkdtemp()}/mine.safetensors"
+            >>> Classifier.load().with_promise(risk=0.01).save(path)
+            >>> Classifier.load(path).promise.risk
+            0.01
+        """
+        checkpoint_file.save(self.checkpoint(), path)
+
+    def checkpoint(self) -> Checkpoint:
+        """What `save` writes.
+
+        Raises:
+            InputError: the classifier has not been calibrated.
+        """
+        return Checkpoint(
+            task=self.task,
+            parts=self._parts,
+            posterior=self.posterior.tensors(),
+            detector=self.detector.tensors(),
+            calibration=self._calibration_there().tensors(),
+            draws=self._calibrated_as[0],
+            seed=self._calibrated_as[1],
+            rule=self.rule.to_dict(),
+            record=self.record,
+        )
+
+    @property
+    def calibration(self) -> Calibration:
+        """What the rule was fitted on.
+
+        Raises:
+            InputError: the classifier has not been calibrated.
+        """
+        return self._calibration_there()
+
+    def _calibration_there(self) -> Calibration:
+        if self._calibration is None:
+            raise InputError(
+                "the classifier has not been calibrated: call calibrate with images of your own."
+            )
+        return self._calibration
+
+    def _calibrate_on(self, calibration: Calibration) -> None:
+        self._calibration: Calibration | None = calibration
+        self._candidate_threshold = candidate_threshold(
+            calibration.evidence.mean, calibration.labels, CANDIDATE_MISS
         )
 
     def _candidates(self, probs: Tensor, label: int) -> tuple[int, ...]:
@@ -185,10 +370,26 @@ class Classifier:
         return tuple(order[: int((probs >= lowest).sum())].tolist())
 
 
-def gather_evidence(
-    ensemble: PredictiveEnsemble, familiarity: Familiarity, prepared: Tensor, progress: Progress
-) -> Evidence:
-    """As `Classifier.evidence`, of at least one image and before there is a classifier."""
-    return Evidence.joined(
-        [familiarity.evidence(chunk, ensemble.predictive(chunk)) for chunk in progress(prepared.split(CHUNK))]
-    )
+def measured(rule: AbstentionRule, calibration: Calibration) -> Mapping[str, Any]:
+    """How the ensemble and `rule` do on the images they were calibrated on, as plain values."""
+    evidence, labels = calibration.evidence, calibration.labels
+    wrong, answered = rule.labels(evidence) != labels, ~rule.refuses(evidence)
+    of_truth = evidence.mean.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return {
+        "digits": len(calibration),
+        "accuracy": 1 - wrong.double().mean().item(),
+        "nll": nll_loss(of_truth, labels).item(),
+        "coverage": answered.double().mean().item(),
+        "errors_among_answered": int((wrong & answered).sum()),
+        "refused_as_unfamiliar": (rule.unfamiliar(evidence) & ~answered).double().mean().item(),
+    }
+
+
+def _require_drawable(draws: int, seed: int, network: nn.Module) -> None:
+    if draws < 1:
+        raise InputError(f"the number of draws must be at least 1, and {draws} is not.")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"the seed must be at least 0 and below 2^63, and {seed} is not.")
+    most = MAX_WEIGHTS // max(1, sum(value.numel() for value in network.parameters()))
+    if draws > most:
+        raise InputError(f"{draws} draws of this network do not fit in memory: at most {most} do.")

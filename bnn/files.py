@@ -56,3 +56,8 @@ def _temporary_beside(path: Path) -> Iterator[Path]:
 
 def _cannot_write(path: Path, error: OSError) -> str:
     return f"{path} cannot be written ({error.strerror}): choose another place."
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """`text`, such as a file's name, with control characters and undecodable bytes written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(text))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bnn.core.earlier import from_format_2
+from bnn.core.task import Task
 from bnn.errors import InputError
 from bnn.files import written_whole
 
-FORMAT = 2
+FORMAT = 3
 SHIPPED = "mnist.safetensors"
 _HEADER = "bnn"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which classes of ours a checkpoint's tensors belong to, by the names in their tables.
+
+    Attributes:
+        network: in `bnn.core.networks.NETWORKS`, and `network_options` its constructor's arguments.
+        posterior: in `bnn.core.posterior.POSTERIORS`.
+        scores: in `bnn.ood.scores.SCORES`, in the order in which they are joined.
+        combination: in `bnn.ood.combination.COMBINATIONS`.
+    """
+
+    network: str
+    network_options: Mapping[str, Any]
+    posterior: str
+    scores: tuple[str, ...]
+    combination: str = "fisher"
 
 
 @dataclass(frozen=True)
@@ -24,31 +44,30 @@ class Checkpoint:
     """What a checkpoint file holds.
 
     Attributes:
-        network: name of the network, and `network_options` its constructor's arguments.
-        loc, scale: the posterior's Normal parameters by parameter name, each (M, *shape) float16, where
-            M counts the equally weighted components of a mixture (1 for a mean-field guide).
+        task: what is told apart.
+        parts: which network, posterior, scores and combination these are.
+        posterior: tensors of the posterior over the network's weights.
+        detector: tensors of the OOD scores and of their combination.
+        calibration: what is known of the calibration images, and their labels.
         draws, seed: size of the ensemble and the seed it is drawn from.
-        familiarity: densities of digits, `pixels/…` and `features/…`, and training digits' scores,
-            `reference/…`.
-        calibration: what is known of the calibration digits, and their labels, by name.
         rule: the fitted abstention rule, plain values.
         record: how it was trained and how it did: config, data, metrics; plain values.
     """
 
-    network: str
-    network_options: Mapping[str, Any]
-    loc: Mapping[str, Tensor]
-    scale: Mapping[str, Tensor]
+    task: Task
+    parts: Parts
+    posterior: Mapping[str, Tensor]
+    detector: Mapping[str, Tensor]
+    calibration: Mapping[str, Tensor]
     draws: int
     seed: int
-    familiarity: Mapping[str, Tensor]
-    calibration: Mapping[str, Tensor]
     rule: Mapping[str, Any]
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
-_GROUPS = ("loc", "scale", "familiarity", "calibration")
-_FIELDS = {"network": str, "network_options": dict, "draws": int, "seed": int, "rule": dict, "record": dict}
+_GROUPS = ("posterior", "detector", "calibration")
+_FIELDS = {"task": dict, "parts": dict, "draws": int, "seed": int, "rule": dict, "record": dict}
+_PARTS = {"network": str, "network_options": dict, "posterior": str, "scores": list, "combination": str}
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -63,6 +82,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         for name, tensor in getattr(checkpoint, group).items()
     }
     header = {"format": FORMAT} | {name: getattr(checkpoint, name) for name in _FIELDS}
+    header |= {"task": checkpoint.task.to_dict(), "parts": asdict(checkpoint.parts)}
     metadata = {_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)}
     with written_whole(path) as temporary:
         try:
@@ -79,20 +99,22 @@ def load(path: str | Path | None = None) -> Checkpoint:
     """
     path = shipped() if path is None else Path(path)
     if not path.is_file():
-        raise InputError(f"there is no checkpoint at {path}: train one with `bnn train --out {path}`.")
+        raise InputError(
+            f"there is no checkpoint at {path}: name one that is there, or none for the one that ships "
+            f"(`bnn train --out {path}` makes one)."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = _parsed_header(file.metadata(), path)
-            groups: dict[str, Any] = {group: {} for group in _GROUPS}
-            for key in sorted(file.keys()):
-                group, _, name = key.partition("/")
-                groups[group][name] = file.get_tensor(key)
+            tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is cut short or no .safetensors file: {error}.") from error
-    except KeyError as error:
-        raise InputError(f"{path} is a damaged checkpoint: {error} does not belong in it.") from error
-    values: dict[str, Any] = {name: header[name] for name in _FIELDS}
-    return Checkpoint(**groups, **values)
+    try:
+        if header["format"] == 2:
+            header, tensors = from_format_2(header, tensors)
+        return _checkpoint(header, tensors)
+    except InputError as error:
+        raise InputError(f"{path} is a damaged checkpoint: {error}") from error
 
 
 def shipped() -> Path:
@@ -108,16 +130,35 @@ def _parsed_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, 
     try:
         header = json.loads(metadata[_HEADER])
         version = header["format"]
-        unusable = [name for name, kind in _FIELDS.items() if type(header.get(name)) is not kind]
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise InputError(f"the header of {path} is damaged: take another copy of the file.") from error
-    if version != FORMAT:
+    if version not in (2, FORMAT):
         raise InputError(
-            f"{path} has format version {version!r}, and this program reads version {FORMAT}: "
+            f"{path} has format version {version!r}, and this program reads versions 2 and {FORMAT}: "
             "train it again, or use the program's version that wrote it."
         )
-    if unusable:
-        raise InputError(
-            f"the header of {path} has no usable {', '.join(unusable)}: take another copy of the file."
-        )
     return dict(header)
+
+
+def _checkpoint(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
+    _require_kinds(header, _FIELDS)
+    _require_kinds(header["parts"], _PARTS)
+    if not all(isinstance(name, str) for name in header["parts"]["scores"]):
+        raise InputError("its header has no usable scores.")
+    groups: dict[str, Any] = {group: {} for group in _GROUPS}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        if group not in groups:
+            raise InputError(f"{key!r} does not belong in it.")
+        groups[group][name] = tensor
+    parts = Parts(
+        **{name: header["parts"][name] for name in _PARTS} | {"scores": tuple(header["parts"]["scores"])}
+    )
+    plain: dict[str, Any] = {name: header[name] for name in ("draws", "seed", "rule", "record")}
+    return Checkpoint(task=Task.from_dict(header["task"]), parts=parts, **groups, **plain)
+
+
+def _require_kinds(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    unusable = [name for name, kind in kinds.items() if type(values.get(name)) is not kind]
+    if unusable:
+        raise InputError(f"its header has no usable {', '.join(unusable)}.")

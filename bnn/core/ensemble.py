@@ -9,27 +9,6 @@ from bnn.core.stacked import StackedNetwork
 from bnn.core.uncertainty import Predictive
 
 
-def draw_weights(
-    loc: Mapping[str, Tensor], scale: Mapping[str, Tensor], draws: int, seed: int
-) -> dict[str, Tensor]:
-    """`draws` networks' weights from a mixture of mean-field Normals, stacked: (S, *shape) by name.
-
-    Args:
-        loc, scale: the M equally weighted components' parameters by name, each (M, *shape), of any
-            floating type; the draws are float32. Draw s
-            comes from component s mod M, so that every component is drawn equally often.
-        draws: how many networks, S.
-        seed: of the draws; the same seed gives the same networks.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    weights = {}
-    for name in sorted(loc):
-        component = torch.arange(draws) % len(loc[name])
-        noise = torch.randn(draws, *loc[name].shape[1:], generator=generator)
-        weights[name] = loc[name].float()[component] + scale[name].float()[component] * noise
-    return weights
-
-
 class PredictiveEnsemble:
     """S sampled networks as one function of images, safe under threads.
 
@@ -40,7 +19,7 @@ class PredictiveEnsemble:
         weights: stacked draws by parameter name, (S, *shape).
     """
 
-    def __init__(self, network: nn.Sequential, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         self._networks = StackedNetwork(network, weights)
         self._draws = len(next(iter(weights.values())))
 
@@ -51,12 +30,12 @@ class PredictiveEnsemble:
         """Class probabilities (S, N, C) of `images` (N, 1, 28, 28) under each draw."""
         return self._networks(images).softmax(-1)
 
-    @torch.inference_mode()
     def predictive(self, images: Tensor) -> Predictive:
-        """What the ensemble says of `images` (N, 1, 28, 28), N ≥ 1, without keeping every draw's answer."""
-        summaries = [
-            Predictive.of(image.contiguous())
-            for block in images.split(self._networks.block)
-            for image in self._networks(block).softmax(-1).split(1, dim=1)
-        ]
-        return Predictive.joined(summaries)
+        """What the ensemble says of `images` (N, 1, 28, 28), N ≥ 1."""
+        return summary(self.probs(images))
+
+
+@torch.inference_mode()
+def summary(probs: Tensor) -> Predictive:
+    """`Predictive.of` an ensemble's `probs` (S, N, C), N ≥ 1, each image by itself: alike in any batch."""
+    return Predictive.joined([Predictive.of(image.contiguous()) for image in probs.split(1, dim=1)])

@@ -1,74 +1,54 @@
-"""Plain networks for 28×28 digits. The Bayesian part is laid over them elsewhere.
+"""Plain networks for 28×28 images. The Bayesian part is laid over them elsewhere.
 
-A new network is one class here and one name in `NETWORKS`. Its constructor's arguments are plain
-values, so that a checkpoint can rebuild it.
+A new network is one class and one name in `NETWORKS`: any `nn.Module` that maps images (N, 1, 28, 28) to
+logits (N, C), whose constructor takes `classes` and otherwise plain values, so that a checkpoint can rebuild
+it. `features_before`, where a class has it, names the linear layer whose input is the network's description
+of an image; else that is the last linear layer.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from bnn.core.task import Task
 from bnn.errors import InputError, choose
 
-NUM_CLASSES = 10
 IMAGE_SIZE = 28
 
 
-class DigitNetwork(nn.Sequential):
-    """Layers one after another: images (N, 1, 28, 28) to logits (N, 10).
+class MLP(nn.Sequential):
+    """784 → `hidden` → C with ReLU: the network of the 2018 notebook.
 
-    `features_before` names the layer whose input is the network's description of an image.
-    """
-
-    features_before: ClassVar[str]
-
-    @property
-    def feature_size(self) -> int:
-        """How many numbers describe an image."""
-        layer = self.get_submodule(self.features_before)
-        assert isinstance(layer, nn.Linear)  # noqa: S101
-        return layer.in_features
-
-    def trunk(self) -> nn.Sequential:
-        """The layers before `features_before`, under their own names: images to features (N, D)."""
-        layers = OrderedDict(self.named_children())
-        names = list(layers)
-        kept = names[: names.index(self.features_before)]
-        return nn.Sequential(OrderedDict((name, layers[name]) for name in kept))
-
-
-class MLP(DigitNetwork):
-    """784 → `hidden` → 10 with ReLU: the network of the 2018 notebook.
-
-    Images (N, 1, 28, 28) to logits (N, 10).
+    Images (N, 1, 28, 28) to logits (N, C).
     """
 
     features_before = "out"
 
-    def __init__(self, hidden: int = 1024) -> None:
+    def __init__(self, hidden: int = 1024, *, classes: int) -> None:
         _require_units(hidden)
         super().__init__(
             OrderedDict(
                 flatten=nn.Flatten(),
                 hidden=nn.Linear(IMAGE_SIZE * IMAGE_SIZE, hidden),
                 relu=nn.ReLU(),
-                out=nn.Linear(hidden, NUM_CLASSES),
+                out=nn.Linear(hidden, classes),
             )
         )
 
 
-class CNN(DigitNetwork):
+class CNN(nn.Sequential):
     """Two 5×5 convolutions, each followed by ReLU and 2×2 max pooling, then one hidden layer.
 
-    Images (N, 1, 28, 28) to logits (N, 10). `channels` are the filters of the two convolutions,
+    Images (N, 1, 28, 28) to logits (N, C). `channels` are the filters of the two convolutions,
     `hidden` the units of the layer after them.
     """
 
     features_before = "hidden"
 
-    def __init__(self, channels: Sequence[int] = (16, 32), hidden: int = 128) -> None:
+    def __init__(self, channels: Sequence[int] = (16, 32), hidden: int = 128, *, classes: int) -> None:
         first, second = channels
         _require_units(first, second, hidden)
         pooled = ((IMAGE_SIZE - 4) // 2 - 4) // 2
@@ -83,22 +63,22 @@ class CNN(DigitNetwork):
                 flatten=nn.Flatten(),
                 hidden=nn.Linear(second * pooled * pooled, hidden),
                 relu3=nn.ReLU(),
-                out=nn.Linear(hidden, NUM_CLASSES),
+                out=nn.Linear(hidden, classes),
             )
         )
 
 
-class VGG(DigitNetwork):
+class VGG(nn.Sequential):
     """A 5×5 convolution, then pairs of 3×3 ones, 2×2 max pooling between, and one hidden layer.
 
-    Images (N, 1, 28, 28) to logits (N, 10). `channels` are the filters before the first pooling, between
+    Images (N, 1, 28, 28) to logits (N, C). `channels` are the filters before the first pooling, between
     the two, and after the second; `hidden` the units of the layer after them. After Simonyan & Zisserman
     2015, "Very deep convolutional networks for large-scale image recognition".
     """
 
     features_before = "hidden"
 
-    def __init__(self, channels: Sequence[int] = (16, 32, 64), hidden: int = 128) -> None:
+    def __init__(self, channels: Sequence[int] = (16, 32, 64), hidden: int = 128, *, classes: int) -> None:
         first, second, third = channels
         _require_units(first, second, third, hidden)
         rest = (IMAGE_SIZE - 4) // 2 // 2 - 2
@@ -119,9 +99,45 @@ class VGG(DigitNetwork):
                 flatten=nn.Flatten(),
                 hidden=nn.Linear(third * rest * rest, hidden),
                 relu6=nn.ReLU(),
-                out=nn.Linear(hidden, NUM_CLASSES),
+                out=nn.Linear(hidden, classes),
             )
         )
+
+
+class ResNet(nn.Module):
+    """A 5×5 convolution, then residual blocks of two 3×3 convolutions, halving the image between them.
+
+    Images (N, 1, 28, 28) to logits (N, C). `channels` are the filters of the convolution and of its block,
+    and of each further block. After He et al. 2016, "Identity mappings in deep residual networks", with GELU
+    and without batch normalisation, whose statistics no posterior describes.
+    """
+
+    def __init__(self, channels: Sequence[int] = (16, 32), *, classes: int) -> None:
+        super().__init__()
+        _require_units(*channels)
+        self.stem = nn.Conv2d(1, channels[0], 5, padding=2, stride=2)
+        before = (channels[0], *channels[:-1])
+        self.blocks = nn.Sequential(*map(_ResidualBlock, before, channels))
+        self.out = nn.Linear(channels[-1], classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        described: Tensor = self.blocks(self.stem(images))
+        logits: Tensor = self.out(described.mean((-2, -1)))
+        return logits
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(after, after, 3, padding=1)
+        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.pool = nn.AvgPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.second(F.gelu(self.first(F.gelu(x))))
+        pooled: Tensor = self.pool(self.skip(x) + inner)
+        return pooled
 
 
 def _require_units(*counts: int) -> None:
@@ -129,18 +145,42 @@ def _require_units(*counts: int) -> None:
         raise ValueError(f"every layer needs at least 1 unit, not {min(counts)}")
 
 
-NETWORKS: Mapping[str, type[DigitNetwork]] = {"vgg": VGG, "cnn": CNN, "mlp": MLP}
+NETWORKS: MutableMapping[str, type[nn.Module]] = {"vgg": VGG, "cnn": CNN, "mlp": MLP, "resnet": ResNet}
 
 
-def build_network(name: str, options: Mapping[str, Any] | None = None) -> DigitNetwork:
-    """The network called `name`, built with `options` (its constructor's arguments).
+def build_network(name: str, options: Mapping[str, Any] | None, task: Task) -> nn.Module:
+    """The network called `name` for `task`, built with `options` (its constructor's other arguments).
 
     Raises:
-        InputError: no network has that name, or it does not take those options.
+        InputError: no network has that name, it does not take those options, or it cannot be Bayesian here.
     """
     network = choose(NETWORKS, name, "network")
     try:
-        return network(**(options or {}))
+        built = network(**(options or {}), classes=task.classes)
     except (TypeError, ValueError, RuntimeError) as error:
         cause = str(error).partition("\n")[0]  # PyTorch may add a stack
         raise InputError(f"the network {name!r} cannot be built from {options}: {cause}.") from error
+    if buffer := next((key for key, _ in built.named_buffers()), None):
+        raise InputError(
+            f"the network {name!r} has a buffer, {buffer!r}, which no posterior describes: use layers without "
+            "running statistics, such as GroupNorm in place of BatchNorm."
+        )
+    return built
+
+
+def feature_layer(network: nn.Module) -> str:
+    """The name of the linear layer whose input is the network's description of an image.
+
+    Raises:
+        InputError: the network has no linear layer.
+    """
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    named = getattr(network, "features_before", None)
+    if named in linear:
+        return str(named)
+    if named is not None or not linear:
+        raise InputError(
+            f"the network {type(network).__name__} describes no image: it needs a linear layer"
+            f"{'' if named is None else f' called {named!r}'}."
+        )
+    return linear[-1]

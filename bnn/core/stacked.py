@@ -1,11 +1,15 @@
 """One network run with many sets of weights at once."""
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from bnn.errors import InputError
 
 GROUP = 10  # networks run at once: what lies between their layers stays in the processor's cache
 
@@ -18,8 +22,9 @@ class StackedNetwork:
     Images are computed in blocks of a fixed size, the last one filled up, so that an image's result has
     the same bits alone and in any batch: other shapes may be rounded otherwise.
 
-    Every layer is a multiplication of some networks' matrices at once, on activations with their channels
-    last: on one image faster than `torch.func.vmap` over the network, which makes grouped convolutions of it.
+    Where the network is a row of layers that `_stacked` knows, every layer is a multiplication of some
+    networks' matrices at once, on activations with their channels last: on one image faster than
+    `torch.func.vmap` over the network, which makes grouped convolutions of it. Any other network runs by that.
 
     Args:
         network: gives the computation; its own weights are not used.
@@ -29,20 +34,26 @@ class StackedNetwork:
         block: how many images are computed at once.
 
     Raises:
-        TypeError: the network has a layer that `_stacked` does not know.
+        InputError: the network cannot be run for many sets of weights at once.
     """
 
-    def __init__(self, network: nn.Sequential, weights: Mapping[str, Tensor]) -> None:
-        names = [name for name, _ in network.named_parameters()]
-        groups = zip(*(weights[name].split(GROUP) for name in names), strict=True)
-        self._groups = [_layers(network, dict(zip(names, group, strict=True))) for group in groups]
+    def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        named = {name: weights[name] for name, _ in network.named_parameters()}
+        draws = len(next(iter(weights.values())))
+        groups = [
+            {name: value[at : at + GROUP] for name, value in named.items()} for at in range(0, draws, GROUP)
+        ]
+        if is_stackable(network):
+            self._groups = [partial(_run_layers, _layers(network, group)) for group in groups]
+        else:
+            self._groups = [partial(_run_mapped, _meta(network), group) for group in groups]
         # A convolution's work grows with the images; a linear layer's is mostly reading its weights,
         # for which a few images cost hardly more than one. But where its inputs do not fill the
         # processor's vectors, an image is rounded by its place in the block.
         modules = list(network.modules())
         convolutional = any(isinstance(module, nn.Conv2d) for module in modules)
         filled = all(module.in_features % 16 == 0 for module in modules if isinstance(module, nn.Linear))
-        self.block = 8 if filled and not convolutional else 1
+        self.block = 8 if is_stackable(network) and filled and not convolutional else 1
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -50,8 +61,7 @@ class StackedNetwork:
         return in_blocks(self._run, images, self.block, dim=1)
 
     def _run(self, block: Tensor) -> Tensor:
-        images = block.movedim(1, -1)[None]
-        return torch.cat([reduce(lambda x, layer: layer(x), layers, images) for layers in self._groups])
+        return torch.cat([run(block) for run in self._groups])
 
 
 def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
@@ -65,31 +75,98 @@ def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
     return torch.cat([run(block.clone()) for block in blocks], dim).narrow(dim, 0, len(images))
 
 
-def _layers(network: nn.Sequential, weights: Mapping[str, Tensor]) -> list[Run]:
+def is_stackable(network: nn.Module) -> bool:
+    """Whether `network` is a row of layers that can be multiplied for many networks at once."""
+    return isinstance(network, nn.Sequential) and all(map(_is_known, network))
+
+
+def require_runnable(network: nn.Module, image_shape: tuple[int, ...], outputs: int) -> None:
+    """Checks, before long work, that `network` can be run for many sets of weights at once.
+
+    Args:
+        network: whose own weights are used, twice.
+        image_shape: of one image, such as (1, 28, 28).
+        outputs: logits that it should give for each.
+
+    Raises:
+        InputError: it cannot, or gives something else.
+    """
+    twice = {
+        name: torch.stack([value.detach(), value.detach()]) for name, value in network.named_parameters()
+    }
+    if not twice:
+        raise InputError(f"the network {type(network).__name__} has no weights to put a posterior on.")
+    try:
+        logits = StackedNetwork(network, twice)(torch.zeros(3, *image_shape))
+    except Exception as error:  # a network may raise anything
+        cause = " ".join(str(error).split())[:200].rstrip(".")
+        raise InputError(
+            f"the network {type(network).__name__} cannot be run for many sets of weights at once: {cause}."
+        ) from error
+    if logits.shape != (2, 3, outputs):
+        raise InputError(
+            f"the network {type(network).__name__} gives {tuple(logits.shape[2:])} numbers an image, and should "
+            f"give {outputs} logits."
+        )
+
+
+def _run_layers(layers: Iterable[Run], block: Tensor) -> Tensor:
+    return reduce(lambda x, layer: layer(x), layers, block.movedim(1, -1)[None])
+
+
+def _run_mapped(network: nn.Module, weights: Mapping[str, Tensor], block: Tensor) -> Tensor:
+    outputs: Tensor = vmap(lambda drawn: functional_call(network, drawn, (block,)))(dict(weights))
+    return outputs
+
+
+def _meta(network: nn.Module) -> nn.Module:
+    """`network` as computation alone, in no memory, and as it is when not in training."""
+    return copy.deepcopy(network).to("meta").eval()
+
+
+def _layers(network: nn.Module, weights: Mapping[str, Tensor]) -> list[Run]:
     return [
         _stacked(layer, {name: weights[f"{key}.{name}"] for name, _ in layer.named_parameters()})
         for key, layer in network.named_children()
     ]
 
 
+def _is_known(layer: nn.Module) -> bool:
+    match layer:
+        case nn.Conv2d(
+            kernel_size=(height, width),
+            padding=(down, right),
+            stride=(1, 1),
+            dilation=(1, 1),
+            groups=1,
+            padding_mode="zeros",
+        ):
+            return bool(height == width and down == right)
+        case nn.MaxPool2d(kernel_size=int(side), stride=stride, padding=0, dilation=1, ceil_mode=False):
+            return bool(side == stride)
+        case nn.Flatten(start_dim=1, end_dim=-1):
+            return True
+    return isinstance(layer, nn.Linear | nn.ReLU)
+
+
 def _stacked(layer: nn.Module, weights: Mapping[str, Tensor]) -> Run:
     """`layer` on activations (S, N, H, W, C) or (S, N, D), where S may still be 1: alike for all networks."""
     match layer:
-        case nn.Conv2d(kernel_size=(side, _), padding=(padding, _), stride=(1, 1), dilation=(1, 1), groups=1):
+        case nn.Conv2d(kernel_size=(side, _), padding=(padding, _)):
             matrices = weights["weight"].permute(0, 3, 4, 2, 1).flatten(1, 3).contiguous()
-            return partial(_convolved, side=side, padding=padding, matrices=matrices, bias=weights["bias"])
+            return partial(
+                _convolved, side=side, padding=padding, matrices=matrices, bias=weights.get("bias")
+            )
         case nn.Linear():
-            return partial(_multiplied, matrices=weights["weight"].mT, bias=weights["bias"])
-        case nn.MaxPool2d(kernel_size=int(side), stride=stride, padding=0) if side == stride:
+            return partial(_multiplied, matrices=weights["weight"].mT, bias=weights.get("bias"))
+        case nn.MaxPool2d(kernel_size=int(side)):
             return partial(_pooled, side=side)
         case nn.ReLU():
             return torch.relu
-        case nn.Flatten():
-            return _flattened
-    raise TypeError(f"{layer} cannot be run for many networks at once.")
+    return _flattened
 
 
-def _convolved(x: Tensor, side: int, padding: int, matrices: Tensor, bias: Tensor) -> Tensor:
+def _convolved(x: Tensor, side: int, padding: int, matrices: Tensor, bias: Tensor | None) -> Tensor:
     """Each `side` × `side` window of `x` as a row, times `matrices` (S, side·side·C, O)."""
     padded = F.pad(x, (0, 0, padding, padding, padding, padding)).contiguous()
     s, n, height, width, channels = padded.shape
@@ -102,9 +179,10 @@ def _convolved(x: Tensor, side: int, padding: int, matrices: Tensor, bias: Tenso
     return _multiplied(rows, matrices, bias).view(len(matrices), n, down, right, -1)
 
 
-def _multiplied(x: Tensor, matrices: Tensor, bias: Tensor) -> Tensor:
-    """`x` (S or 1, N, D) times `matrices` (S, D, O) plus `bias` (S, O)."""
-    return torch.baddbmm(bias[:, None], x.expand(len(matrices), -1, -1), matrices)
+def _multiplied(x: Tensor, matrices: Tensor, bias: Tensor | None) -> Tensor:
+    """`x` (S or 1, N, D) times `matrices` (S, D, O) plus `bias` (S, O), where there is one."""
+    rows = x.expand(len(matrices), -1, -1)
+    return rows.bmm(matrices) if bias is None else torch.baddbmm(bias[:, None], rows, matrices)
 
 
 def _pooled(x: Tensor, side: int) -> Tensor:

@@ -5,17 +5,12 @@ Total = aleatoric + epistemic (Depeweg et al. 2018, "Decomposition of uncertaint
 learning", eq. 5–6).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
 from torch import Tensor
-
-from bnn.core.networks import NUM_CLASSES
-
-MAX_ENTROPY = math.log(NUM_CLASSES)  # nats
 
 
 def entropy(probs: Tensor) -> Tensor:

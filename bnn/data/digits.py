@@ -1,45 +1,29 @@
-"""Labelled digits: the data sets, and the seeded calibration split.
+"""Labelled data sets that are known by name.
 
-A new data set is one function here and one name in `DIGITS`.
+A new data set is one function here and one name in `LABELLED`.
 """
 
-import hashlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bnn.core.networks import IMAGE_SIZE, NUM_CLASSES
+from bnn.core.networks import IMAGE_SIZE
+from bnn.core.task import DIGITS
 from bnn.data.preprocess import to_mnist
-from bnn.errors import InputError, choose
-
-CALIBRATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
+from bnn.errors import InputError
 
 
-@dataclass(frozen=True)
-class Digits:
-    """Labelled digits: `images` (N, 1, 28, 28) float32 in [0, 1], `labels` (N,) int64."""
+class Labelled(NamedTuple):
+    """`images` (N, 1, 28, 28) float32 in [0, 1], and the class of each, `labels` (N,) int64."""
 
     images: Tensor
     labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: Tensor) -> "Digits":
-        return Digits(self.images[index], self.labels[index])
-
-    def fingerprint(self) -> str:
-        """SHA-256 of pixels and labels: which data these are, whatever file they came from."""
-        digest = hashlib.sha256()
-        digest.update(self.images.mul(255).round().to(torch.uint8).numpy().tobytes())
-        digest.update(self.labels.to(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
 
 
 def data_dir(given: str | Path | None = None) -> Path:
@@ -47,7 +31,7 @@ def data_dir(given: str | Path | None = None) -> Path:
     return Path(given or os.environ.get("BNN_DATA_DIR") or "data")
 
 
-def load_mnist(root: Path, *, train: bool, download: bool = False) -> Digits:
+def load_mnist(root: Path, *, train: bool, download: bool = False) -> Labelled:
     """MNIST's 60,000 training or 10,000 test digits, in torchvision's layout under `root`.
 
     Raises:
@@ -60,10 +44,10 @@ def load_mnist(root: Path, *, train: bool, download: bool = False) -> Digits:
     except Exception as error:  # torchvision raises exceptions of many kinds on damaged files
         raise InputError(_no_mnist(root / "MNIST" / "raw")) from error
     images = dataset.data.unsqueeze(1).float().div_(255)
-    return _checked(Digits(images, dataset.targets.long()), f"{root / 'MNIST' / 'raw'}")
+    return _checked(Labelled(images, dataset.targets.long()), f"{root / 'MNIST' / 'raw'}")
 
 
-def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> Digits:
+def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> Labelled:
     """scikit-learn's 1,797 bundled digits (8×8, UCI optdigits), enlarged and brought to MNIST's layout.
 
     Every fifth is a test digit. They need no file and no network; `root` and `download` are not used.
@@ -76,27 +60,11 @@ def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> D
     framed = F.pad(images.squeeze(1), (4, 4, 4, 4)).numpy()
     laid_out = torch.from_numpy(np.stack([to_mnist(image) for image in framed])).unsqueeze(1)
     test = torch.arange(len(images)) % 5 == 4
-    digits = Digits(laid_out, torch.from_numpy(bunch.target).long())
-    return digits[~test if train else test]
+    part = ~test if train else test
+    return Labelled(laid_out[part], torch.from_numpy(bunch.target).long()[part])
 
 
-DIGITS: Mapping[str, Callable[..., Digits]] = {"mnist": load_mnist, "digits": load_sklearn_digits}
-
-
-def load_digits(name: str, root: str | Path | None = None, *, train: bool, download: bool = False) -> Digits:
-    """The digits called `name`, training part or test part.
-
-    Raises:
-        InputError: no data set has that name, or its files cannot be had.
-    """
-    return choose(DIGITS, name, "digit data set")(data_dir(root), train=train, download=download)
-
-
-def split_calibration(digits: Digits, seed: int) -> tuple[Digits, Digits]:
-    """(to train on, held out for calibration): one twelfth is held out, chosen by `seed`."""
-    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(seed))
-    held_out = round(len(digits) * CALIBRATION_SHARE)
-    return digits[order[held_out:]], digits[order[:held_out]]
+LABELLED: MutableMapping[str, Callable[..., Labelled]] = {"mnist": load_mnist, "digits": load_sklearn_digits}
 
 
 def _no_mnist(folder: Path) -> str:
@@ -115,13 +83,13 @@ def _no_mnist(folder: Path) -> str:
     )
 
 
-def _checked(digits: Digits, where: str) -> Digits:
+def _checked(digits: Labelled, where: str) -> Labelled:
     if len(digits.images) != len(digits.labels) or digits.images.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE):
         raise InputError(
             f"the digits in {where} do not fit together: images {tuple(digits.images.shape)}, "
             f"labels {tuple(digits.labels.shape)}; fetch them again (`--download`)."
         )
-    if digits.labels.max() >= NUM_CLASSES:
+    if digits.labels.max() >= DIGITS.classes:
         raise InputError(
             f"the labels in {where} go up to {digits.labels.max()}, which is no digit: fetch them again "
             "(`--download`)."

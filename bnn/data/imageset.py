@@ -1,137 +1,264 @@
-"""Images to be judged: labelled digits, and images that need not be digits.
+"""Sets of images, labelled or not: from folders, arrays, torchvision, or known by name."""
 
-A new torchvision set is one name in `TORCHVISION`.
-"""
-
-import os
-import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from bnn.core.networks import NUM_CLASSES
-from bnn.data.digits import DIGITS, Digits, load_digits
+from bnn.core.task import DIGITS, Task
+from bnn.data.digits import LABELLED, Labelled
 from bnn.data.digits import data_dir as data_root
 from bnn.data.generated import GENERATED
-from bnn.data.preprocess import prepare
-from bnn.errors import InputError
+from bnn.data.preprocess import Images, prepare
+from bnn.data.torchvision_sets import TORCHVISION, torchvision_images
+from bnn.errors import InputError, choose
+from bnn.files import printable
+from bnn.progress import tracked
 
-DIGIT_FOLDERS = tuple(str(digit) for digit in range(NUM_CLASSES))
-
-Item = TypeVar("Item")
+CALIBRATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
 
 @dataclass(frozen=True)
-class Source:
-    """A set of images to be judged.
+class ImageSet:
+    """A set of images, as the networks see them.
 
     Attributes:
         name: of the set.
         images: (N, 1, 28, 28) float32 in [0, 1], N ≥ 1.
+        labels: (N,) int64 classes, or None where the images need not show any.
         sources: where each image is from: a file's path relative to its folder, or "name[17]".
-        labels: (N,) int64 digits, or None where the images need not be digits.
         unreadable: (file, why) of each file that could not be used.
+
+    Example:
+        >>> from bnn import ImageSet
+        >>> ImageSet.from_name("digits", limit=100).images.shape
+        torch.Size([100, 1, 28, 28])
     """
 
     name: str
     images: Tensor
-    sources: list[str]
-    labels: NDArray[np.int64] | None
-    unreadable: list[tuple[str, str]]
+    labels: Tensor | None
+    sources: Sequence[str]
+    unreadable: Sequence[tuple[str, str]] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, limit: int, seed: int) -> "Source":
+    @classmethod
+    def from_arrays(
+        cls, images: Images, labels: Any = None, *, name: str = "arrays", task: Task = DIGITS
+    ) -> Self:
+        """A set of images at hand.
+
+        Args:
+            images: of any of the kinds that `bnn.data.preprocess.prepare` takes.
+            labels: their classes, (N,), where they have any.
+            name: of the set.
+            task: whose classes the labels are.
+
+        Raises:
+            InputError: an image or a label cannot be used, or there are no images.
+
+        Example:
+            >>> import numpy as np
+            >>> from bnn import ImageSet
+            >>> len(ImageSet.from_arrays(np.zeros((3, 28, 28)), [1, 2, 3]))
+            3
+        """
+        prepared = prepare(images)
+        if len(prepared) == 0:
+            raise InputError(f"the set {name} has no images: give at least one.")
+        truth = None if labels is None else torch.as_tensor(labels).long()
+        if truth is not None:
+            if truth.shape != (len(prepared),):
+                raise InputError(
+                    f"{len(prepared)} images need as many labels, one each, not {tuple(truth.shape)}."
+                )
+            task.require_labels(truth.tolist())
+        return cls(name, prepared, truth, _numbered(name, range(len(prepared))))
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        *,
+        labelled: bool = False,
+        task: Task = DIGITS,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> Self:
+        """The images in a folder and all its sub-folders, hidden files left out.
+
+        Args:
+            folder: its path.
+            labelled: whether they lie in sub-folders named as the task's classes; what lies elsewhere is
+                then listed as unreadable.
+            task: whose classes these are.
+            seed: chooses the images where there are more than `limit`.
+            limit: how many images at most.
+
+        Raises:
+            InputError: there is no such folder, or none of its images can be used.
+
+        Example:
+            >>> from bnn import ImageSet
+            >>> "four.png" in ImageSet.from_folder("docs").sources
+            True
+        """
+        path = Path(folder)
+        if not path.is_dir():
+            raise InputError(f"there is no folder {path}: name a folder of images.")
+        return cls(**(_labelled_folder(path, task, limit, seed) if labelled else _folder(path, limit, seed)))
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        name: str,
+        data_dir: str | Path | None = None,
+        *,
+        download: bool = False,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> Self:
+        """A set of `TORCHVISION`, without its labels; its images are taken as they are.
+
+        Args:
+            name: of its class in torchvision, in any case.
+            data_dir: see `bnn.data.digits.data_dir`.
+            download: whether it may be fetched from the network.
+            seed, limit: see `from_folder`.
+
+        Raises:
+            InputError: there is no such set, or its files cannot be had.
+
+        Example:
+            >>> from bnn import ImageSet
+            >>> ImageSet.from_torchvision("KMNIST", "nowhere")
+            Traceback (most recent call last):
+            bnn.errors.InputError: KMNIST is not in nowhere/KMNIST/raw: put its uncompressed files there, ...
+        """
+        known = {known.lower(): known for known in TORCHVISION}
+        spelt = choose(known, name.lower(), "torchvision set")
+        return cls(**_chosen_arrays(spelt, torchvision_images(spelt, data_dir, download), None, limit, seed))
+
+    @classmethod
+    def from_name(
+        cls,
+        name: str,
+        data_dir: str | Path | None = None,
+        *,
+        part: str = "test",
+        download: bool = False,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> Self:
+        """A set that is known by name: in `LABELLED` (with its labels), `GENERATED` or `TORCHVISION`.
+
+        Args:
+            name: of the set.
+            data_dir, download: see `from_torchvision`.
+            part: of a labelled set "train", "test", or "all", the training part first.
+            seed: of a generated set, and of the choice where there are more images than `limit`.
+            limit: how many images at most.
+
+        Raises:
+            InputError: there is no such set, or its files cannot be had.
+
+        Example:
+            >>> from bnn import ImageSet
+            >>> ImageSet.from_name("noise", limit=5).sources[0]
+            'noise[31]'
+        """
+        if name in LABELLED:
+            images, labels = _labelled(name, data_dir, part, download)
+            return cls(**_chosen_arrays(name, images, labels, limit, seed))
+        if name in GENERATED:
+            if seed < 0:
+                raise InputError(f"the seed of generated images must be at least 0, and {seed} is not.")
+            images = torch.from_numpy(GENERATED[name](np.random.default_rng(seed))).unsqueeze(1)
+            return cls(**_chosen_arrays(name, images, None, limit, seed))
+        if name.lower() in (known.lower() for known in TORCHVISION):
+            return cls.from_torchvision(name, data_dir, download=download, seed=seed, limit=limit)
+        raise InputError(f"there is no set {name!r}: choose one of {', '.join(known_names())}.")
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: str,
+        data_dir: str | Path | None = None,
+        *,
+        labelled: bool,
+        part: str = "test",
+        task: Task = DIGITS,
+        download: bool = False,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> Self:
+        """What a person names on the command line: a known set, or else a folder.
+
+        Args:
+            spec: the set's name, or the folder's path.
+            data_dir, part, download, seed, limit: see `from_name`.
+            labelled: whether it must have labels; if not, a set that has them is taken with them.
+            task: whose classes a labelled folder's sub-folders are.
+
+        Raises:
+            InputError: there is no such set or folder, its files cannot be had, or none can be used.
+        """
+        names = list(LABELLED) if labelled else known_names()
+        if spec.lower() in (name.lower() for name in names):
+            return cls.from_name(spec, data_dir, part=part, download=download, seed=seed, limit=limit)
+        if not Path(spec).is_dir():
+            raise InputError(
+                f"there is no folder {spec}: name a folder of images or one of {', '.join(names)}."
+            )
+        return cls.from_folder(spec, labelled=labelled, task=task, seed=seed, limit=limit)
+
+    def part(self, limit: int, seed: int) -> Self:
         """`limit` of the images chosen by `seed`, or all where there are no more; without unreadable files.
 
         Raises:
             InputError: `limit` is below 1.
         """
-        chosen = _chosen(len(self), limit, seed)
-        labels = None if self.labels is None else self.labels[chosen]
-        return Source(self.name, self.images[chosen], [self.sources[index] for index in chosen], labels, [])
+        return self[torch.tensor(_chosen(len(self), limit, seed))]
+
+    def __getitem__(self, index: Tensor) -> Self:
+        labels = None if self.labels is None else self.labels[index]
+        sources = [self.sources[i] for i in torch.arange(len(self))[index].tolist()]
+        return replace(self, images=self.images[index], labels=labels, sources=sources, unreadable=())
+
+    def split_calibration(self, seed: int) -> tuple[Self, Self]:
+        """(to train on, held out for calibration): one twelfth is held out, chosen by `seed`."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        held_out = round(len(self) * CALIBRATION_SHARE)
+        return self[order[held_out:]], self[order[:held_out]]
+
+    def truth(self) -> Tensor:
+        """The labels, (N,) int64.
+
+        Raises:
+            InputError: the images have none.
+        """
+        if self.labels is None:
+            raise InputError(f"the images of {self.name} have no labels: give labelled ones.")
+        return self.labels
+
+    def fingerprint(self) -> str:
+        """SHA-256 of pixels and labels: which data these are, whatever file they came from."""
+        digest = hashlib.sha256()
+        digest.update(self.images.mul(255).round().to(torch.uint8).numpy().tobytes())
+        digest.update(self.truth().to(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
 
-def familiar_source(
-    spec: str, data_dir: str | Path | None, *, seed: int, download: bool = False, limit: int | None = None
-) -> Source:
-    """Labelled digits: the test part of a data set in `bnn.data.digits.DIGITS`, or a folder of folders 0 to 9.
-
-    Args:
-        spec: the data set's name, or the folder's path.
-        data_dir, download: see `bnn.data.digits.load_digits`.
-        seed: chooses the images where there are more than `limit`.
-        limit: how many images at most.
-
-    Raises:
-        InputError: there is no such set or folder, its files cannot be had, or none can be used.
-    """
-    if spec in DIGITS:
-        return _digit_source(spec, load_digits(spec, data_dir, train=False, download=download), limit, seed)
-    return _labelled_folder(_folder(spec, DIGITS), limit, seed)
-
-
-def elsewhere_source(
-    spec: str,
-    data_dir: str | Path | None,
-    *,
-    trained_on: str | None,
-    seed: int,
-    download: bool = False,
-    limit: int | None = None,
-) -> Source:
-    """Labelled digits from another source than those that were learnt; as `familiar_source`, but for this.
-
-    Of a data set in `bnn.data.digits.DIGITS` both parts are taken, the training part first, unless it is the one
-    called `trained_on`.
-
-    Raises:
-        InputError: as `familiar_source`.
-    """
-    if spec not in DIGITS or spec == trained_on:
-        return familiar_source(spec, data_dir, seed=seed, download=download, limit=limit)
-    parts = [load_digits(spec, data_dir, train=train, download=download) for train in (True, False)]
-    images, labels = (torch.cat([getattr(part, of) for part in parts]) for of in ("images", "labels"))
-    return _digit_source(spec, Digits(images, labels), limit, seed)
-
-
-def unfamiliar_source(
-    spec: str, data_dir: str | Path | None, *, seed: int, download: bool = False, limit: int | None = None
-) -> Source:
-    """Images that need not be digits: a name in `GENERATED` or `TORCHVISION`, or a folder.
-
-    A folder is searched through all its sub-folders; hidden files are left out. Its images pass through
-    `bnn.data.preprocess.prepare`; those of a torchvision set are taken as they are.
-
-    Args:
-        spec: the set's name, or the folder's path.
-        data_dir, download: see `bnn.data.digits.load_digits`.
-        seed: of a generated set, and of the choice where there are more images than `limit`.
-        limit: how many images at most.
-
-    Raises:
-        InputError: there is no such set or folder, its files cannot be had, or none can be used.
-    """
-    if spec in GENERATED:
-        if seed < 0:
-            raise InputError(f"the seed of generated images must be at least 0, and {seed} is not.")
-        images = torch.from_numpy(GENERATED[spec](np.random.default_rng(seed)))
-        return _array_source(spec, images, limit, seed)
-    names = {name.lower(): name for name in TORCHVISION}
-    if spec.lower() in names:
-        name = names[spec.lower()]
-        return _array_source(name, _torchvision_images(name, data_dir, download), limit, seed)
-    folder = _folder(spec, (*GENERATED, *TORCHVISION))
-    return _read_folder(folder, _files(folder), limit, seed)
+def known_names() -> list[str]:
+    """The names of all sets that `ImageSet.from_name` knows."""
+    return [*LABELLED, *GENERATED, *TORCHVISION]
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -145,61 +272,21 @@ def image_files(folder: Path) -> list[Path]:
     raise InputError(f"the folder {folder} holds no images: put some there or name another.")
 
 
-def progress_bar(what: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
-    """`tracked` under the name `what`, to be handed to who goes through the items."""
-    return lambda items: tracked(items, what, len(items))
+def _labelled(name: str, data_dir: str | Path | None, part: str, download: bool) -> Labelled:
+    parts = choose({"train": (True,), "test": (False,), "all": (True, False)}, part, "part of a data set")
+    loaded = [LABELLED[name](data_root(data_dir), train=train, download=download) for train in parts]
+    return Labelled(*(torch.cat(of) for of in zip(*loaded, strict=True)))
 
 
-def tracked(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    """`items` one by one, with a progress bar on standard error where that is a terminal."""
-    console = Console(stderr=True)
-    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
-
-
-def printable(text: str | os.PathLike[str]) -> str:
-    """`text`, such as a file's name, with control characters and undecodable bytes written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in os.fspath(text))
-
-
-TORCHVISION: Mapping[str, Mapping[str, Any]] = {  # class in torchvision.datasets → which part of the set
-    "FashionMNIST": {"train": False},
-    "KMNIST": {"train": False},
-    "EMNIST": {"split": "letters", "train": False},
-    "QMNIST": {"what": "test10k"},
-}
-
-
-_TORCHVISION_ERRORS = (  # for a set that is absent, cannot be fetched, or is damaged: each set has its own
-    *(RuntimeError, OSError, ValueError, TypeError, AssertionError, IndexError, EOFError),
-    zipfile.BadZipFile,
-)
-
-
-def _torchvision_images(name: str, root: str | Path | None, download: bool) -> Tensor:
-    """The images (N, 28, 28) float32 in [0, 1] of the torchvision set `name`."""
-    from torchvision import datasets
-
-    raw = data_root(root) / name / "raw"
-    try:
-        images = getattr(datasets, name)(str(data_root(root)), download=download, **TORCHVISION[name]).data
-    except _TORCHVISION_ERRORS as error:
-        what = "is damaged or incomplete" if raw.is_dir() and any(raw.iterdir()) else "is not"
-        raise InputError(
-            f"{name} {what} in {raw}: put its uncompressed files there, name another place with --data-dir "
-            "or BNN_DATA_DIR, or delete what is there and let it be fetched with --download."
-        ) from error
-    upright = images.transpose(1, 2) if name == "EMNIST" else images  # EMNIST's files hold columns as rows
-    return upright.float() / 255
-
-
-def _digit_source(name: str, digits: Digits, limit: int | None, seed: int) -> Source:
-    chosen = _chosen(len(digits), limit, seed)
-    return Source(name, digits.images[chosen], _numbered(name, chosen), digits.labels[chosen].numpy(), [])
-
-
-def _array_source(name: str, images: Tensor, limit: int | None, seed: int) -> Source:
+def _chosen_arrays(
+    name: str, images: Tensor, labels: Tensor | None, limit: int | None, seed: int
+) -> dict[str, Any]:
+    """The fields of a set of the `limit` images that `seed` chooses."""
     chosen = _chosen(len(images), limit, seed)
-    return Source(name, images[chosen].unsqueeze(1), _numbered(name, chosen), None, [])
+    if len(chosen) == len(images):
+        return {"name": name, "images": images, "labels": labels, "sources": _numbered(name, chosen)}
+    picked = None if labels is None else labels[chosen]
+    return {"name": name, "images": images[chosen], "labels": picked, "sources": _numbered(name, chosen)}
 
 
 def _numbered(name: str, chosen: Iterable[int]) -> list[str]:
@@ -216,12 +303,6 @@ def _chosen(size: int, limit: int | None, seed: int) -> list[int]:
     return sorted(order[:limit].tolist())
 
 
-def _folder(spec: str, names: Iterable[str]) -> Path:
-    if Path(spec).is_dir():
-        return Path(spec)
-    raise InputError(f"there is no folder {spec}: name a folder of images or one of {', '.join(names)}.")
-
-
 def _files(folder: Path) -> list[Path]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return sorted(path for path in files if not _hidden(path.relative_to(folder)))
@@ -231,29 +312,34 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _in_digit_folder(path: Path, folder: Path) -> bool:
-    return path.relative_to(folder).parts[0] in DIGIT_FOLDERS
-
-
-def _labelled_folder(folder: Path, limit: int | None, seed: int) -> Source:
-    """The digits in the sub-folders 0 to 9 of `folder`; what lies elsewhere is listed as unusable."""
+def _labelled_folder(folder: Path, task: Task, limit: int | None, seed: int) -> dict[str, Any]:
+    """The fields of the set of images in sub-folders of `folder` named as the task's classes."""
     files = _files(folder)
-    labelled = [path for path in files if _in_digit_folder(path, folder)]
-    if not labelled:
+    classes = {path: task.names.index(name) for path in files if (name := _top(path, folder)) in task.names}
+    if not classes:
         raise InputError(
-            f"the folder {folder} has no digits in sub-folders named 0 to 9: sort them into such."
+            f"the folder {folder} has no images in sub-folders named {', '.join(task.names)}: sort them into such."
         )
-    others = [printable(path.relative_to(folder)) for path in files if not _in_digit_folder(path, folder)]
-    source = _read_folder(folder, labelled, limit, seed)
-    return replace(
-        source,
-        labels=np.array([int(Path(file).parts[0]) for file in source.sources], np.int64),
-        unreadable=[*source.unreadable, *((file, "it is in no sub-folder named 0 to 9.") for file in others)],
-    )
+    fields = _folder(folder, limit, seed, list(classes))
+    others = [printable(path.relative_to(folder)) for path in files if path not in classes]
+    by_source = {printable(path.relative_to(folder)): label for path, label in classes.items()}
+    named = f"it is in no sub-folder named {task.names[0]} to {task.names[-1]}."
+    return fields | {
+        "labels": torch.tensor([by_source[source] for source in fields["sources"]]),
+        "unreadable": [*fields["unreadable"], *((file, named) for file in others)],
+    }
 
 
-def _read_folder(folder: Path, files: Sequence[Path], limit: int | None, seed: int) -> Source:
-    """The images among `files`, each prepared by itself; what cannot be read is listed."""
+def _top(path: Path, folder: Path) -> str:
+    """The sub-folder of `folder` in which `path` lies; its own name where it lies in none."""
+    return path.relative_to(folder).parts[0]
+
+
+def _folder(
+    folder: Path, limit: int | None, seed: int, files: Sequence[Path] | None = None
+) -> dict[str, Any]:
+    """The fields of the set of images among `files`, each prepared by itself; what cannot be read is listed."""
+    files = _files(folder) if files is None else files
     name = printable(folder.resolve().name)
     images, sources, unreadable = [], [], []
     chosen = [files[index] for index in _chosen(len(files), limit, seed)]
@@ -266,7 +352,13 @@ def _read_folder(folder: Path, files: Sequence[Path], limit: int | None, seed: i
             unreadable.append((file, str(error).replace(str(path), "the file")))
     if not images:
         raise InputError(_none_usable(folder, len(unreadable)))
-    return Source(name, torch.cat(images), sources, None, unreadable)
+    return {
+        "name": name,
+        "images": torch.cat(images),
+        "labels": None,
+        "sources": sources,
+        "unreadable": unreadable,
+    }
 
 
 def _none_usable(folder: Path, unreadable: int) -> str:

@@ -4,11 +4,12 @@ MNIST's layout (LeCun et al. 1998): white ink on black, the ink's box fitted int
 ratio kept, then placed in 28×28 with its centre of mass in the middle.
 """
 
+import io
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
-from bnn.errors import InputError
+from bnn.errors import InputError, choose
 
 # Pillow knows more, some of which start other programs (EPS) or are hardly ever met.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
@@ -27,29 +28,61 @@ _RESIZE_ABOVE, _RESIZE_BELOW = BOX, BOX - 3  # ink of about the right size is no
 _INK = 0.15  # brightness above the background from which a pixel counts as ink
 _CONTRAST = 0.1  # an image whose brightness varies by less shows nothing
 
-Images = NDArray[np.generic] | Image.Image | str | os.PathLike[str] | Iterable["Images"]
+_INVERTED = 0.9  # brightness of the borders from which arrays look like dark ink on a bright ground
+
+Images = (
+    NDArray[np.generic]
+    | Tensor
+    | Image.Image
+    | str
+    | os.PathLike[str]
+    | bytes
+    | IO[bytes]
+    | Iterable["Images"]
+)
 Pixels = NDArray[np.floating[Any]]
+Layout = Callable[
+    [Pixels], Pixels
+]  # a picture's brightness (H, W) in [0, 1] to what the network sees, (28, 28)
 
 
-def prepare(images: "Images") -> Tensor:
+class InvertedWarning(UserWarning):
+    """Arrays taken as they are look like dark ink on a bright ground."""
+
+
+def prepare(images: "Images", layout: str = "mnist") -> Tensor:
     """What the network sees of `images`: (N, 1, 28, 28) float32 in [0, 1], white ink on black.
 
     Args:
-        images: a PIL image, a path, an array, or an iterable of these. What has the network's size is
-            taken as it is: arrays (N, 28, 28) or (28, 28), uint8 or float in [0, 1], and grey images of
-            28×28 on a dark ground, so that a digit is judged alike as an array and as a file. Everything
-            else goes through `to_mnist`.
+        images: a PIL image, a path, the bytes of an image file, an open file of one, an array or a tensor,
+            or an iterable of these. What has the network's size is taken as it is: arrays and tensors
+            (N, 28, 28), (N, 1, 28, 28), (N, 28, 28, 1), (28, 28), (28, 28, 1) and flat ones (N, 784), uint8
+            or float in [0, 1], and grey images of 28×28 on a dark ground, so that a digit is judged alike as
+            an array and as a file. Everything else is brought to the layout: pictures of any size, and
+            arrays (H, W), (H, W, 3), (H, W, 4) and (N, H, W, …), but that whatever has 784 columns is flat.
+        layout: a name in `LAYOUTS`.
 
     Raises:
         InputError: an image cannot be read or used; the message says which.
     """
+    laid_out = choose(LAYOUTS, layout, "layout")
+    if isinstance(images, Tensor):
+        images = images.detach().cpu().numpy()
     if isinstance(images, np.ndarray):
-        return torch.from_numpy(_prepare_array(images)).unsqueeze(1)
-    if isinstance(images, Image.Image | str | os.PathLike):
-        return torch.from_numpy(_prepare_image(images))[None, None]
-    if not isinstance(images, Iterable) or isinstance(images, bytes | Tensor):
-        raise InputError(f"images must be PIL images, paths or arrays, not {type(images).__name__}.")
-    parts = [prepare(image) for image in images]
+        return torch.from_numpy(_prepare_array(images, laid_out)).unsqueeze(1)
+    if isinstance(images, bytes):
+        images = io.BytesIO(images)
+    if isinstance(images, Image.Image | str | os.PathLike) or hasattr(images, "read"):
+        return torch.from_numpy(_prepare_image(images, laid_out))[None, None]
+    if isinstance(images, Mapping):
+        raise InputError(
+            "a dictionary is no image: of a Gradio editor's value, give the picture under 'composite'."
+        )
+    if not isinstance(images, Iterable):
+        raise InputError(
+            f"images must be PIL images, paths, bytes, files, arrays or tensors, not {type(images).__name__}."
+        )
+    parts = [prepare(image, layout) for image in images]
     return torch.cat(parts) if parts else torch.zeros(0, 1, IMAGE_SIZE, IMAGE_SIZE)
 
 
@@ -136,30 +169,63 @@ def _upright(image: Image.Image, what: str, max_pixels: int = MAX_PIXELS) -> Ima
         raise InputError(_unreadable(what, error)) from error
 
 
-def _opened(image: Image.Image | str | os.PathLike[str]) -> tuple[Image.Image, str]:
+def _opened(image: Any) -> tuple[Image.Image, str]:
     """The image read whole, and what an error should call it."""
     if isinstance(image, Image.Image):
         return _upright(image, "an image"), "an image"
-    return open_image(image), str(Path(image))
+    if not hasattr(image, "read"):
+        return open_image(image), str(Path(image))
+    if not image.seekable():
+        image = io.BytesIO(image.read())
+    return open_stream(image, "the file"), "the file"
 
 
-def _prepare_image(image: Image.Image | str | os.PathLike[str]) -> Pixels:
+def _prepare_image(image: Any, laid_out: Layout) -> Pixels:
     opened, what = _opened(image)
     brightness = _image_brightness(opened, what)
     has_size = opened.mode == "L" and opened.size == (IMAGE_SIZE, IMAGE_SIZE)
-    return brightness if has_size and np.median(_border(brightness)) < 0.5 else _laid_out(brightness)
+    return brightness if has_size and np.median(_border(brightness)) < 0.5 else laid_out(brightness)
 
 
-def _prepare_array(array: NDArray[np.generic]) -> Pixels:
-    if array.shape[-2:] == (IMAGE_SIZE, IMAGE_SIZE) and array.ndim in (2, 3):
-        return _unit_range(array).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4)):
-        return to_mnist(array)[None]
+def _prepare_array(array: NDArray[np.generic], laid_out: Layout) -> Pixels:
+    if _has_network_size(array.shape):
+        pixels = _unit_range(array).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+        _warn_of_inverted(pixels)
+        return pixels
+    if array.ndim == 4 and array.shape[1] in (3, 4) and array.shape[-1] not in (1, 3, 4):
+        raise InputError(f"an array of shape {array.shape} has its colours first: move them to the end.")
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4)):
+        return laid_out(_array_brightness(array))[None]
     if array.ndim in (3, 4) and array.size:
-        return np.stack([to_mnist(image) for image in array])
+        return np.stack([laid_out(_array_brightness(image)) for image in array])
     raise InputError(
-        f"an array of shape {array.shape} is no image: give (N, 28, 28), (H, W), (H, W, 3) or (H, W, 4)."
+        f"an array of shape {array.shape} is no image: give (N, 28, 28), (N, 1, 28, 28), (N, 784), (H, W), "
+        "(H, W, 3) or (H, W, 4)."
     )
+
+
+def _has_network_size(shape: tuple[int, ...]) -> bool:
+    """Whether an array of that shape holds images of the network's size, to be taken as they are."""
+    side = IMAGE_SIZE
+    match shape:
+        case (_, columns) if columns == side * side:
+            return True
+        case (_, height, width) if (height, width) == (side, side):
+            return True
+        case (_, 1, height, width) | (_, height, width, 1) if (height, width) == (side, side):
+            return True
+    return shape in ((side, side), (side, side, 1))
+
+
+def _warn_of_inverted(pixels: Pixels) -> None:
+    borders = np.concatenate((pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]), axis=1)
+    if borders.size and np.median(borders, axis=1).min() > _INVERTED:
+        warnings.warn(
+            "these arrays look like dark ink on a bright ground, and are taken as they are: white ink on black is "
+            "expected, so give 1 − array (255 − array of uint8).",
+            InvertedWarning,
+            stacklevel=2,
+        )
 
 
 def _unit_range(array: NDArray[np.generic]) -> Pixels:
@@ -180,6 +246,8 @@ def _unit_range(array: NDArray[np.generic]) -> Pixels:
 
 
 def _array_brightness(array: NDArray[np.generic]) -> Pixels:
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
         raise InputError(f"an array of shape {array.shape} is no image: give (H, W), (H, W, 3) or (H, W, 4).")
     _check_size(array.shape[:2], "an array")
@@ -230,6 +298,9 @@ def _laid_out(brightness: Pixels) -> Pixels:
         return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
     ink /= ink.max()
     return _centred(_fitted(_cropped(ink)))
+
+
+LAYOUTS: Mapping[str, Layout] = {"mnist": _laid_out}
 
 
 def _border(pixels: Pixels) -> Pixels:

@@ -2,11 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
+
+from bnn.core.tensors import require
+from bnn.errors import InputError
+
+LARGE = ("mean", "basis")  # what a checkpoint stores in half precision
+_WHAT = "the checkpoint's densities of training images"
 
 
 @dataclass(frozen=True)
@@ -64,3 +71,37 @@ class ClassDensity:
     def tensors(self) -> Mapping[str, Tensor]:
         """The attributes by name, as a checkpoint stores them."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def rounded(self) -> "ClassDensity":
+        """The density as it comes back from `stored`."""
+        return replace(self, **{name: getattr(self, name).half().float() for name in LARGE})
+
+    def stored(self) -> dict[str, Tensor]:
+        """`tensors`, the large ones in half precision, as a checkpoint stores them."""
+        return {name: tensor.half() if name in LARGE else tensor for name, tensor in self.tensors().items()}
+
+    @classmethod
+    def from_stored(cls, tensors: Mapping[str, Tensor], classes: int, size: int) -> Self:
+        """The density of so many `classes` over vectors of `size` whose `stored` tensors these are.
+
+        Raises:
+            InputError: they are missing, damaged, or do not fit together.
+        """
+        basis = tensors.get("basis", torch.empty(0))
+        components, rank = basis.shape[1:3] if basis.ndim == 4 else (0, 0)
+        shapes = {
+            "log_weight": (classes, components),
+            "mean": (classes, components, size),
+            "basis": (classes, components, rank, size),
+            "variance": (classes, components, rank),
+            "noise": (classes, components),
+        }
+        small, large = (
+            {name: tensor for name, tensor in tensors.items() if (name in LARGE) == is_large}
+            for is_large in (False, True)
+        )
+        require(large, {name: shapes[name] for name in LARGE}, torch.float16, _WHAT)
+        require(small, {name: shapes[name] for name in shapes if name not in LARGE}, torch.float32, _WHAT)
+        if not (min(components, rank) > 0 and (small["variance"] > 0).all() and (small["noise"] > 0).all()):
+            raise InputError(f"{_WHAT} have no component, or a variance that is not above 0.")
+        return cls(**{name: tensor.float() for name, tensor in tensors.items()})

@@ -1,15 +1,26 @@
-"""What an abstention rule is, and what it is fitted on."""
+"""What an abstention rule is, and what it is fitted on.
+
+A new rule is one class and one name in `bnn.rules.table.RULES`.
+"""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from bnn.ood.familiarity import Evidence
-from bnn.rules.promise import Wishes
+from bnn.core.evidence import Evidence
+from bnn.core.tensors import grouped, require, under
+from bnn.errors import InputError
+from bnn.rules.promise import Promise
 
-MOST_MEANT = 5  # digits between which an ambiguous image leaves the choice: its perplexity, exp(entropy)
+MEANT_SHARE = 0.5  # of the classes: between so many an ambiguous image leaves the choice, by its perplexity
+TRIAL = 5  # of so many calibration images one says which thresholds are worth trying
+_WHAT = "the calibration labels and the thresholds to try"
 
 
 @dataclass(frozen=True)
@@ -17,65 +28,240 @@ class Calibration:
     """What a rule is fitted on.
 
     Attributes:
-        evidence: of n digits that were held out of training.
-        labels: the true digits, (n,).
-        entropies: predictive entropies of other digits of the same kind, in nats, (R,); they say which
-            thresholds are worth trying.
+        evidence: of n images that were held out of training.
+        labels: their true classes, (n,) int64.
+        grid: predictive entropies of other images of the same kind, in nats, (R,); they say which
+            thresholds are worth trying, which the images that are calibrated on must not choose.
     """
 
     evidence: Evidence
     labels: Tensor
-    entropies: Tensor
+    grid: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @classmethod
+    def of(cls, evidence: Evidence, labels: Any, seed: int = 0) -> Self:
+        """A calibration on four in five of the images; the others' entropies are the thresholds to try.
+
+        Args:
+            evidence: of images that were held out of training.
+            labels: their true classes, one an image.
+            seed: of which are which.
+
+        Raises:
+            InputError: there are no images, or `labels` are not a class for each.
+        """
+        truth = checked_labels(labels, len(evidence), evidence.classes)
+        order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))
+        trial, rest = order.tensor_split([max(1, len(truth) // TRIAL)])
+        return cls(evidence[rest], truth[rest], evidence[trial].total)
+
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, as a checkpoint stores it."""
-        return {**self.evidence.tensors(), "labels": self.labels, "entropies": self.entropies}
+        return under("evidence", self.evidence.tensors()) | {
+            "truth/labels": self.labels,
+            "truth/grid": self.grid,
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int) -> Self:
+        """The calibration whose `tensors` these are, which anyone may have made.
+
+        Raises:
+            InputError: they are missing, damaged or do not fit together.
+        """
+        empty: dict[str, dict[str, Tensor]] = {"evidence": {}, "truth": {}}
+        groups = empty | grouped(tensors)
+        evidence = Evidence.from_tensors(groups.pop("evidence"), classes)
+        truth = groups.pop("truth")
+        n, count = len(evidence), truth.get("grid", torch.empty(0)).numel()
+        require(
+            {name: truth[name] for name in truth if name != "labels"},
+            {"grid": (count,)},
+            torch.float32,
+            _WHAT,
+        )
+        require(
+            {name: truth[name] for name in truth if name == "labels"}, {"labels": (n,)}, torch.int64, _WHAT
+        )
+        if groups or not (n and count and ((truth["labels"] >= 0) & (truth["labels"] < classes)).all()):
+            raise InputError(f"{_WHAT} are missing, damaged, or do not fit the rest.")
+        return cls(evidence, truth["labels"], truth["grid"])
+
+
+class Decisions(NamedTuple):
+    """What a rule decides on N images.
+
+    Attributes:
+        labels: (N,) int64, the class, or -1 where it refuses.
+        reasons: (N,) "answered", "ambiguous" or "unfamiliar".
+        scores: (N,) float32 refusal scores; higher is more reason to refuse.
+    """
+
+    labels: NDArray[np.int64]
+    reasons: NDArray[np.str_]
+    scores: NDArray[np.float32]
 
 
 class AbstentionRule(ABC):
-    """Decides from `Evidence` which images to answer, and what."""
+    """Decides which images to answer, and what.
+
+    `fit` and `decide` take plain arrays, of this library's classifier or of any other.
+    """
 
     name: ClassVar[str]
-    highest_score: ClassVar[float]
+
+    @classmethod
+    def fit(cls, probs: Any, labels: Any, promise: Promise | None = None, *, scores: Any = None) -> Self:
+        """The rule fitted on images that the classifier was not trained on.
+
+        Args:
+            probs: class probabilities, (n, C), or (S, n, C) of an ensemble; or `Evidence`.
+            labels: the true classes, (n,).
+            promise: what it should keep; the defaults of `Promise` where None.
+            scores: OOD scores (n,), higher meaning more out-of-distribution; None where there are none.
+
+        Raises:
+            InputError: the arrays do not fit together, or these images cannot promise that; it says what
+                they can.
+        """
+        return cls.fit_on(Calibration.of(as_evidence(probs, scores), labels), promise or Promise())
+
+    def decide(self, probs: Any, scores: Any = None) -> Decisions:
+        """What to answer, and what to refuse and why.
+
+        Args:
+            probs, scores: as `fit` takes them.
+
+        Raises:
+            InputError: the arrays do not fit together.
+        """
+        evidence = as_evidence(probs, scores)
+        refused = self.refuses(evidence)
+        unfamiliar = self.unfamiliar(evidence)
+        why = np.where(~refused, "answered", np.where(unfamiliar, "unfamiliar", "ambiguous"))
+        labels = torch.where(refused, -1, self.labels(evidence))
+        return Decisions(labels.numpy(), why.astype(np.str_), self.score(evidence).numpy())
 
     @abstractmethod
     def score(self, evidence: Evidence) -> Tensor:
-        """The reason to refuse, (N,), at most `highest_score`: higher means more."""
+        """The reason to refuse, (N,): higher means more."""
+
+    @abstractmethod
+    def highest_score(self, classes: int) -> float:
+        """What no `score` of so many `classes` is above."""
 
     @abstractmethod
     def refuses(self, evidence: Evidence) -> Tensor:
-        """Which images it refuses, (N,) bool; where it refuses one, it refuses all of higher score."""
+        """Which images it refuses, (N,) bool; where it refuses one, it refuses all of higher score.
+
+        What is not finite is refused: NaN passes every `x > t`, so this is written `~(x <= t)`.
+        """
 
     def unfamiliar(self, evidence: Evidence) -> Tensor:
-        """Which images are refused, if they are, because they are like no digit, (N,) bool.
+        """Which images are refused, if they are, because they are like none it learnt, (N,) bool.
 
-        Those whose pixels and features are more surprising than the ensemble's doubt, and those that could
-        be more than `MOST_MEANT` digits, for what may be anything is like nothing. The others are ambiguous.
+        Those that are more surprising by themselves than by what is said of them, and those that could be
+        more than `MEANT_SHARE` of the classes, for what may be anything is like nothing. The others are
+        ambiguous.
         """
-        could_be_anything = evidence.total.exp() > MOST_MEANT
-        return could_be_anything | (evidence.image_surprise > evidence.entropy_surprise)
+        could_be_anything = evidence.total.exp() > MEANT_SHARE * evidence.classes
+        return could_be_anything | (evidence.novelty > 0)
 
     def labels(self, evidence: Evidence) -> Tensor:
-        """The likeliest digit, refused or not, (N,)."""
+        """The likeliest class, refused or not, (N,)."""
         return evidence.mean.argmax(-1)
 
     @classmethod
     @abstractmethod
-    def fit(cls, calibration: Calibration, wishes: Wishes) -> Self:
-        """The rule that does as `wishes` say for digits like those of `calibration`.
-
-        Raises:
-            InputError: these digits cannot promise that; it says what they can.
-        """
+    def fit_on(cls, calibration: Calibration, promise: Promise) -> Self:
+        """The rule that keeps `promise` for images like those of `calibration`; see `fit`."""
 
     @classmethod
     @abstractmethod
-    def require_fittable(cls, n: int, wishes: Wishes) -> None:
-        """Checks, before long work, that n calibration digits could do for `fit`; raises as that does."""
+    def require_fittable(cls, n: int, promise: Promise) -> None:
+        """Checks, before long work, that n calibration images could do for `fit_on`; raises as that does."""
+
+    @property
+    def promise(self) -> Promise | None:
+        """What it was fitted for; None where it promises nothing."""
+        return None
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """The highest value that is still answered, of "total" (nats) and "ood", where the rule compares it."""
+        return {}
 
     @abstractmethod
+    def describe(self) -> str:
+        """What it does and promises, in a sentence."""
+
     def to_dict(self) -> dict[str, Any]:
-        """The rule as plain values for `rule_from_dict`."""
+        """The rule as plain values for `bnn.rules.table.rule_from_dict`."""
+        return {"name": self.name} | asdict(self)  # type: ignore[call-overload]  # rules are dataclasses
+
+
+@dataclass(frozen=True)
+class RefuseAll(AbstentionRule):
+    """Refuses everything: what is left where a promise cannot be kept.
+
+    Attributes:
+        why: in a sentence.
+    """
+
+    why: str
+
+    name: ClassVar[str] = "refuse-all"
+
+    def score(self, evidence: Evidence) -> Tensor:
+        return torch.ones(len(evidence))
+
+    def highest_score(self, classes: int) -> float:
+        return 1.0
+
+    def refuses(self, evidence: Evidence) -> Tensor:
+        return torch.ones(len(evidence), dtype=torch.bool)
+
+    @classmethod
+    def fit_on(cls, calibration: Calibration, promise: Promise) -> Self:
+        return cls("it was asked to.")
+
+    @classmethod
+    def require_fittable(cls, n: int, promise: Promise) -> None:
+        """Nothing is fitted, so any number of images will do."""
+
+    def describe(self) -> str:
+        return f"Refuses every image: {self.why}"
+
+
+def as_evidence(probs: Any, scores: Any = None) -> Evidence:
+    """`probs` where they are `Evidence`, else `Evidence.of` the arrays; raises as that does."""
+    return probs if isinstance(probs, Evidence) else Evidence.of(probs, scores)
+
+
+def checked_labels(labels: Any, n: int, classes: int) -> Tensor:
+    """`labels` as (n,) int64.
+
+    Raises:
+        InputError: n is 0, or they are not one class for each of n images.
+    """
+    truth = torch.as_tensor(labels)
+    if n == 0:
+        raise InputError("there are no images to calibrate on: give some, each with its label.")
+    if truth.shape != (n,) or truth.dtype.is_floating_point or truth.dtype == torch.bool:
+        raise InputError(
+            f"{n} images need as many labels, whole numbers, one each, not {tuple(truth.shape)}."
+        )
+    if not ((truth >= 0) & (truth < classes)).all():
+        strange = truth[(truth < 0) | (truth >= classes)][0].item()
+        raise InputError(
+            f"a label must be from 0 to {classes - 1}, one of {classes} classes, and {strange} is not."
+        )
+    return truth.long()
+
+
+def percent(share: float) -> str:
+    """A share for people, such as 0.2 %."""
+    return f"{100 * share:.4g}\N{NO-BREAK SPACE}%"

@@ -1,18 +1,18 @@
 """The calibrated rule: it refuses what is unfamiliar or ambiguous, and makes a promise about each."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from bnn.core.uncertainty import MAX_ENTROPY
+from bnn.core.evidence import Evidence
 from bnn.errors import InputError
-from bnn.ood.familiarity import Evidence
-from bnn.rules.abstention import AbstentionRule, Calibration
+from bnn.rules.abstention import AbstentionRule, Calibration, percent
 from bnn.rules.conformal import conformal_rank, conformal_threshold
-from bnn.rules.promise import Wishes
+from bnn.rules.promise import Promise
 from bnn.rules.risk_control import feasible_risk, require_enough, risk_threshold
 
 
@@ -23,12 +23,12 @@ class CalibratedRule(AbstentionRule):
     For fresh digits like those it was fitted on, and whatever their distribution:
 
     - refused as unfamiliar: at most the share `alpha`, in expectation over calibration sets (split conformal
-      prediction on Fisher's statistic, `Evidence.unfamiliarity`);
+      prediction on the joined OOD score, `Evidence.ood`);
     - wrong among the answered: at most the share `risk`, with probability at least 1 − `delta` over
       calibration sets (`bnn.rules.risk_control.risk_threshold` on the predictive entropy).
 
     Attributes:
-        unfamiliar_threshold: the highest Fisher's statistic that is still familiar.
+        unfamiliar_threshold: the highest joined OOD score that is still familiar.
         ambiguous_threshold: the highest predictive entropy that is still answered, in nats.
         risk, delta, alpha: what is promised.
     """
@@ -40,81 +40,105 @@ class CalibratedRule(AbstentionRule):
     alpha: float
 
     name: ClassVar[str] = "calibrated"
-    highest_score: ClassVar[float] = 2.0
 
     def __post_init__(self) -> None:
-        Wishes(risk=self.risk, delta=self.delta, alpha=self.alpha)
+        Promise(risk=self.risk, delta=self.delta, alpha=self.alpha)
         finite = math.isfinite(self.unfamiliar_threshold) and math.isfinite(self.ambiguous_threshold)
-        if not (finite and self.unfamiliar_threshold > 0 and self.ambiguous_threshold >= 0):
+        if not (finite and self.ambiguous_threshold >= 0):
             raise InputError(
-                "the calibrated rule needs finite thresholds, above 0 for what is unfamiliar and 0 or more "
-                f"for what is ambiguous, not {self.unfamiliar_threshold:g} and {self.ambiguous_threshold:g}."
+                "the calibrated rule needs finite thresholds, 0 or more for what is ambiguous, "
+                f"not {self.unfamiliar_threshold:g} and {self.ambiguous_threshold:g}."
             )
 
     @classmethod
-    def fit(cls, calibration: Calibration, wishes: Wishes) -> Self:
-        rule = cls.fit_if_feasible(calibration, wishes)
+    def fit_on(cls, calibration: Calibration, promise: Promise) -> Self:
+        rule = cls.fit_if_feasible(calibration, promise)
         if rule is None:
-            raise InputError(_infeasible(calibration, wishes))
+            raise InputError(_infeasible(calibration, promise))
         return rule
 
     @classmethod
-    def fit_if_feasible(cls, calibration: Calibration, wishes: Wishes) -> Self | None:
+    def fit_if_feasible(cls, calibration: Calibration, promise: Promise) -> Self | None:
         """As `fit`, but None, and at once, where the digits are enough but do not show so low a risk."""
-        unfamiliar = conformal_threshold(calibration.evidence.unfamiliarity, wishes.alpha)
+        unfamiliar = _unfamiliar_threshold(calibration, promise)
         scores, wrong, grid = _risk_sample(calibration, unfamiliar)
-        require_enough(len(scores), wishes.risk, wishes.delta)
-        ambiguous = risk_threshold(scores, wrong, grid, wishes.risk, wishes.delta)
+        require_enough(len(scores), promise.risk, promise.delta)
+        ambiguous = risk_threshold(scores, wrong, grid, promise.risk, promise.delta)
         if ambiguous is None:
             return None
-        return cls(unfamiliar, ambiguous, wishes.risk, wishes.delta, wishes.alpha)
+        return cls(unfamiliar, ambiguous, promise.risk, promise.delta, promise.alpha)
 
     @classmethod
-    def require_fittable(cls, n: int, wishes: Wishes) -> None:
-        familiar = conformal_rank(n, wishes.alpha) - 1
-        require_enough(familiar, wishes.risk, wishes.delta)
+    def require_fittable(cls, n: int, promise: Promise) -> None:
+        familiar = conformal_rank(n, promise.alpha) - 1
+        require_enough(familiar, promise.risk, promise.delta)
 
     def score(self, evidence: Evidence) -> Tensor:
         """(N,) in [0, 2]: the entropy over its greatest value where familiar, above 1 where not."""
-        strange = 2 - self.unfamiliar_threshold / evidence.unfamiliarity.clamp_min(self.unfamiliar_threshold)
-        return torch.where(self._strange(evidence), strange, evidence.total / MAX_ENTROPY)
+        scale = abs(self.unfamiliar_threshold) or 1.0
+        strange = 2 - scale / (scale + (evidence.ood - self.unfamiliar_threshold).clamp_min(0))
+        doubt = evidence.total / math.log(evidence.classes)
+        return torch.where(self._strange(evidence), strange, doubt).nan_to_num(nan=self.highest_score(0))
+
+    def highest_score(self, classes: int) -> float:
+        return 2.0
 
     def refuses(self, evidence: Evidence) -> Tensor:
-        return self._strange(evidence) | (evidence.total > self.ambiguous_threshold)
+        return self._strange(evidence) | ~(evidence.total <= self.ambiguous_threshold)
 
     def unfamiliar(self, evidence: Evidence) -> Tensor:
-        """As other rules have it, but never an image whose unfamiliarity is within the threshold."""
+        """As other rules have it, but never an image whose OOD score is within the threshold."""
         return self._strange(evidence) & super().unfamiliar(evidence)
 
     def _strange(self, evidence: Evidence) -> Tensor:
-        return evidence.unfamiliarity > self.unfamiliar_threshold
+        return ~(evidence.ood <= self.unfamiliar_threshold)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name} | asdict(self)
+    @property
+    def promise(self) -> Promise:
+        return Promise(risk=self.risk, delta=self.delta, alpha=self.alpha)
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        return {"total": self.ambiguous_threshold, "ood": self.unfamiliar_threshold}
+
+    def describe(self) -> str:
+        return (
+            f"Of images like those it learnt, it promises to answer at most {percent(self.risk)} wrongly "
+            f"(with {percent(1 - self.delta)} confidence) and to call at most {percent(self.alpha)} unfamiliar."
+        )
+
+
+def _unfamiliar_threshold(calibration: Calibration, promise: Promise) -> float:
+    """The highest OOD score that is still familiar; where there are no scores, all of which count as 0, that."""
+    if not calibration.evidence.surprises:
+        return 0.0
+    return conformal_threshold(calibration.evidence.ood, promise.alpha)
 
 
 def _risk_sample(calibration: Calibration, unfamiliar: float) -> tuple[Tensor, Tensor, Tensor]:
     """What `risk_threshold` is to be told: scores, which are wrong, and the grid of thresholds.
 
-    Given the threshold `unfamiliar`, which is one digit's own score, the digits below it are independent
+    Given the threshold `unfamiliar`, which is one image's own score, the images below it are independent
     draws of familiar ones: so the risk is tested on them alone, and stays exact.
     """
-    below = calibration.evidence.unfamiliarity < unfamiliar
-    wrong = calibration.evidence.mean.argmax(-1) != calibration.labels
-    return calibration.evidence.total[below], wrong[below], calibration.entropies.sort().values
+    evidence = calibration.evidence
+    below = (
+        evidence.ood < unfamiliar if evidence.surprises else torch.ones_like(evidence.ood, dtype=torch.bool)
+    )
+    wrong = evidence.mean.argmax(-1) != calibration.labels
+    return evidence.total[below], wrong[below], calibration.grid.sort().values
 
 
-def _infeasible(calibration: Calibration, wishes: Wishes) -> str:
-    unfamiliar = conformal_threshold(calibration.evidence.unfamiliarity, wishes.alpha)
-    sample = _risk_sample(calibration, unfamiliar)
-    feasible = feasible_risk(*sample, wishes.risk, wishes.delta)
+def _infeasible(calibration: Calibration, promise: Promise) -> str:
+    sample = _risk_sample(calibration, _unfamiliar_threshold(calibration, promise))
+    feasible = feasible_risk(*sample, promise.risk, promise.delta)
     asked = (
-        f"the surest of these {len(sample[0])} familiar calibration digits do not show a risk of at most "
-        f"{wishes.risk:g} with confidence {1 - wishes.delta:g}"
+        f"the surest of these {len(sample[0])} familiar calibration images do not show a risk of at most "
+        f"{promise.risk:g} with confidence {1 - promise.delta:g}"
     )
     if feasible is not None:
         return f"{asked}: ask for a risk of {feasible:g}."
     return (
-        f"{asked}, nor any higher one: train a better network, or calibrate on digits more like those it "
+        f"{asked}, nor any higher one: train a better network, or calibrate on images more like those it "
         "was trained on."
     )

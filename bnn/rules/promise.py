@@ -1,23 +1,28 @@
 """What a person may ask of an abstention rule."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from decimal import ROUND_CEILING, Context
 
 from bnn.errors import InputError
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Promise:
     """Shares between 0 and 1 that a rule is fitted for; each kind of rule heeds those that concern it.
 
     Attributes:
         risk: share of the answers that may be wrong (calibrated rule).
-        delta: chance that the calibration digits mislead about that share (calibrated rule).
-        alpha: share of digits that may be refused as unfamiliar (calibrated rule).
-        refuse: share of digits that may be refused at all (entropy and confidence rules).
+        delta: chance that the calibration images mislead about that share (calibrated rule).
+        alpha: share of in-distribution images that may be refused as unfamiliar (calibrated rule).
+        refuse: share of in-distribution images that may be refused at all (entropy and confidence rules).
 
     Raises:
         InputError: one of them is not between 0 and 1.
+
+    Example:
+        >>> from bnn import Promise
+        >>> Promise(risk=0.01).alpha
+        0.005
     """
 
     risk: float = 0.002
@@ -26,10 +31,12 @@ class Wishes:
     refuse: float = 0.05
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in asdict(self).items():
             if not 0 < value < 1:
-                raise InputError(f"--{field.name} must lie between 0 and 1, and {value:g} does not.")
+                raise InputError(f"{name} must lie between 0 and 1, and {value:g} does not.")
+
+
+PROMISES = tuple(field.name for field in fields(Promise))
 
 
 def rounded_up(share: float) -> float:

@@ -30,11 +30,11 @@ def risk_threshold(scores: Tensor, wrong: Tensor, grid: Tensor, risk: float, del
     threshold is answered wrongly with probability at most `risk`. The thresholds of `grid` are tested one
     after another from the strictest that could pass, each at level `delta`, until one fails: fixed-sequence
     testing pays nothing for the search (Angelopoulos et al. 2021, "Learn then test", sec. 2; selective
-    guaranteed risk, Geifman & El-Yaniv 2017). It needs a grid and a start that the calibration digits have
+    guaranteed risk, Geifman & El-Yaniv 2017). It needs a grid and a start that the calibration images have
     not chosen; given how many scores a threshold answers, the errors among them are binomial.
 
     Args:
-        scores: of n calibration digits, (n,).
+        scores: of n calibration images, (n,).
         wrong: whether each would be answered wrongly, (n,) bool.
         grid: thresholds in ascending order, (G,), of scores of other digits of the same kind.
         risk, delta: between 0 and 1.
@@ -65,7 +65,7 @@ def feasible_risk(scores: Tensor, wrong: Tensor, grid: Tensor, risk: float, delt
 
 
 def require_enough(n: int, risk: float, delta: float) -> None:
-    """Checks that n calibration digits could show `risk` at level `delta`, if none were wrong.
+    """Checks that n calibration images could show `risk` at level `delta`, if none were wrong.
 
     Raises:
         InputError: they are too few; it says how many would do, and what risk these could show.
@@ -73,7 +73,7 @@ def require_enough(n: int, risk: float, delta: float) -> None:
     needed = errorless_count(risk, delta)
     if needed > n:
         raise InputError(
-            f"{n} calibration digits cannot show a risk of at most {risk:g} with confidence {1 - delta:g}, "
+            f"{n} calibration images cannot show a risk of at most {risk:g} with confidence {1 - delta:g}, "
             f"even without an error: {needed} could, and these could show {_lowest_risk(n, delta):g} at best."
         )
 

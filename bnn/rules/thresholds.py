@@ -1,23 +1,18 @@
-"""Abstention rules: from what is known of an image to an answer or a refusal.
-
-A new rule is one class here and one name in `RULES`.
-"""
+"""Rules with one threshold: the notebook's, and those on the confidence and on the entropy."""
 
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from torch import Tensor
 
-from bnn.core.uncertainty import MAX_ENTROPY
-from bnn.errors import InputError, choose
-from bnn.ood.familiarity import Evidence
-from bnn.rules.abstention import AbstentionRule, Calibration
-from bnn.rules.calibrated import CalibratedRule
+from bnn.core.evidence import Evidence
+from bnn.errors import InputError
+from bnn.rules.abstention import AbstentionRule, Calibration, percent
 from bnn.rules.conformal import conformal_rank, conformal_threshold
-from bnn.rules.promise import Wishes
+from bnn.rules.promise import Promise
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,6 @@ class MedianRule(AbstentionRule):
     level: float = 0.2
 
     name: ClassVar[str] = "median"
-    highest_score: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.level < 1:
@@ -37,25 +31,28 @@ class MedianRule(AbstentionRule):
 
     def score(self, evidence: Evidence) -> Tensor:
         """1 − the highest median probability of a digit, (N,)."""
-        return 1 - evidence.median.amax(-1)
+        return 1 - evidence.predictive.median.amax(-1)
+
+    def highest_score(self, classes: int) -> float:
+        return 1.0
 
     def refuses(self, evidence: Evidence) -> Tensor:
-        return evidence.median.amax(-1) <= self.level
+        return ~(evidence.predictive.median.amax(-1) > self.level)
 
     def labels(self, evidence: Evidence) -> Tensor:
         """The digit of the highest median, (N,)."""
-        return evidence.median.argmax(-1)
+        return evidence.predictive.median.argmax(-1)
 
     @classmethod
-    def fit(cls, calibration: Calibration, wishes: Wishes) -> Self:
+    def fit_on(cls, calibration: Calibration, promise: Promise) -> Self:
         return cls()
 
     @classmethod
-    def require_fittable(cls, n: int, wishes: Wishes) -> None:
+    def require_fittable(cls, n: int, promise: Promise) -> None:
         """Nothing is fitted, so any number of digits will do."""
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name} | asdict(self)
+    def describe(self) -> str:
+        return f"Answers where some class's median probability is above {self.level:g}; it promises nothing."
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,8 @@ class ThresholdRule(AbstentionRule):
     threshold: float
     refuse: float
 
+    measures: ClassVar[str]
+
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold) or not 0 < self.refuse < 1:
             raise InputError(
@@ -83,28 +82,38 @@ class ThresholdRule(AbstentionRule):
         """The score, (N,), which needs no fitting."""
 
     @classmethod
-    def fit(cls, calibration: Calibration, wishes: Wishes) -> Self:
-        return cls(conformal_threshold(cls.score_of(calibration.evidence), wishes.refuse), wishes.refuse)
+    def fit_on(cls, calibration: Calibration, promise: Promise) -> Self:
+        return cls(conformal_threshold(cls.score_of(calibration.evidence), promise.refuse), promise.refuse)
 
     @classmethod
-    def require_fittable(cls, n: int, wishes: Wishes) -> None:
-        conformal_rank(n, wishes.refuse)
+    def require_fittable(cls, n: int, promise: Promise) -> None:
+        conformal_rank(n, promise.refuse)
 
     def score(self, evidence: Evidence) -> Tensor:
         return self.score_of(evidence)
 
     def refuses(self, evidence: Evidence) -> Tensor:
-        return self.score_of(evidence) > self.threshold
+        return ~(self.score_of(evidence) <= self.threshold)
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name} | asdict(self)
+    @property
+    def promise(self) -> Promise:
+        return Promise(refuse=self.refuse)
+
+    def describe(self) -> str:
+        return (
+            f"Of images like those it learnt, it promises to refuse at most {percent(self.refuse)}: those whose "
+            f"{self.measures} is above {self.threshold:.3g}."
+        )
 
 
 class ConfidenceRule(ThresholdRule):
     """Refuses where the likeliest digit's predictive probability is low."""
 
     name = "confidence"
-    highest_score = 1.0
+    measures = "doubt (1 − the highest probability)"
+
+    def highest_score(self, classes: int) -> float:
+        return 1.0
 
     @staticmethod
     def score_of(evidence: Evidence) -> Tensor:
@@ -116,44 +125,16 @@ class EntropyRule(ThresholdRule):
     """Refuses where the predictive entropy (total uncertainty) is high."""
 
     name = "entropy"
-    highest_score = MAX_ENTROPY
+    measures = "predictive entropy (nats)"
+
+    def highest_score(self, classes: int) -> float:
+        return math.log(classes)
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        return {"total": self.threshold}
 
     @staticmethod
     def score_of(evidence: Evidence) -> Tensor:
         """Total uncertainty in nats, (N,)."""
         return evidence.total
-
-
-RULES: Mapping[str, type[AbstentionRule]] = {
-    rule.name: rule for rule in (CalibratedRule, EntropyRule, ConfidenceRule, MedianRule)
-}
-
-
-def fit_rule(name: str, calibration: Calibration, wishes: Wishes) -> AbstentionRule:
-    """The rule called `name`, fitted on `calibration` to do as `wishes` say.
-
-    Raises:
-        InputError: no rule has that name, or these digits cannot promise that.
-    """
-    return choose(RULES, name, "abstention rule").fit(calibration, wishes)
-
-
-def rule_from_dict(values: Mapping[str, Any]) -> AbstentionRule:
-    """The rule that `values`, the result of `to_dict`, stand for.
-
-    Raises:
-        InputError: they stand for none.
-    """
-    fields = dict(values)
-    try:
-        return RULES[fields.pop("name")](**fields)
-    except (KeyError, TypeError, OverflowError) as error:
-        raise InputError(f"{dict(values)} stands for no abstention rule.") from error
-
-
-def reasons(rule: AbstentionRule, evidence: Evidence, refused: Tensor) -> list[str]:
-    """For each of N images "answered", "ambiguous" or "unfamiliar"."""
-    return [
-        "answered" if not no else "unfamiliar" if strange else "ambiguous"
-        for no, strange in zip(refused.tolist(), rule.unfamiliar(evidence).tolist(), strict=True)
-    ]

@@ -1,143 +1,96 @@
-"""From a fitted guide to a checkpoint: the ensemble, the densities of digits, and the rule."""
+"""From a fitted posterior to a classifier: the ensemble, the OOD detector, and the rule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.func import functional_call
-
-from bnn.classifier import CHUNK, gather_evidence
-from bnn.core.checkpoint import Checkpoint
-from bnn.core.ensemble import PredictiveEnsemble, draw_weights
-from bnn.core.networks import DigitNetwork, build_network
-from bnn.data.digits import Digits
-from bnn.data.imageset import progress_bar, tracked
+from bnn.classifier import Classifier, measured
+from bnn.core.checkpoint import Checkpoint, Parts
+from bnn.core.ensemble import PredictiveEnsemble
+from bnn.core.features import Features
+from bnn.core.networks import build_network
+from bnn.core.posterior import Posterior
+from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
-from bnn.ood.density import ClassDensity
-from bnn.ood.familiarity import Familiarity, Scorer, Scores, blurred
-from bnn.ood.fitting import fit_density
-from bnn.recalibration import measured
-from bnn.rules.abstention import AbstentionRule, Calibration
-from bnn.rules.thresholds import fit_rule
+from bnn.ood.detector import Detector, fit_detector, gather_evidence
+from bnn.ood.score import OODScore
+from bnn.ood.scores import SCORES
+from bnn.progress import progress_bar
+from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll
+from bnn.rules.table import fit_rule
 from bnn.training.config import TrainConfig
-from bnn.training.datamodule import MNISTData
-from bnn.training.guide import MixtureGuide
+from bnn.training.datamodule import TrainingData
 
-REFERENCE = 5000  # training digits that say how surprising a score is
-PIXEL_COMPONENTS, PIXEL_RANK = 8, 16
-FEATURE_COMPONENTS, FEATURE_RANK = 1, 30
-BATCH = 500  # images whose features are computed at once
+REFERENCE = 5000  # training images that say how surprising a score is
 
 
 def calibrated(
-    config: TrainConfig, guide: MixtureGuide, data: MNISTData, training: Mapping[str, Any]
-) -> Checkpoint:
-    """The checkpoint of a fitted guide.
+    config: TrainConfig, posterior: Posterior, data: TrainingData, training: Mapping[str, Any]
+) -> Classifier:
+    """The classifier of a fitted posterior.
 
-    Densities of pixels and features are learnt from the training digits, and the rule from the
-    calibration digits. Where these cannot promise what `config` asks, the checkpoint gets the entropy rule,
-    so that the training is not lost, and its record says why.
+    The OOD scores are fitted to the training images, and the rule to the calibration images. Where these
+    cannot promise what `config` asks, the rule refuses everything and says why, so that the training is not
+    lost; `Classifier.with_promise` can ask for less.
 
     Args:
         config: what was trained.
-        guide: fitted.
-        data: its training and calibration digits.
+        posterior: fitted.
+        data: its training and calibration images.
         training: what else the record should say of the training, plain values.
     """
-    network = build_network(config.network, config.network_options)
-    posterior = guide.posterior()
-    # Rounding to half precision is far below the posterior's own width.
-    loc = {name: loc.cpu().half() for name, (loc, _) in posterior.items()}
-    scale = {name: scale.cpu().half() for name, (_, scale) in posterior.items()}
-    ensemble = PredictiveEnsemble(network, draw_weights(loc, scale, config.draws, config.seed))
-    mean_weights = {name: tensor.float() for name, tensor in loc.items()}
-    densities = learnt_densities(network, mean_weights, data.train_digits, config.seed)
-    scorer = Scorer(network, mean_weights, densities[0], densities[1:])
-    reference = _reference(ensemble, scorer, data.train_digits.images[:REFERENCE])
-    bar = progress_bar("judging the calibration digits")
-    evidence = gather_evidence(ensemble, Familiarity(scorer, reference), data.calibration_digits.images, bar)
-    calibration = Calibration(evidence, data.calibration_digits.labels, reference.entropy)
-    rule, infeasible = _rule(config, calibration)
-    return Checkpoint(
-        network=config.network,
-        network_options=dict(config.network_options),
-        loc=loc,
-        scale=scale,
+    network = build_network(config.network, config.network_options, data.task)
+    ensemble = PredictiveEnsemble(network, posterior.sample(config.draws, config.seed))
+    features = Features(network, posterior)
+    scores = fit_scores(config.scores, features, data.train_images, config.seed)
+    reference = data.train_images.images[:REFERENCE]
+    bar = progress_bar("judging training images")
+    detector = fit_detector(scores, features, ensemble, reference, bar)
+    calibration = _calibration(ensemble, detector, data)
+    rule = _rule(config, calibration)
+    checkpoint = Checkpoint(
+        task=data.task,
+        parts=Parts(config.network, dict(config.network_options), posterior.name, config.scores),
+        posterior=posterior.tensors(),
+        detector=detector.tensors(),
+        calibration=calibration.tensors(),
         draws=config.draws,
         seed=config.seed,
-        familiarity=_stored(densities, reference),
-        calibration=calibration.tensors(),
         rule=rule.to_dict(),
         record={
-            "config": asdict(config),
+            "config": {
+                name: list(value) if name == "scores" else value for name, value in asdict(config).items()
+            },
             "data": {
                 "name": config.data,
                 "fingerprint": data.fingerprint,
-                "trained_on": len(data.train_digits),
+                "trained_on": len(data.train_images),
                 "calibrated_on": len(calibration),
             },
             "training": dict(training),
-            "calibration": {**measured(rule, calibration), "infeasible": infeasible},
+            "calibration": dict(measured(rule, calibration)),
         },
     )
+    return Classifier(checkpoint)
 
 
-def learnt_densities(
-    network: DigitNetwork, loc: Mapping[str, Tensor], digits: Digits, seed: int
-) -> list[ClassDensity]:
-    """The density of blurred pixels, then that of each component's features, as they will be stored.
-
-    Args:
-        network: gives the features' computation.
-        loc: the weights of each component's mean network by parameter name, (M, *shape).
-        digits: to be learnt.
-        seed: of where the fits start.
-    """
-    pixels = blurred(digits.images).flatten(1)
-    densities = [fit_density(pixels, digits.labels, PIXEL_COMPONENTS, PIXEL_RANK, seed)]
-    trunk = network.trunk()
-    for m in tracked(range(_count(loc)), "learning how digits look", _count(loc)):
-        weights = {name: loc[name][m] for name, _ in trunk.named_parameters()}
-        features = _features(trunk, weights, digits.images)
-        densities.append(fit_density(features, digits.labels, FEATURE_COMPONENTS, FEATURE_RANK, seed))
-    return [_rounded(density) for density in densities]
+def fit_scores(names: Sequence[str], features: Features, images: ImageSet, seed: int) -> list[OODScore]:
+    """The OOD scores called `names`, fitted to labelled training `images`."""
+    return [SCORES[name].fit(images.images, images.truth(), features, seed) for name in names]
 
 
-def _count(loc: Mapping[str, Tensor]) -> int:
-    return len(next(iter(loc.values())))
+def _calibration(ensemble: PredictiveEnsemble, detector: Detector, data: TrainingData) -> Calibration:
+    held_out = data.calibration_images
+    bar = progress_bar("judging the calibration images")
+    evidence = gather_evidence(ensemble, detector, held_out.images, bar)
+    reference = detector.combination.tensors().get("entropy")
+    if reference is None:
+        return Calibration.of(evidence, held_out.truth(), data.seed)
+    return Calibration(evidence, held_out.truth(), reference)  # training images' entropies choose nothing
 
 
-@torch.no_grad()
-def _features(trunk: torch.nn.Module, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    return torch.cat([functional_call(trunk, dict(weights), (batch,)) for batch in images.split(BATCH)])
-
-
-def _rounded(density: ClassDensity) -> ClassDensity:
-    """`density` with its large tensors in half precision, which is how they are stored."""
-    large = {"mean": density.mean.half().float(), "basis": density.basis.half().float()}
-    return replace(density, **large)
-
-
-def _reference(ensemble: PredictiveEnsemble, scorer: Scorer, images: Tensor) -> Scores:
-    bar = progress_bar("judging training digits")
-    parts = [scorer.scores(chunk, ensemble.predictive(chunk)).tensors() for chunk in bar(images.split(CHUNK))]
-    return Scores(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-
-
-def _rule(config: TrainConfig, calibration: Calibration) -> tuple[AbstentionRule, str | None]:
-    """The rule, and why it is not the one that was asked for."""
+def _rule(config: TrainConfig, calibration: Calibration) -> AbstentionRule:
     try:
-        return fit_rule(config.rule, calibration, config.wishes), None
+        return fit_rule(config.rule, calibration, config.promise)
     except InputError as error:
-        return fit_rule("entropy", calibration, config.wishes), str(error)
-
-
-def _stored(densities: Sequence[ClassDensity], reference: Scores) -> dict[str, Tensor]:
-    """Densities and reference scores by the names they have in a checkpoint."""
-    pixels, features = densities[0].tensors(), [density.tensors() for density in densities[1:]]
-    named = {f"pixels/{name}": tensor for name, tensor in pixels.items()}
-    named |= {f"features/{name}": torch.stack([one[name] for one in features]) for name in pixels}
-    halves = {key: tensor.half() for key, tensor in named.items() if key.endswith(("/mean", "/basis"))}
-    return named | halves | {f"reference/{name}": tensor for name, tensor in reference.tensors().items()}
+        return RefuseAll(f"the {config.rule} rule could not be fitted: {error}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bnn.errors import InputError
-from bnn.rules.promise import Wishes
+from bnn.rules.promise import Promise
 
 
 def _option(default: Any, help_text: str) -> Any:
@@ -22,7 +22,7 @@ class TrainConfig:
     """
 
     data: str = _option("mnist", "digits to learn: mnist, or digits (scikit-learn's, which need no file)")
-    network: str = _option("vgg", "network: vgg, cnn or mlp")
+    network: str = _option("vgg", "network: vgg, cnn, mlp or resnet")
     network_options: Mapping[str, Any] = field(
         default_factory=dict,
         metadata={"help": "arguments of the network as JSON, such as '{\"hidden\": 400}'"},
@@ -47,38 +47,44 @@ class TrainConfig:
     schedule: str = _option(
         "one-cycle", "learning rate over time: one-cycle (short rise, long fall) or constant"
     )
-    augment: bool = _option(True, "whether training digits are randomly moved, slanted, bent and blurred")
+    augment: bool = _option(
+        True, "whether training images are varied, as the task says: moved, slanted, bent and blurred"
+    )
     seed: int = _option(0, "of the calibration split, the initial guide and all noise")
+    scores: tuple[str, ...] = _option(
+        ("pixels", "features", "entropy"), "out-of-distribution (OOD) scores that are joined, as a JSON list"
+    )
     draws: int = _option(50, "networks drawn from the guide for the ensemble")
     rule: str = _option("calibrated", "abstention rule: calibrated, entropy, confidence or median")
-    risk: float = _option(Wishes.risk, "calibrated rule: share of its answers that may be wrong")
-    delta: float = _option(Wishes.delta, "calibrated rule: chance that calibration misses that share")
-    alpha: float = _option(Wishes.alpha, "calibrated rule: share of digits that it may refuse as unfamiliar")
+    risk: float = _option(Promise.risk, "calibrated rule: share of its answers that may be wrong")
+    delta: float = _option(Promise.delta, "calibrated rule: chance that calibration misses that share")
+    alpha: float = _option(Promise.alpha, "calibrated rule: share of digits that it may refuse as unfamiliar")
     refuse: float = _option(
-        Wishes.refuse, "entropy and confidence rules: share of digits that they may refuse"
+        Promise.refuse, "entropy and confidence rules: share of digits that they may refuse"
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scores", tuple(self.scores))  # JSON has lists alone
         for name in ("components", "epochs", "batch_size", "draws", "lr"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         _require(self.beta >= 0, "beta", self.beta, "0 or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 2^32 - 1")
         _require(0 <= self.kl_warmup <= 1, "kl_warmup", self.kl_warmup, "between 0 and 1")
-        _ = self.wishes
+        _ = self.promise
         _require(self.prior_scale is None or self.prior_scale > 0, "prior_scale", self.prior_scale, "above 0")
         _require(
             self.schedule in ("one-cycle", "constant"), "schedule", self.schedule, "one-cycle or constant"
         )
 
     @property
-    def wishes(self) -> Wishes:
+    def promise(self) -> Promise:
         """What the rule is fitted for."""
-        return Wishes(self.risk, self.delta, self.alpha, self.refuse)
+        return Promise(self.risk, self.delta, self.alpha, self.refuse)
 
 
 def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
     if not holds:
-        raise InputError(f"--{name.replace('_', '-')} must be {wanted}, and {value} is not.")
+        raise InputError(f"{name} must be {wanted}, and {value} is not.")
 
 
 _FAST = TrainConfig()

@@ -3,7 +3,7 @@
 A new guide is one class here and one name in `GUIDES`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, cast
 
 import pyro
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from bnn.core.posterior import MeanField, Mixture
 from bnn.training.model import fan_in_scale
 
 
@@ -63,11 +64,12 @@ class MeanFieldGuide(PyroModule):
             loc, scale = self._loc_scale(key)
             pyro.sample(site, dist.Normal(loc, scale).to_event(loc.dim()))
 
-    def posterior(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """(loc, scale) of each of the network's parameters by name, detached, shaped like it."""
+    def posterior(self) -> MeanField:
+        """What was fitted, to be drawn from without Pyro."""
         length = len(self._prefix) + 1
         pairs = {site[length:]: self._loc_scale(key) for site, key in self._sites}
-        return {name: (loc.detach(), scale.detach()) for name, (loc, scale) in pairs.items()}
+        loc = {name: loc.detach().cpu() for name, (loc, _) in pairs.items()}
+        return MeanField(loc, {name: scale.detach().cpu() for name, (_, scale) in pairs.items()})
 
 
 class NotebookGuide(MeanFieldGuide):
@@ -110,16 +112,9 @@ class MixtureGuide(PyroModule):
         chosen = pyro.sample("component", equal, infer={"is_auxiliary": True})
         self.components[int(chosen)](images, labels)
 
-    def posterior(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """(loc, scale), each (M, *shape), of each of the network's parameters by name, detached."""
-        of_each = [component.posterior() for component in self.components]
-        return {
-            name: (
-                torch.stack([posterior[name][0] for posterior in of_each]),
-                torch.stack([posterior[name][1] for posterior in of_each]),
-            )
-            for name in of_each[0]
-        }
+    def posterior(self) -> Mixture:
+        """What was fitted, to be drawn from without Pyro."""
+        return Mixture([component.posterior() for component in self.components])
 
 
-GUIDES: Mapping[str, type[MeanFieldGuide]] = {"mean-field": MeanFieldGuide, "notebook": NotebookGuide}
+GUIDES: MutableMapping[str, type[MeanFieldGuide]] = {"mean-field": MeanFieldGuide, "notebook": NotebookGuide}

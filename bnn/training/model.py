@@ -11,8 +11,6 @@ from pyro.nn import PyroModule, PyroSample
 from pyro.nn.module import to_pyro_module_
 from torch import Tensor, nn
 
-from bnn.core.networks import CNN, MLP
-
 # Without this a second model silently takes the first one's parameter values.
 pyro.settings.set(module_local_params=True)
 
@@ -34,7 +32,7 @@ class BayesianClassifier(PyroModule):
     so gives the KL term its right weight.
 
     Args:
-        network: a plain module, images (N, 1, 28, 28) to logits (N, 10). It is copied, not changed.
+        network: a plain module, images (N, 1, 28, 28) to logits (N, C). It is copied, not changed.
         n_train: number of training images.
         prior_scale: standard deviation of every weight's prior; None takes `fan_in_scale`.
     """
@@ -45,7 +43,7 @@ class BayesianClassifier(PyroModule):
         self.network = _lift(network, prior_scale)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (N, 10) of `images` (N, 1, 28, 28) under one draw of the weights.
+        """Logits (N, C) of `images` (N, 1, 28, 28) under one draw of the weights.
 
         Observes `labels` (N,) where they are given, and samples them otherwise.
         """
@@ -53,26 +51,6 @@ class BayesianClassifier(PyroModule):
         with pyro.plate("data", size=self.n_train, subsample_size=len(images)):
             pyro.sample("label", dist.Categorical(logits=logits), obs=labels)
         return logits
-
-
-class BayesianMLP(BayesianClassifier):
-    """784 → `hidden` → 10 with a prior on every weight; see `BayesianClassifier`."""
-
-    def __init__(self, n_train: int, hidden: int = 1024, prior_scale: float | None = None) -> None:
-        super().__init__(MLP(hidden), n_train, prior_scale)
-
-
-class BayesianCNN(BayesianClassifier):
-    """`bnn.core.networks.CNN` with a prior on every weight; see `BayesianClassifier`."""
-
-    def __init__(
-        self,
-        n_train: int,
-        channels: tuple[int, int] = (16, 32),
-        hidden: int = 128,
-        prior_scale: float | None = None,
-    ) -> None:
-        super().__init__(CNN(channels, hidden), n_train, prior_scale)
 
 
 def _lift(network: nn.Module, prior_scale: float | None) -> nn.Module:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from bnn.core.networks import build_network
+from bnn.core.task import Task
 from bnn.errors import choose
 from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS
@@ -29,14 +30,15 @@ class SVIModule(pl.LightningModule):
 
     Args:
         config: what to train.
+        task: what is to be told apart.
         n_train: number of training images (of all ranks together).
     """
 
-    def __init__(self, config: TrainConfig, n_train: int) -> None:
+    def __init__(self, config: TrainConfig, task: Task, n_train: int) -> None:
         super().__init__()
-        self.save_hyperparameters({"config": asdict(config), "n_train": n_train})
+        self.save_hyperparameters({"config": asdict(config), "task": task.to_dict(), "n_train": n_train})
         self.config = config
-        network = build_network(config.network, config.network_options)
+        network = build_network(config.network, config.network_options, task)
         self.model = BayesianClassifier(network, n_train, config.prior_scale)
         self.guide = choose(GUIDES, config.guide, "guide")(network)
         self.elbo = choose(ELBOS, config.estimator, "estimator")()

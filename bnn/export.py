@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bnn.core.checkpoint import Checkpoint
-from bnn.core.ensemble import draw_weights
+from bnn.classifier import Classifier
 from bnn.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,17 +18,17 @@ WARNING = (
 )
 
 
-def inference_data(checkpoint: Checkpoint, draws: int = 100, seed: int = 0) -> "arviz.InferenceData":
-    """Networks drawn from the checkpoint's guide, as an ArviZ posterior group.
+def inference_data(classifier: Classifier, draws: int = 100, seed: int = 0) -> "arviz.InferenceData":
+    """Networks drawn from the classifier's posterior, as an ArviZ posterior group.
 
     Every parameter is a variable of the group, of dimensions chain, draw and its own: `out.weight` has
     `out_out` and `out_in`, which `out.bias` shares; a convolution's weight has `conv1_row` and
     `conv1_column` too. Chain m is the mixture's component m. Together the M chains are the ensemble of
     `Classifier.load(path, draws=M * draws, seed=seed)`. Networks have many weights: 100 draws of each of the
-    shipped checkpoint's six components fill half a gigabyte.
+    shipped classifier's six components fill half a gigabyte.
 
     Args:
-        checkpoint: whose guide is drawn from.
+        classifier: whose posterior is drawn from.
         draws: how many of each component.
         seed: of the draws; the same seed gives the same draws.
 
@@ -38,8 +37,8 @@ def inference_data(checkpoint: Checkpoint, draws: int = 100, seed: int = 0) -> "
     """
     if draws < 1:
         raise InputError(f"the number of draws must be at least 1, and {draws} is not.")
-    components = len(next(iter(checkpoint.loc.values())))
-    weights = draw_weights(checkpoint.loc, checkpoint.scale, components * draws, seed)
+    components = len(classifier.posterior.components)
+    weights = classifier.posterior.sample(components * draws, seed)
     # Draw s is component s mod M's: rows of M draws, turned so that a chain holds one component's.
     chains = {
         name: value.unflatten(0, (draws, components)).transpose(0, 1).numpy()
@@ -48,7 +47,7 @@ def inference_data(checkpoint: Checkpoint, draws: int = 100, seed: int = 0) -> "
     return _arviz().from_dict(
         posterior=chains,
         dims={name: dimensions(name, value.ndim - 2) for name, value in chains.items()},
-        posterior_attrs=_attributes(checkpoint, seed),
+        posterior_attrs=_attributes(classifier, seed),
     )
 
 
@@ -58,11 +57,11 @@ def dimensions(name: str, count: int) -> list[str]:
     return [f"{layer}_{axis}" for axis in AXES[:count]]
 
 
-def _attributes(checkpoint: Checkpoint, seed: int) -> Mapping[str, Any]:
+def _attributes(classifier: Classifier, seed: int) -> Mapping[str, Any]:
     """What a reader of the file must know, as values that netCDF can hold."""
     told = {
-        "network": checkpoint.network,
-        "beta": checkpoint.record.get("config", {}).get("beta"),
+        "network": type(classifier.network).__name__,
+        "beta": classifier.record.get("config", {}).get("beta"),
         "seed": seed,
         "inference_method": "stochastic variational inference (SVI)",
         "note": WARNING,

@@ -1,0 +1,97 @@
+"""Features: how the networks themselves describe an image, just before they classify it."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bnn.core.networks import feature_layer
+from bnn.core.posterior import Posterior
+from bnn.core.stacked import StackedNetwork
+
+BATCH = 500  # images whose features are computed at once where no ensemble's promise of equal bits is needed
+
+
+class Features:
+    """Descriptions of images by the mean network of each of a posterior's M components.
+
+    An image's features have the same bits alone and in any batch. Safe under threads.
+
+    Args:
+        network: gives the computation; its own weights are not used.
+        posterior: gives the mean networks.
+
+    Attributes:
+        count: components, M.
+        size: numbers that describe an image, D.
+
+    Raises:
+        InputError: the network has no linear layer before which it could be asked.
+    """
+
+    def __init__(self, network: nn.Module, posterior: Posterior) -> None:
+        layer = feature_layer(network)
+        described = network.get_submodule(layer)
+        assert isinstance(described, nn.Linear)  # noqa: S101
+        means = [component.mean() for component in posterior.components]
+        self.count, self.size = len(means), described.in_features
+        self._trunk, prefix = _trunk(network, layer)
+        self._means = [_under(prefix, mean, self._trunk) for mean in means]
+        stacked = {name: torch.stack([mean[name] for mean in self._means]) for name in self._means[0]}
+        self._networks = StackedNetwork(self._trunk, stacked)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features (M, N, D) of `images` (N, 1, 28, 28)."""
+        return self._networks(images)
+
+    @torch.no_grad()
+    def of_component(self, component: int, images: Tensor) -> Tensor:
+        """Features (N, D) of `images` (N, 1, 28, 28) by one of the M mean networks, in large batches."""
+        weights = self._means[component]
+        batches = [functional_call(self._trunk, weights, (batch,)) for batch in images.split(BATCH)]
+        return torch.cat(batches)
+
+
+def _trunk(network: nn.Module, layer: str) -> tuple[nn.Module, str]:
+    """`network` up to the input of `layer`, and what precedes its parameters' names there."""
+    layers = OrderedDict(network.named_children())
+    if isinstance(network, nn.Sequential) and layer in layers:
+        kept = list(layers)[: list(layers).index(layer)]
+        return nn.Sequential(OrderedDict((name, layers[name]) for name in kept)), ""
+    return _Described(network, layer), "network."
+
+
+def _under(prefix: str, weights: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+    return {name: weights[name.removeprefix(prefix)] for name, _ in trunk.named_parameters()}
+
+
+class _Reached(Exception):  # noqa: N818
+    """Carries a layer's input out of the network, whose rest need not be computed."""
+
+    def __init__(self, features: Tensor) -> None:
+        super().__init__()
+        self.features = features
+
+
+class _Tap(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        raise _Reached(features)
+
+
+class _Described(nn.Module):
+    """Any network up to the input of `layer`: images to features (N, D)."""
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        self.network.set_submodule(layer, _Tap())
+
+    def forward(self, images: Tensor) -> Tensor:
+        try:
+            self.network(images)
+        except _Reached as reached:
+            return reached.features.flatten(1)
+        raise RuntimeError("the network did not come to the layer that describes an image")

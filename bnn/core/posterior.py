@@ -1,0 +1,173 @@
+"""Posteriors over a network's weights: what training hands to deciding.
+
+A new posterior is one class and one name in `POSTERIORS`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from bnn.core.tensors import Shapes, grouped, require, under
+from bnn.errors import InputError, choose
+
+Weights = Mapping[str, Tensor]  # by parameter name
+
+
+class Posterior(ABC):
+    """A distribution over the weights of a network, that can be drawn from without Pyro."""
+
+    name: ClassVar[str]
+
+    @property
+    def components(self) -> "Sequence[Posterior]":
+        """The modes that it is a mixture of, in equal parts; one unless it is a mixture."""
+        return (self,)
+
+    @abstractmethod
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        """`draws` networks' weights, stacked: (S, *shape) float32 by name; the same seed gives the same."""
+
+    @classmethod
+    def sample_each(cls, components: "Sequence[Posterior]", draws: int, seed: int) -> dict[str, Tensor]:
+        """As `sample`, draw s being component s mod M's; where draws share their noise, that can be faster."""
+        each = [component.sample(draws, seed) for component in components[:draws]]
+        return {name: _dealt([weights[name] for weights in each], len(components)) for name in each[0]}
+
+    @abstractmethod
+    def mean(self) -> dict[str, Tensor]:
+        """The mean network's weights, (*shape) float32 by name."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, as a checkpoint stores it."""
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
+        """The posterior whose `tensors` these are.
+
+        Args:
+            tensors: the result of `tensors`; anyone may have made them.
+            shapes: of the network's parameters by name.
+
+        Raises:
+            InputError: they are not those of such a posterior over such a network.
+        """
+
+
+class MeanField(Posterior):
+    """∏ Normal(loc, scale), one factor a weight.
+
+    Args:
+        loc, scale: by parameter name, (*shape) float16: rounding to half precision is far below the
+            posterior's own width.
+    """
+
+    name = "mean-field"
+
+    def __init__(self, loc: Weights, scale: Weights) -> None:
+        self.loc = {name: value.half() for name, value in loc.items()}
+        self.scale = {name: value.half() for name, value in scale.items()}
+
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        return self.sample_each([self], draws, seed)
+
+    @classmethod
+    def sample_each(cls, components: Sequence[Posterior], draws: int, seed: int) -> dict[str, Tensor]:
+        factors = [component for component in components if isinstance(component, MeanField)]
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.arange(draws) % len(factors)
+        weights = {}
+        for name in sorted(factors[0].loc):
+            loc, scale = (torch.stack([getattr(one, of)[name] for one in factors]) for of in ("loc", "scale"))
+            noise = torch.randn(draws, *loc.shape[1:], generator=generator)
+            weights[name] = loc.float()[chosen] + scale.float()[chosen] * noise
+        return weights
+
+    def mean(self) -> dict[str, Tensor]:
+        return {name: value.float() for name, value in self.loc.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return under("loc", self.loc) | under("scale", self.scale)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
+        groups = grouped(tensors)
+        if groups.keys() != {"loc", "scale"} or not shapes:
+            raise InputError("a mean-field posterior needs a location and a scale of every weight.")
+        for group in groups.values():
+            require(group, shapes, torch.float16, "the posterior's weights")
+        if not all((value >= 0).all() for value in groups["scale"].values()):
+            raise InputError("a mean-field posterior's scales must be 0 or more.")
+        return cls(groups["loc"], groups["scale"])
+
+
+class Mixture(Posterior):
+    """Several posteriors of one kind in equal parts, such as those of independently trained guides.
+
+    Draw s is component s mod M's, so that every component is drawn equally often.
+
+    Args:
+        components: posteriors of one kind over one network, M of them, at least one.
+
+    Raises:
+        InputError: there is none, or they are of several kinds.
+    """
+
+    name = "mixture"
+
+    def __init__(self, components: Sequence[Posterior]) -> None:
+        if len({type(component) for component in components}) != 1:
+            raise InputError("a mixture needs at least one component, and all of one kind.")
+        self._components = tuple(components)
+
+    @property
+    def components(self) -> Sequence[Posterior]:
+        return self._components
+
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        return self._components[0].sample_each(self._components, draws, seed)
+
+    def mean(self) -> dict[str, Tensor]:
+        means = [component.mean() for component in self._components]
+        return {name: torch.stack([mean[name] for mean in means]).mean(0) for name in means[0]}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """`component/NAME` stacked over the components, (M, ...)."""
+        each = [component.tensors() for component in self._components]
+        stacked = {name: torch.stack([tensors[name] for tensors in each]) for name in each[0]}
+        return under(self._components[0].name, stacked)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
+        groups = grouped(tensors)
+        counts = {len(value) if value.ndim else 0 for group in groups.values() for value in group.values()}
+        if len(groups) != 1 or len(counts) != 1 or 0 in counts:
+            raise InputError("a mixture needs as many components of every weight, all of one kind.")
+        ((kind, stacked),) = groups.items()
+        component = choose(POSTERIORS, kind, "posterior")
+        parts = [{name: value[m] for name, value in stacked.items()} for m in range(counts.pop())]
+        return cls([component.from_tensors(part, shapes) for part in parts])
+
+
+POSTERIORS: MutableMapping[str, type[Posterior]] = {"mean-field": MeanField, "mixture": Mixture}
+
+
+def posterior_from(name: str, tensors: Mapping[str, Tensor], shapes: Shapes) -> Posterior:
+    """The posterior called `name` whose `tensors` these are, over a network of parameters of `shapes`.
+
+    Raises:
+        InputError: no posterior has that name, or they are not its.
+    """
+    return choose(POSTERIORS, name, "posterior").from_tensors(tensors, shapes)
+
+
+def _dealt(weights: Sequence[Tensor], count: int) -> Tensor:
+    """Draw s of what component s mod `count` drew, each (S, *shape)."""
+    result = torch.empty_like(weights[0])
+    for m, drawn in enumerate(weights):
+        result[m::count] = drawn[m::count]
+    return result

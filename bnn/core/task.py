@@ -1,0 +1,85 @@
+"""Tasks: which classes there are, what they are called, and how an image shows one.
+
+A task is kept in the checkpoint, and whatever decides asks it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from bnn.errors import InputError
+
+MOST_CLASSES = 100
+MOST_NAME = 100  # characters
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is told apart.
+
+    Attributes:
+        names: of the classes in the order of their labels 0 … C − 1, at least two, all different.
+        layout: how images are brought to what the network sees; a name in `bnn.data.preprocess.LAYOUTS`.
+        augmentation: how training images are varied; a name in `bnn.training.augmentation.AUGMENTATIONS`.
+
+    Raises:
+        InputError: the names are too few, too many, empty, too long, or clash after trimming.
+    """
+
+    names: tuple[str, ...]
+    layout: str = "mnist"
+    augmentation: str = "handwriting"
+
+    def __post_init__(self) -> None:
+        names = tuple(str(name).strip() for name in self.names)
+        object.__setattr__(self, "names", names)
+        if not 2 <= len(names) <= MOST_CLASSES:
+            raise InputError(f"a task has 2 to {MOST_CLASSES} classes, and {len(names)} were given.")
+        if not all(0 < len(name) <= MOST_NAME for name in names):
+            raise InputError(f"a class's name has 1 to {MOST_NAME} characters: rename the empty or long one.")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(
+                f"two classes are called {twice!r} (spaces at the ends do not count): rename one."
+            )
+
+    @property
+    def classes(self) -> int:
+        """How many there are, C."""
+        return len(self.names)
+
+    def require_labels(self, labels: Sequence[int]) -> None:
+        """Checks that all of `labels` are classes of this task.
+
+        Raises:
+            InputError: one is not.
+        """
+        strange = next((label for label in labels if not 0 <= label < self.classes), None)
+        if strange is not None:
+            raise InputError(
+                f"a label must be from 0 to {self.classes - 1}, one of this task's {self.classes} classes, "
+                f"and {strange} is not."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The task as plain values for `from_dict`."""
+        return asdict(self) | {"names": list(self.names)}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """The task that `values`, the result of `to_dict`, stand for.
+
+        Raises:
+            InputError: they stand for none.
+        """
+        fields = {"names": list, "layout": str, "augmentation": str}
+        if not (
+            isinstance(values, Mapping)
+            and values.keys() == fields.keys()
+            and all(isinstance(values[name], kind) for name, kind in fields.items())
+            and all(isinstance(name, str) for name in values["names"])
+        ):
+            raise InputError(f"{values} stands for no task.")
+        return cls(tuple(values["names"]), values["layout"], values["augmentation"])
+
+
+DIGITS = Task(tuple("0123456789"))

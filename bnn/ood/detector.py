@@ -1,0 +1,149 @@
+"""The OOD detector: scores that were fitted to training images, and how they are joined."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from bnn.core.ensemble import PredictiveEnsemble, summary
+from bnn.core.evidence import Evidence
+from bnn.core.features import Features
+from bnn.core.task import Task
+from bnn.core.tensors import grouped, under
+from bnn.core.uncertainty import Predictive
+from bnn.errors import InputError, choose
+from bnn.ood.combination import COMBINATIONS, Combination, Fisher, total
+from bnn.ood.score import Observed, OODScore
+from bnn.ood.scores import SCORES
+
+CHUNK = 32  # images between two steps of a progress bar
+Progress = Callable[[Sequence[Tensor]], Iterable[Tensor]]
+
+
+class Detector:
+    """Turns images, and what the ensemble says of them, into `Evidence`; safe under threads.
+
+    Args:
+        features: the mean networks' descriptions of images.
+        scores: fitted, at least one, no two of the same name.
+        combination: fitted to training images' scores.
+    """
+
+    def __init__(self, features: Features, scores: Sequence[OODScore], combination: Combination) -> None:
+        self.features, self.scores, self.combination = features, tuple(scores), combination
+
+    @torch.inference_mode()
+    def evidence(self, images: Tensor, predictive: Predictive) -> Evidence:
+        """What is known of `images` (N, 1, 28, 28) of which the ensemble says `predictive`."""
+        named = raw_scores(self.scores, Observed(images, predictive, self.features))
+        surprises = self.combination.surprises(named)
+        return Evidence(predictive, surprises, self.combination.joined(surprises), self._novelty(surprises))
+
+    def _novelty(self, surprises: Mapping[str, Tensor]) -> Tensor:
+        of_image, of_prediction = (
+            [surprises[score.name] for score in self.scores if score.sees_image == sees]
+            for sees in (True, False)
+        )
+        zeros = torch.zeros_like(next(iter(surprises.values())))
+        return total([*of_image, zeros]) - total([*of_prediction, zeros])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, as a checkpoint stores it."""
+        of_scores = [under(score.name, score.tensors()) for score in self.scores]
+        joined = {name: tensor for tensors in of_scores for name, tensor in tensors.items()}
+        return under("score", joined) | under("combination", self.combination.tensors())
+
+
+def detector_from(
+    names: Sequence[str], combination: str, tensors: Mapping[str, Tensor], task: Task, features: Features
+) -> Detector:
+    """The detector of the scores called `names` whose `tensors` these are, which anyone may have made.
+
+    Raises:
+        InputError: no score or combination has that name, or the tensors are not theirs.
+    """
+    require_names(names)
+    empty: dict[str, dict[str, Tensor]] = {"score": {}, "combination": {}}
+    groups = empty | grouped(tensors)
+    of_scores = grouped(groups.pop("score"))
+    joined = groups.pop("combination")
+    if groups or of_scores.keys() - set(names):
+        raise InputError(
+            "the checkpoint's OOD scores hold what does not belong there: take another copy of the file."
+        )
+    scores = [SCORES[name].from_tensors(of_scores.get(name, {}), task, features) for name in names]
+    fitted = choose(COMBINATIONS, combination, "combination of scores").from_tensors(joined, tuple(names))
+    return Detector(features, scores, fitted)
+
+
+def fit_detector(
+    scores: Sequence[OODScore],
+    features: Features,
+    ensemble: PredictiveEnsemble,
+    reference: Tensor,
+    progress: Progress = iter,
+) -> Detector:
+    """The detector of fitted `scores`, joined by Fisher's statistic.
+
+    Args:
+        scores: fitted.
+        features: the mean networks' descriptions of images.
+        ensemble: whose predictions they look at.
+        reference: training images (R, 1, 28, 28), which say how surprising a score is.
+        progress: goes through chunks of the images one by one, and may show how far it is.
+    """
+    require_names([score.name for score in scores], known=False)
+    with torch.inference_mode():
+        parts = [
+            raw_scores(scores, Observed(chunk, ensemble.predictive(chunk), features))
+            for chunk in progress(reference.split(CHUNK))
+        ]
+    joined = {name: torch.cat([part[name] for part in parts]).clone() for name in parts[0]}
+    return Detector(features, scores, Fisher.fit(joined))
+
+
+def raw_scores(scores: Iterable[OODScore], observed: Observed) -> dict[str, Tensor]:
+    """Each of `scores` of the observed images, (N,), by its name.
+
+    Raises:
+        InputError: a score gives something else than a number an image.
+    """
+    named = {score.name: score.score(observed) for score in scores}
+    for name, values in named.items():
+        if not isinstance(values, Tensor) or values.shape != (len(observed.images),):
+            raise InputError(f"the OOD score {name!r} must give one number an image, (N,).")
+    return {name: values.float() for name, values in named.items()}
+
+
+def require_names(names: Sequence[str], *, known: bool = True) -> None:
+    """Checks that `names` are of scores, at least one, each once.
+
+    Raises:
+        InputError: they are not.
+    """
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"name at least one OOD score, each once, not {', '.join(names) or 'none'}.")
+    for name in names if known else ():
+        choose(SCORES, name, "OOD score")
+
+
+def judged(
+    ensemble: PredictiveEnsemble, detector: Detector, images: Tensor, progress: Progress = iter
+) -> Iterator[tuple[Evidence, Tensor]]:
+    """What is known of `images` (N, 1, 28, 28), and each draw's probabilities (S, n, C), chunk by chunk.
+
+    Args:
+        ensemble, detector: judge.
+        images: to be judged.
+        progress: goes through the chunks, and may show how far it is.
+    """
+    for chunk in progress(images.split(CHUNK)):
+        probs = ensemble.probs(chunk)
+        yield detector.evidence(chunk, summary(probs)), probs
+
+
+def gather_evidence(
+    ensemble: PredictiveEnsemble, detector: Detector, images: Tensor, progress: Progress = iter
+) -> Evidence:
+    """What is known of `images` (N, 1, 28, 28), N ≥ 1; see `judged`."""
+    return Evidence.joined([evidence for evidence, _ in judged(ensemble, detector, images, progress)])

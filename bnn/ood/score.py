@@ -1,0 +1,84 @@
+"""What an out-of-distribution (OOD) score is.
+
+A new score is one class and one name in `bnn.ood.scores.SCORES`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from bnn.core.features import Features
+from bnn.core.task import Task
+from bnn.core.uncertainty import Predictive
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a score may look at, of N images.
+
+    Attributes:
+        images: (N, 1, 28, 28) float32 in [0, 1].
+        predictive: what the ensemble says of them.
+        extractor: computes `features` where a score asks for them.
+    """
+
+    images: Tensor
+    predictive: Predictive
+    extractor: Features
+
+    @cached_property
+    def features(self) -> Tensor:
+        """The mean networks' features, (M, N, D)."""
+        return self.extractor(self.images)
+
+
+class OODScore(ABC):
+    """How little an image is like the training images: higher means more out-of-distribution.
+
+    A score that is fitted to nothing overrides `score` alone.
+
+    Example:
+        >>> import torch
+        >>> import bnn
+        >>> class Ink(bnn.OODScore):
+        ...     name = "ink"
+        ...     def score(self, observed):
+        ...         return observed.images.sum((1, 2, 3))
+        >>> Ink().score(bnn.Observed(torch.ones(1, 1, 28, 28), None, None))
+        tensor([784.])
+    """
+
+    name: ClassVar[str]
+    sees_image: ClassVar[bool] = True  # else it looks at nothing but what the ensemble says
+
+    @abstractmethod
+    def score(self, observed: Observed) -> Tensor:
+        """The scores (N,) of N images; an image's must have the same bits alone and in any batch."""
+
+    @classmethod
+    def fit(cls, images: Tensor, labels: Tensor, features: Features, seed: int) -> Self:
+        """The score fitted to training `images` (N, 1, 28, 28) and their `labels` (N,).
+
+        Args:
+            images, labels: to be learnt.
+            features: the mean networks' descriptions of images.
+            seed: of all that is random in the fit.
+        """
+        return cls()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was fitted by name, as a checkpoint stores it."""
+        return {}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], task: Task, features: Features) -> Self:
+        """The score whose `tensors` these are, which anyone may have made.
+
+        Raises:
+            InputError: they are not those of such a score.
+        """
+        return cls()
