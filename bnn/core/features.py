@@ -1,6 +1,5 @@
 """Features: how the networks themselves describe an image, just before they classify it."""
 
-import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -10,7 +9,7 @@ from torch.func import functional_call
 
 from bnn.core.networks import feature_layer
 from bnn.core.posterior import MeanField, Posterior
-from bnn.core.stacked import StackedNetwork, in_blocks, is_row, layers_of
+from bnn.core.stacked import StackedNetwork, bare, in_blocks, is_row, layers_of
 from bnn.errors import InputError, cause_in
 
 BATCH = 500  # images whose features are computed at once where no ensemble's promise of equal bits is needed
@@ -54,8 +53,8 @@ class Features:
     @torch.no_grad()
     def of_component(self, component: int, images: Tensor) -> Tensor:
         """Features (N, D) of `images` (N, 1, 28, 28) by one of the M mean networks, in large batches."""
-        weights = self._means[component]
-        batches = [functional_call(self._trunk, weights, (batch,)) for batch in images.split(BATCH)]
+        trunk, weights = bare(self._trunk), self._means[component]  # a copy, for while it runs it is changed
+        batches = [functional_call(trunk, weights, (batch,)) for batch in images.split(BATCH)]
         return torch.cat(batches)
 
 
@@ -86,7 +85,7 @@ def _not_described(network: nn.Module, cause: str) -> str:
 
 def _trunk(network: nn.Module, layer: str) -> tuple[nn.Module, str]:
     """`network` up to the input of `layer`, and what precedes its parameters' names there."""
-    network = copy.deepcopy(network).eval()
+    network = bare(network)
     layers = layers_of(network)
     if is_row(network) and layer in layers:
         kept = list(layers)[: list(layers).index(layer)]

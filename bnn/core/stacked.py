@@ -1,6 +1,7 @@
 """One network run with many sets of weights at once."""
 
 import copy
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
 from itertools import takewhile
@@ -48,7 +49,8 @@ class StackedNetwork:
         if is_stackable(network):
             self._groups = [partial(_run_layers, _layers(network, group)) for group in groups]
         else:
-            self._groups = [partial(_run_mapped, _meta(network), group) for group in groups]
+            mapped = _Mapped(network)
+            self._groups = [partial(mapped, group) for group in groups]
         # A convolution's work grows with the images; a linear layer's is mostly reading its weights,
         # for which a few images cost hardly more than one. But where its inputs do not fill the
         # processor's vectors, an image is rounded by its place in the block.
@@ -131,13 +133,25 @@ def _run_layers(layers: Iterable[Run], block: Tensor) -> Tensor:
     return reduce(lambda x, layer: layer(x), layers, block.movedim(1, -1)[None])
 
 
-def _run_mapped(network: nn.Module, weights: Mapping[str, Tensor], block: Tensor) -> Tensor:
-    outputs: Tensor = vmap(lambda drawn: functional_call(network, drawn, (block,)))(dict(weights))
-    return outputs
+class _Mapped:
+    """A network's computation, with many sets of weights (S, *shape) at once, by `torch.func.vmap`.
+
+    While it runs, `functional_call` puts the weights into the module: so each thread has a module of its own.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network, self._of_thread = bare(network), threading.local()
+
+    def __call__(self, weights: Mapping[str, Tensor], block: Tensor) -> Tensor:
+        if not hasattr(self._of_thread, "network"):
+            self._of_thread.network = bare(self._network)
+        network = self._of_thread.network
+        outputs: Tensor = vmap(lambda drawn: functional_call(network, drawn, (block,)))(dict(weights))
+        return outputs
 
 
-def _meta(network: nn.Module) -> nn.Module:
-    """`network` as computation alone, in no memory, and as it is when not in training."""
+def bare(network: nn.Module) -> nn.Module:
+    """A copy of `network` as computation alone, its weights in no memory, as it is when not in training."""
     shapes = {id(value): nn.Parameter(value.to("meta")) for value in network.parameters()}
     return copy.deepcopy(network, shapes).eval()  # what shares a parameter goes on sharing it
 
