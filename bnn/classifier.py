@@ -20,8 +20,8 @@ from bnn.core.features import Features
 from bnn.core.networks import build_network
 from bnn.core.posterior import posterior_from
 from bnn.core.uncertainty import Predictive
-from bnn.data.preprocess import Images, is_blank, prepare
-from bnn.errors import InputError
+from bnn.data.preprocess import LAYOUTS, Images, is_blank, prepare
+from bnn.errors import InputError, choose
 from bnn.ood.detector import Detector, Progress, detector_from, fit_detector, gather_evidence, judged
 from bnn.ood.score import OODScore
 from bnn.prediction import Prediction
@@ -65,6 +65,7 @@ class Classifier:
         rule: AbstentionRule | None = None,
     ) -> None:
         self.task, self._parts = checkpoint.task, checkpoint.parts
+        choose(LAYOUTS, self.task.layout, "layout")
         self.record, self._calibrated_as = checkpoint.record, (checkpoint.draws, checkpoint.seed)
         self.rule = rule_from_dict(checkpoint.rule) if rule is None else rule
         self.seed = checkpoint.seed if seed is None else seed
@@ -79,7 +80,9 @@ class Classifier:
         self.detector = detector_from(
             self._parts.scores, self._parts.combination, checkpoint.detector, self.task, features
         )
-        self._calibrate_on(Calibration.from_tensors(checkpoint.calibration, self.task.classes))
+        self._calibrate_on(
+            Calibration.from_tensors(checkpoint.calibration, self.task.classes, self._parts.scores)
+        )
 
     @classmethod
     def load(

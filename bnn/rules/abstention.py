@@ -4,7 +4,7 @@ A new rule is one class and one name in `bnn.rules.table.RULES`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -66,15 +66,15 @@ class Calibration:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int) -> Self:
-        """The calibration whose `tensors` these are, which anyone may have made.
+    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int, scores: Sequence[str]) -> Self:
+        """The calibration whose `tensors` these are, which anyone may have made; see `Evidence.from_tensors`.
 
         Raises:
             InputError: they are missing, damaged or do not fit together.
         """
         empty: dict[str, dict[str, Tensor]] = {"evidence": {}, "truth": {}}
         groups = empty | grouped(tensors)
-        evidence = Evidence.from_tensors(groups.pop("evidence"), classes)
+        evidence = Evidence.from_tensors(groups.pop("evidence"), classes, scores)
         truth = groups.pop("truth")
         n, count = len(evidence), truth.get("grid", torch.empty(0)).numel()
         require(
@@ -191,7 +191,7 @@ class AbstentionRule(ABC):
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        """The highest value that is still answered, of "total" (nats) and "ood", where the rule compares it."""
+        """The highest value still answered, of "total" (nats) and "ood", where the rule compares it."""
         return {}
 
     @abstractmethod

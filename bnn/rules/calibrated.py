@@ -109,7 +109,7 @@ class CalibratedRule(AbstentionRule):
 
 
 def _unfamiliar_threshold(calibration: Calibration, promise: Promise) -> float:
-    """The highest OOD score that is still familiar; where there are no scores, all of which count as 0, that."""
+    """The highest OOD score that is still familiar; 0 where there are none, for then all count as 0."""
     if not calibration.evidence.surprises:
         return 0.0
     return conformal_threshold(calibration.evidence.ood, promise.alpha)
@@ -122,9 +122,7 @@ def _risk_sample(calibration: Calibration, unfamiliar: float) -> tuple[Tensor, T
     draws of familiar ones: so the risk is tested on them alone, and stays exact.
     """
     evidence = calibration.evidence
-    below = (
-        evidence.ood < unfamiliar if evidence.surprises else torch.ones_like(evidence.ood, dtype=torch.bool)
-    )
+    below = evidence.ood < unfamiliar if evidence.surprises else torch.ones(len(evidence), dtype=torch.bool)
     wrong = evidence.mean.argmax(-1) != calibration.labels
     return evidence.total[below], wrong[below], calibration.grid.sort().values
 
