@@ -1,8 +1,8 @@
 """The classifier: an ensemble, a detector and a rule, from images to decisions."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,10 +19,9 @@ from bnn.core.evidence import Evidence
 from bnn.core.features import Features
 from bnn.core.networks import build_network
 from bnn.core.posterior import posterior_from
-from bnn.core.uncertainty import Predictive
 from bnn.data.preprocess import Images, is_blank, prepare
 from bnn.errors import InputError
-from bnn.ood.detector import Detector, Progress, detector_from, fit_detector, gather_evidence, judged
+from bnn.ood.detector import Progress, detector_from, fit_detector, gather_evidence, judged
 from bnn.ood.score import OODScore
 from bnn.prediction import Prediction
 from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll
@@ -64,20 +63,20 @@ class Classifier:
         seed: int | None = None,
         rule: AbstentionRule | None = None,
     ) -> None:
-        self.task, self._parts = checkpoint.task, checkpoint.parts
+        self.task, self.parts = checkpoint.task, checkpoint.parts
         self.record, self._calibrated_as = checkpoint.record, (checkpoint.draws, checkpoint.seed)
         self.rule = rule_from_dict(checkpoint.rule) if rule is None else rule
         self.seed = checkpoint.seed if seed is None else seed
         draws = checkpoint.draws if draws is None else draws
         with torch.device("meta"):  # shapes only: a header cannot make us allocate
-            self.network = build_network(self._parts.network, self._parts.network_options, self.task)
+            self.network = build_network(self.parts.network, self.parts.network_options, self.task)
         shapes = {name: tuple(value.shape) for name, value in self.network.named_parameters()}
         _require_drawable(draws, self.seed, self.network)
-        self.posterior = posterior_from(self._parts.posterior, checkpoint.posterior, shapes)
+        self.posterior = posterior_from(self.parts.posterior, checkpoint.posterior, shapes)
         self.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
         features = Features(self.network, self.posterior)
         self.detector = detector_from(
-            self._parts.scores, self._parts.combination, checkpoint.detector, self.task, features
+            self.parts.scores, self.parts.combination, checkpoint.detector, self.task, features
         )
         self._calibrate_on(Calibration.from_tensors(checkpoint.calibration, self.task.classes))
 
@@ -217,6 +216,17 @@ class Classifier:
             names=self.task.names,
         )
 
+    def with_draws(self, draws: int) -> Self:
+        """The same posterior and rule with an ensemble of another size, for which the rule promises nothing.
+
+        Raises:
+            InputError: `draws` is below 1, or they do not fit in memory.
+        """
+        _require_drawable(draws, self.seed, self.network)
+        other = copy.copy(self)
+        other.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
+        return other
+
     def with_rule(self, rule: AbstentionRule) -> Self:
         """The same ensemble under another abstention rule; nothing is computed anew."""
         other = copy.copy(self)
@@ -305,7 +315,7 @@ class Classifier:
         other = self.with_rule(RefuseAll("its OOD scores are new: call calibrate with images of your own."))
         other.detector = fit_detector(scores, self.detector.features, self.ensemble, prepared)
         other._calibration = None
-        other._parts = replace(self._parts, scores=tuple(score.name for score in scores))
+        other.parts = replace(self.parts, scores=tuple(score.name for score in scores))
         return other
 
     def save(self, path: str | Path) -> None:
@@ -332,7 +342,7 @@ class Classifier:
         """
         return Checkpoint(
             task=self.task,
-            parts=self._parts,
+            parts=self.parts,
             posterior=self.posterior.tensors(),
             detector=self.detector.tensors(),
             calibration=self._calibration_there().tensors(),
