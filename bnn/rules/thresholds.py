@@ -101,8 +101,8 @@ class ThresholdRule(AbstentionRule):
 
     def describe(self) -> str:
         return (
-            f"Of images like those it learnt, it promises to refuse at most {percent(self.refuse)}: those whose "
-            f"{self.measures} is above {self.threshold:.3g}."
+            f"Of images like those it learnt, it promises to refuse at most {percent(self.refuse)}: "
+            f"those whose {self.measures} is above {self.threshold:.3g}."
         )
 
 
