@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -31,16 +31,15 @@ _CONTRAST = 0.1  # an image whose brightness varies by less shows nothing
 _BRIGHT, _DARK = 0.9, 0.5  # borders above, with ink below, look like dark ink on a bright ground
 _COLOURS = (1, 3, 4)  # numbers of a pixel: grey, RGB, RGBA
 
-Images = (
-    NDArray[np.generic]
-    | Tensor
-    | Image.Image
-    | str
-    | os.PathLike[str]
-    | bytes
-    | IO[bytes]
-    | Iterable["Images"]
-)
+
+class _Array(Protocol):
+    """What NumPy can make an array of, such as a tensor."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]: ...
+
+
+_File = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+Images = _Array | Image.Image | _File | Iterable["Images"]
 Pixels = NDArray[np.floating[Any]]
 # A picture's brightness (H, W) in [0, 1] to what the network sees, (28, 28).
 Layout = Callable[[Pixels], Pixels]
