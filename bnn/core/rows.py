@@ -16,7 +16,7 @@ def chosen_rows(count: int, index: Any) -> NDArray[np.int64]:
     Raises:
         IndexError: it is none of these, or names a row that is not there.
     """
-    chosen = np.atleast_1d(np.arange(count)[index])
+    chosen = np.atleast_1d(np.arange(count)[index]).copy()  # torch takes no view that runs backwards
     if chosen.ndim > 1:
         raise IndexError(
             "images are chosen by a number, a slice, a list of numbers or a mask, in one dimension"

@@ -1,7 +1,7 @@
 """Sets of images, labelled or not: from folders, arrays, torchvision, or known by name."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -55,6 +55,9 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __iter__(self) -> Iterator[Self]:
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         labelled = "not labelled" if self.labels is None else "labelled"
