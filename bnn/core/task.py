@@ -5,6 +5,7 @@ A task is kept in the checkpoint, and whatever decides asks it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from reprlib import repr as short
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +28,7 @@ class Task:
         augmentation: how training images are varied; a name in `bnn.training.augmentation.AUGMENTATIONS`.
 
     Raises:
-        InputError: the names are too few, too many, empty, too long, or clash after trimming.
+        InputError: the names are too few, too many, empty, too long, not printable, or clash after trimming.
     """
 
     names: tuple[str, ...]
@@ -39,8 +40,11 @@ class Task:
         object.__setattr__(self, "names", names)
         if not 2 <= len(names) <= MOST_CLASSES:
             raise InputError(f"a task has 2 to {MOST_CLASSES} classes, and {len(names)} were given.")
-        if not all(0 < len(name) <= MOST_NAME for name in names):
-            raise InputError(f"a class's name has 1 to {MOST_NAME} characters: rename the empty or long one.")
+        if not all(0 < len(name) <= MOST_NAME and name.isprintable() for name in names):
+            raise InputError(
+                f"a class's name has 1 to {MOST_NAME} printable characters: rename the empty, long or "
+                "strange one."
+            )
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise InputError(
                 f"two classes are called {twice!r} (spaces at the ends do not count): rename one."
@@ -77,7 +81,7 @@ class Task:
             and all(isinstance(values[name], kind) for name, kind in fields.items())
             and all(isinstance(name, str) for name in values["names"])
         ):
-            raise InputError(f"{values} stands for no task.")
+            raise InputError(f"{short(values)} stands for no task.")
         return cls(tuple(values["names"]), values["layout"], values["augmentation"])
 
 

@@ -20,7 +20,7 @@ from bnn.rules.risk_control import feasible_risk, require_enough, risk_threshold
 class CalibratedRule(AbstentionRule):
     """Refuses what is unfamiliar and what is ambiguous, and promises something of both.
 
-    For fresh digits like those it was fitted on, and whatever their distribution:
+    For fresh images like those it was fitted on, and whatever their distribution:
 
     - refused as unfamiliar: at most the share `alpha`, in expectation over calibration sets (split conformal
       prediction on the joined OOD score, `Evidence.ood`);
@@ -59,7 +59,7 @@ class CalibratedRule(AbstentionRule):
 
     @classmethod
     def fit_if_feasible(cls, calibration: Calibration, promise: Promise) -> Self | None:
-        """As `fit`, but None, and at once, where the digits are enough but do not show so low a risk."""
+        """As `fit`, but None, and at once, where the images are enough but do not show so low a risk."""
         unfamiliar = _unfamiliar_threshold(calibration, promise)
         scores, wrong, grid = _risk_sample(calibration, unfamiliar)
         require_enough(len(scores), promise.risk, promise.delta)
