@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import math
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -12,12 +13,16 @@ from hypothesis import settings
 from torch import Tensor
 
 from bnn.classifier import Classifier
-from bnn.core.checkpoint import Checkpoint
-from bnn.core.networks import build_network
+from bnn.core.checkpoint import Checkpoint, Parts
+from bnn.core.evidence import Evidence
+from bnn.core.networks import build_network, feature_layer
+from bnn.core.posterior import MeanField, Mixture
+from bnn.core.task import DIGITS, Task
+from bnn.core.tensors import under
 from bnn.core.uncertainty import Predictive
-from bnn.data.digits import Digits, data_dir, load_mnist
+from bnn.data.digits import Labelled, data_dir, load_mnist
 from bnn.errors import InputError
-from bnn.ood.familiarity import Evidence
+from bnn.rules.abstention import Calibration
 
 # What PyMC compiles is kept for the next run, and in no one's home directory.
 os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={Path(__file__).parents[1] / '.pytensor'}")
@@ -41,7 +46,7 @@ def mnist_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def mnist_test(mnist_root: Path) -> Digits:
+def mnist_test(mnist_root: Path) -> Labelled:
     """MNIST's 10,000 test digits."""
     try:
         return load_mnist(mnist_root, train=False)
@@ -58,58 +63,58 @@ def classifier() -> Classifier:
 @pytest.fixture(scope="session")
 def make_checkpoint() -> MakeCheckpoint:
     """Makes a small sound checkpoint (an MLP of 16 units, untrained), with the given fields replaced."""
-    sound = _sound("mlp", {"hidden": 16})
+    sound = _sound("mlp", {"hidden": 16}, DIGITS)
     return lambda **replaced: Checkpoint(**{**sound, **replaced})
 
 
 @pytest.fixture(scope="session")
-def untrained() -> Callable[[str, Mapping[str, Any]], Classifier]:
-    """Makes the classifier of a small sound checkpoint of any network, by its name and options."""
-    return lambda network, options: Classifier(Checkpoint(**_sound(network, options)))
+def untrained() -> Callable[..., Classifier]:
+    """Makes the classifier of a small sound checkpoint of any network, by its name, options and task."""
+    return lambda network, options, task=DIGITS: Classifier(Checkpoint(**_sound(network, options, task)))
 
 
 @pytest.fixture(scope="session")
-def random_evidence() -> Callable[[int, int], Evidence]:
+def random_evidence() -> Callable[..., Evidence]:
     """Makes evidence on n images from a seed, of which some are sure and some are not."""
-    return lambda n, seed: _evidence(n, torch.Generator().manual_seed(seed))
+    return lambda n, seed, classes=10: _evidence(n, classes, torch.Generator().manual_seed(seed))
 
 
-def _sound(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _sound(network: str, options: Mapping[str, Any], task: Task) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
-    built = build_network(network, options)
-    loc = {
-        name: torch.randn(COMPONENTS, *value.shape, generator=generator).mul(0.2).half()
-        for name, value in built.named_parameters()
-    }
-    width = built.trunk()(torch.zeros(1, 1, 28, 28)).shape[1]
-    densities = {
-        "pixels": _density((10, 2, 3, 28 * 28), generator),
-        "features": _density((COMPONENTS, 10, 1, 2, width), generator),
-    }
+    built = build_network(network, options, task)
+    components = []
+    for _ in range(COMPONENTS):
+        loc = {
+            name: 0.2 * torch.randn(value.shape, generator=generator)
+            for name, value in built.named_parameters()
+        }
+        components.append(MeanField(loc, {name: torch.full_like(value, 0.1) for name, value in loc.items()}))
+    described = built.get_submodule(feature_layer(built))
+    assert isinstance(described, torch.nn.Linear)
     reference = {
-        "entropy": _evidence(200, generator).total,
         # Mostly below the scores of any image, so that surprises, in the tail, tell images apart.
-        "pixel": torch.randn(200, generator=generator) * 300 - 1000,
-        "feature": torch.randn(200, generator=generator) * 30 - 150,
+        "pixels": torch.randn(200, generator=generator) * 300 - 1000,
+        "features": torch.randn(200, generator=generator) * 30 - 150,
+        "entropy": _evidence(200, task.classes, generator).total,
     }
+    scores = {
+        **under("pixels", _density((task.classes, 2, 3, 28 * 28), generator)),
+        **under("features", _density((COMPONENTS, task.classes, 1, 2, described.in_features), generator)),
+    }
+    calibration = Calibration(
+        _evidence(CALIBRATED_ON, task.classes, generator),
+        torch.arange(CALIBRATED_ON) % task.classes,
+        reference["entropy"],
+    )
     return {
-        "network": network,
-        "network_options": dict(options),
-        "loc": loc,
-        "scale": {name: torch.full_like(value, 0.1) for name, value in loc.items()},
+        "task": task,
+        "parts": Parts(network, dict(options), "mixture", tuple(reference)),
+        "posterior": Mixture(components).tensors(),
+        "detector": under("score", scores) | under("combination", reference),
+        "calibration": calibration.tensors(),
         "draws": 4,
         "seed": 7,
-        "familiarity": {
-            f"{group}/{name}": tensor
-            for group, tensors in (densities | {"reference": reference}).items()
-            for name, tensor in tensors.items()
-        },
-        "calibration": {
-            **_evidence(CALIBRATED_ON, generator).tensors(),
-            "labels": torch.arange(CALIBRATED_ON) % 10,
-            "entropies": reference["entropy"],
-        },
-        "rule": {"name": "entropy", "threshold": 2.2, "refuse": 0.05},
+        "rule": {"name": "entropy", "threshold": 0.95 * math.log(task.classes), "refuse": 0.05},
         "record": {"epochs": 3, "note": "π"},
     }
 
@@ -127,13 +132,13 @@ def _density(shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Te
     }
 
 
-def _evidence(n: int, generator: torch.Generator) -> Evidence:
-    logits = 3 * torch.randn(5, n, 10, generator=generator)
+def _evidence(n: int, classes: int, generator: torch.Generator) -> Evidence:
+    logits = 3 * torch.randn(5, n, classes, generator=generator)
     sureness = 4 * torch.rand(n, 1, generator=generator)
-    surprises = torch.empty(3, n).exponential_(generator=generator)
-    return Evidence(**Predictive.of((logits * sureness).softmax(-1)).tensors(), **_named(surprises))
-
-
-def _named(surprises: Tensor) -> dict[str, Tensor]:
-    kinds = ("entropy_surprise", "pixel_surprise", "feature_surprise")
-    return dict(zip(kinds, surprises, strict=True))
+    entropy, pixels, features = torch.empty(3, n).exponential_(generator=generator)
+    return Evidence(
+        Predictive.of((logits * sureness).softmax(-1)),
+        {"pixels": pixels, "features": features, "entropy": entropy},
+        ood=2 * (pixels + features + entropy),
+        novelty=pixels + features - entropy,
+    )

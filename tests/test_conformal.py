@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bnn.core.evidence import Evidence
 from bnn.errors import InputError
-from bnn.ood.familiarity import Evidence
 from bnn.rules.conformal import candidate_threshold, conformal_rank, conformal_threshold
 
 RandomEvidence = Callable[[int, int], Evidence]
@@ -56,9 +56,9 @@ def test_an_impossible_share_says_how_many_digits_would_do(n: int, denominator: 
     if n >= denominator - 1:
         assert conformal_threshold(scores, share) == 0
         return
-    with pytest.raises(InputError, match=f"{n} calibration digits cannot promise") as caught:
+    with pytest.raises(InputError, match=f"{n} calibration images cannot promise") as caught:
         conformal_threshold(scores, share)
-    found = re.search(r"(\d+) digits could", str(caught.value))
+    found = re.search(r"(\d+) could, and", str(caught.value))
     assert found
     needed = int(found[1])
     assert needed == denominator - 1

@@ -11,9 +11,10 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from bnn.ood.density import ClassDensity
+from bnn.errors import InputError
+from bnn.ood import fitting
+from bnn.ood.density import LARGE, ClassDensity
 from bnn.ood.fitting import PER_DIRECTION, fit_density
-from bnn.training import density as fitting
 
 
 def random_density(classes: int, components: int, rank: int, size: int, seed: int) -> ClassDensity:
@@ -177,3 +178,26 @@ def test_the_seed_alone_chooses_the_start() -> None:
     assert torch.get_rng_state().equal(state)  # and nobody else's randomness is used up
     assert all(tensor.equal(again.tensors()[name]) for name, tensor in first.tensors().items())
     assert math.isfinite(first.log_prob(x).sum().item())
+
+
+def test_what_is_stored_is_what_a_rounded_density_says() -> None:
+    exact = random_density(3, 2, 2, 7, seed=1)
+    single = ClassDensity(**{name: tensor.float() for name, tensor in exact.tensors().items()})
+    stored = single.stored()
+    assert {name for name, tensor in stored.items() if tensor.dtype == torch.float16} == set(LARGE)
+    again = ClassDensity.from_stored(stored, 3, 7)
+    for name, tensor in single.rounded().tensors().items():
+        assert again.tensors()[name].equal(tensor)
+        assert tensor.dtype == torch.float32
+    x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    assert again.log_prob(x).equal(single.rounded().log_prob(x))
+    assert not again.log_prob(x).equal(single.log_prob(x))
+
+
+@pytest.mark.parametrize(("classes", "size"), [(2, 7), (4, 7), (3, 6), (3, 8)])
+def test_a_density_of_another_task_or_of_other_vectors_is_refused(classes: int, size: int) -> None:
+    stored = ClassDensity(
+        **{name: tensor.float() for name, tensor in random_density(3, 2, 2, 7, seed=1).tensors().items()}
+    ).stored()
+    with pytest.raises(InputError, match=r"^the checkpoint's densities of training images [^\n]+\.$"):
+        ClassDensity.from_stored(stored, classes, size)

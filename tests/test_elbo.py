@@ -5,7 +5,7 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
-from bnn.core.networks import CNN, MLP
+from bnn.core.networks import CNN, MLP, ResNet
 from bnn.training.elbo import ELBOS, MeanFieldELBO, SampledELBO
 from bnn.training.guide import MeanFieldGuide
 from bnn.training.model import BayesianClassifier
@@ -24,7 +24,9 @@ def pair(network):
     return BayesianClassifier(network, N_TRAIN), MeanFieldGuide(network)
 
 
-@pytest.mark.parametrize("network", [MLP(6), CNN((2, 3), 4)])
+@pytest.mark.parametrize(
+    "network", [MLP(6, classes=10), CNN((2, 3), 4, classes=10), ResNet((2, 3), classes=10)]
+)
 def test_with_drawn_weights_the_terms_sum_to_pyros_loss(network, batch):
     model, guide = pair(network)
     torch.manual_seed(2)
@@ -34,7 +36,7 @@ def test_with_drawn_weights_the_terms_sum_to_pyros_loss(network, batch):
 
 
 def test_sampled_terms_sum_to_pyros_loss(batch):
-    model, guide = pair(MLP(6))
+    model, guide = pair(MLP(6, classes=10))
     torch.manual_seed(2)
     nll, kl = SampledELBO().terms(model, guide, *batch)
     torch.manual_seed(2)
@@ -42,15 +44,16 @@ def test_sampled_terms_sum_to_pyros_loss(batch):
 
 
 def test_the_sampled_kl_averages_to_the_closed_form(batch):
-    model, guide = pair(MLP(6))
+    model, guide = pair(MLP(6, classes=10))
     sampled = torch.stack([SampledELBO().terms(model, guide, *batch)[1] for _ in range(300)]).detach()
     exact = MeanFieldELBO().terms(model, guide, *batch)[1]
     assert abs((sampled.mean() - exact).item()) < 5 * (sampled.std() / 300**0.5).item()
 
 
+@pytest.mark.parametrize("network", [CNN((2, 3), 4, classes=10), ResNet((2, 3), classes=10)])
 @pytest.mark.parametrize("name", ELBOS)
-def test_gradients_reach_every_parameter_of_the_guide(name, batch):
-    model, guide = pair(CNN((2, 3), 4))
+def test_gradients_reach_every_parameter_of_the_guide(name, network, batch):
+    model, guide = pair(network)
     nll, kl = ELBOS[name]().terms(model, guide, *batch)
     (nll + kl).backward()
     for parameter in guide.parameters():
@@ -61,7 +64,7 @@ def test_gradients_reach_every_parameter_of_the_guide(name, batch):
 
 @pytest.mark.parametrize("name", ["local", "flipout"])
 def test_the_likelihood_has_the_expectation_of_weight_sampling(name, batch):
-    model, guide = pair(MLP(6))
+    model, guide = pair(MLP(6, classes=10))
 
     def nlls(elbo):
         return torch.stack([elbo.terms(model, guide, *batch)[0] for _ in range(400)]).detach()

@@ -9,8 +9,8 @@ import torch
 from pyro import poutine
 from torch.nn.functional import cross_entropy
 
-from bnn.core.networks import CNN, MLP
-from bnn.training.model import BayesianClassifier, BayesianCNN, BayesianMLP, fan_in_scale
+from bnn.core.networks import CNN, MLP, ResNet
+from bnn.training.model import BayesianClassifier, fan_in_scale
 
 N_TRAIN = 600
 
@@ -23,17 +23,19 @@ def normal(site):
     return site["fn"].base_dist
 
 
-@pytest.mark.parametrize(("lifted", "network"), [(BayesianMLP, MLP), (BayesianCNN, CNN)])
-def test_every_parameter_becomes_a_site_of_its_shape(lifted, network):
-    recorded = trace(lifted(N_TRAIN), torch.rand(2, 1, 28, 28))
-    expected = {f"network.{name}": value.shape for name, value in network().named_parameters()}
+@pytest.mark.parametrize("classes", [3, 10])
+@pytest.mark.parametrize("kind", [MLP, CNN, ResNet])
+def test_every_parameter_becomes_a_site_of_its_shape(kind, classes):
+    network = kind(classes=classes)
+    recorded = trace(BayesianClassifier(network, N_TRAIN), torch.rand(2, 1, 28, 28))
+    expected = {f"network.{name}": value.shape for name, value in network.named_parameters()}
     sites = {name: recorded.nodes[name]["value"].shape for name in expected}
     assert sites == expected
     assert set(recorded.stochastic_nodes) - set(expected) <= {"label", "data"}
 
 
 def test_the_priors_are_fan_in_normals_by_default():
-    recorded = trace(BayesianClassifier(CNN(), N_TRAIN), torch.rand(1, 1, 28, 28))
+    recorded = trace(BayesianClassifier(CNN(classes=10), N_TRAIN), torch.rand(1, 1, 28, 28))
     prior = normal(recorded.nodes["network.conv2.weight"])
     assert torch.equal(prior.loc, torch.zeros(32, 16, 5, 5))
     assert prior.scale.unique().item() == pytest.approx(math.sqrt(2 / (16 * 5 * 5)))
@@ -41,7 +43,9 @@ def test_the_priors_are_fan_in_normals_by_default():
 
 
 def test_a_given_prior_scale_is_every_weights():
-    recorded = trace(BayesianMLP(N_TRAIN, hidden=8, prior_scale=0.7), torch.rand(1, 1, 28, 28))
+    recorded = trace(
+        BayesianClassifier(MLP(8, classes=10), N_TRAIN, prior_scale=0.7), torch.rand(1, 1, 28, 28)
+    )
     scales = torch.cat(
         [
             normal(recorded.nodes[name]).scale.flatten()
@@ -53,13 +57,13 @@ def test_a_given_prior_scale_is_every_weights():
 
 
 def test_priors_are_buffers_that_move_with_the_module():
-    model = BayesianMLP(N_TRAIN, hidden=4).double()
+    model = BayesianClassifier(MLP(4, classes=10), N_TRAIN).double()
     assert list(model.parameters()) == []
     assert all(buffer.dtype == torch.float64 for buffer in model.buffers())
 
 
 def test_lifting_leaves_the_plain_network_alone():
-    network = MLP(8)
+    network = MLP(8, classes=10)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     BayesianClassifier(network, N_TRAIN)
     assert type(network) is MLP
@@ -68,17 +72,19 @@ def test_lifting_leaves_the_plain_network_alone():
 
 def test_the_plate_scales_the_likelihood_to_the_data_set():
     images, labels = torch.rand(20, 1, 28, 28), torch.randint(0, 10, (20,))
-    model = BayesianMLP(N_TRAIN, hidden=8)
+    model = BayesianClassifier(MLP(8, classes=10), N_TRAIN)
     recorded = trace(model, images, labels)
-    weights = {name: recorded.nodes[f"network.{name}"]["value"] for name, _ in MLP(8).named_parameters()}
-    logits = torch.func.functional_call(MLP(8), weights, (images,))
+    weights = {
+        name: recorded.nodes[f"network.{name}"]["value"] for name, _ in MLP(8, classes=10).named_parameters()
+    }
+    logits = torch.func.functional_call(MLP(8, classes=10), weights, (images,))
     recorded.compute_log_prob()
     expected = -cross_entropy(logits, labels, reduction="sum") * N_TRAIN / 20
     assert recorded.nodes["label"]["log_prob_sum"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_without_labels_they_are_sampled():
-    recorded = trace(BayesianMLP(N_TRAIN, hidden=8), torch.rand(50, 1, 28, 28))
+    recorded = trace(BayesianClassifier(MLP(8, classes=10), N_TRAIN), torch.rand(50, 1, 28, 28))
     site = recorded.nodes["label"]
     assert not site["is_observed"]
     assert isinstance(site["fn"], dist.Categorical)

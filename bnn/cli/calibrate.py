@@ -68,7 +68,7 @@ def calibrate_command(
 def _calibrated(
     classifier: Classifier, images: ImageSet | None, promise: Mapping[str, float], rule: str | None
 ) -> Classifier:
-    name, wanted = rule or classifier.rule.name, replace(classifier.promise, **promise)
+    name, wanted = rule or classifier.rule.asked[0], replace(classifier.promise, **promise)
     if images is None:
         return classifier.calibrated_on(classifier.calibration, name, wanted)
     evidence = classifier.evidence(images.images, progress_bar(f"judging {images.name}"))

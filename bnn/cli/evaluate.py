@@ -76,7 +76,7 @@ def _shifted(classifier: Classifier, spec: str, data_dir: Path | None, **options
     """All of a known set, but only the test part of the one that was learnt."""
     data = classifier.record.get("data")
     learnt = data.get("name") if isinstance(data, Mapping) else None
-    part = "test" if spec == learnt else "all"
+    part = "test" if spec.lower() == learnt else "all"  # as sets are named in any case
     return ImageSet.from_spec(spec, data_dir, labelled=True, part=part, **options)
 
 

@@ -57,7 +57,7 @@ class Evidence:
             scores: OOD scores (N,), higher meaning more out-of-distribution; None where there are none.
 
         Raises:
-            InputError: the shapes do not fit, or a row of `probs` is no distribution, or a score is not finite.
+            InputError: the shapes do not fit, a row of `probs` is no distribution, or a score is not finite.
         """
         drawn = _probabilities(probs)
         n = drawn.shape[1]
@@ -122,7 +122,8 @@ def _probabilities(probs: Any) -> Tensor:
     drawn = drawn[None] if drawn.ndim == 2 else drawn
     if drawn.ndim != 3 or drawn.shape[0] == 0 or drawn.shape[2] < 2:
         raise InputError(
-            f"probabilities must be of shape (N, C) or (S, N, C), of at least 2 classes, not {tuple(drawn.shape)}."
+            "probabilities must be of shape (N, C) or (S, N, C), of at least 2 classes, not "
+            f"{tuple(drawn.shape)}."
         )
     sums = drawn.sum(-1)
     if not ((drawn >= 0) & (drawn <= 1 + ROWS_SUM)).all() or not ((sums - 1).abs() <= ROWS_SUM).all():

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnn.core.task import Task
-from bnn.errors import InputError, choose
+from bnn.errors import InputError, cause_in, choose
 
 IMAGE_SIZE = 28
+MOST_BLOCKS = 3  # each halves what the first convolution leaves, 14 pixels a side
 
 
 class MLP(nn.Sequential):
@@ -115,6 +116,8 @@ class ResNet(nn.Module):
     def __init__(self, channels: Sequence[int] = (16, 32), *, classes: int) -> None:
         super().__init__()
         _require_units(*channels)
+        if len(channels) > MOST_BLOCKS:
+            raise ValueError(f"so many blocks leave nothing of an image: at most {MOST_BLOCKS} can be")
         self.stem = nn.Conv2d(1, channels[0], 5, padding=2, stride=2)
         before = (channels[0], *channels[:-1])
         self.blocks = nn.Sequential(*map(_ResidualBlock, before, channels))
@@ -158,12 +161,21 @@ def build_network(name: str, options: Mapping[str, Any] | None, task: Task) -> n
     try:
         built = network(**(options or {}), classes=task.classes)
     except (TypeError, ValueError, RuntimeError) as error:
-        cause = str(error).partition("\n")[0]  # PyTorch may add a stack
-        raise InputError(f"the network {name!r} cannot be built from {options}: {cause}.") from error
+        raise InputError(
+            f"the network {name!r} cannot be built from {options}: {cause_in(error)}."
+        ) from error
     if buffer := next((key for key, _ in built.named_buffers()), None):
         raise InputError(
-            f"the network {name!r} has a buffer, {buffer!r}, which no posterior describes: use layers without "
-            "running statistics, such as GroupNorm in place of BatchNorm."
+            f"the network {name!r} has a buffer, {buffer!r}, which no posterior describes: use layers "
+            "without running statistics, such as GroupNorm in place of BatchNorm."
+        )
+    every, once = (
+        [key for key, _ in built.named_parameters(remove_duplicate=alike)] for alike in (False, True)
+    )
+    if shared := next((key for key in every if key not in once), None):
+        raise InputError(
+            f"the network {name!r} has a weight twice, the second time as {shared!r}, which would get "
+            "two priors: give every layer weights of its own."
         )
     return built
 

@@ -32,7 +32,7 @@ class Posterior(ABC):
 
     @classmethod
     def sample_each(cls, components: "Sequence[Posterior]", draws: int, seed: int) -> dict[str, Tensor]:
-        """As `sample`, draw s being component s mod M's; where draws share their noise, that can be faster."""
+        """As `sample`, draw s being component s mod M's; faster where draws share their noise."""
         each = [component.sample(draws, seed) for component in components[:draws]]
         return {name: _dealt([weights[name] for weights in each], len(components)) for name in each[0]}
 

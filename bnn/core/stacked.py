@@ -1,15 +1,17 @@
 """One network run with many sets of weights at once."""
 
 import copy
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
+from itertools import takewhile
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from bnn.errors import InputError
+from bnn.errors import InputError, cause_in
 
 GROUP = 10  # networks run at once: what lies between their layers stays in the processor's cache
 
@@ -24,7 +26,8 @@ class StackedNetwork:
 
     Where the network is a row of layers that `_stacked` knows, every layer is a multiplication of some
     networks' matrices at once, on activations with their channels last: on one image faster than
-    `torch.func.vmap` over the network, which makes grouped convolutions of it. Any other network runs by that.
+    `torch.func.vmap` over the network, which makes grouped convolutions of it. Any other network runs by
+    that.
 
     Args:
         network: gives the computation; its own weights are not used.
@@ -46,7 +49,8 @@ class StackedNetwork:
         if is_stackable(network):
             self._groups = [partial(_run_layers, _layers(network, group)) for group in groups]
         else:
-            self._groups = [partial(_run_mapped, _meta(network), group) for group in groups]
+            mapped = _Mapped(network)
+            self._groups = [partial(mapped, group) for group in groups]
         # A convolution's work grows with the images; a linear layer's is mostly reading its weights,
         # for which a few images cost hardly more than one. But where its inputs do not fill the
         # processor's vectors, an image is rounded by its place in the block.
@@ -77,7 +81,22 @@ def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
 
 def is_stackable(network: nn.Module) -> bool:
     """Whether `network` is a row of layers that can be multiplied for many networks at once."""
-    return isinstance(network, nn.Sequential) and all(map(_is_known, network))
+    if not is_row(network):
+        return False
+    layers = list(layers_of(network).values())
+    before = list(takewhile(lambda layer: not isinstance(layer, nn.Flatten), layers))
+    return all(map(_is_known_on_images, before)) and all(map(_is_known_on_rows, layers[len(before) :]))
+
+
+def is_row(network: nn.Module) -> bool:
+    """Whether `network` does what its layers do one after another, and nothing else."""
+    return isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward
+
+
+def layers_of(network: nn.Module) -> dict[str, nn.Module]:
+    """The modules right in `network` by name, as often as they stand there."""
+    named = network.named_modules(remove_duplicate=False)
+    return {name: module for name, module in named if name and "." not in name}
 
 
 def require_runnable(network: nn.Module, image_shape: tuple[int, ...], outputs: int) -> None:
@@ -99,14 +118,14 @@ def require_runnable(network: nn.Module, image_shape: tuple[int, ...], outputs: 
     try:
         logits = StackedNetwork(network, twice)(torch.zeros(3, *image_shape))
     except Exception as error:  # a network may raise anything
-        cause = " ".join(str(error).split())[:200].rstrip(".")
         raise InputError(
-            f"the network {type(network).__name__} cannot be run for many sets of weights at once: {cause}."
+            f"the network {type(network).__name__} cannot be run for many sets of weights at once: "
+            f"{cause_in(error)}."
         ) from error
     if logits.shape != (2, 3, outputs):
         raise InputError(
-            f"the network {type(network).__name__} gives {tuple(logits.shape[2:])} numbers an image, and should "
-            f"give {outputs} logits."
+            f"the network {type(network).__name__} gives {tuple(logits.shape[2:])} for an image, and should "
+            f"give {(outputs,)}, its logits."
         )
 
 
@@ -114,24 +133,39 @@ def _run_layers(layers: Iterable[Run], block: Tensor) -> Tensor:
     return reduce(lambda x, layer: layer(x), layers, block.movedim(1, -1)[None])
 
 
-def _run_mapped(network: nn.Module, weights: Mapping[str, Tensor], block: Tensor) -> Tensor:
-    outputs: Tensor = vmap(lambda drawn: functional_call(network, drawn, (block,)))(dict(weights))
-    return outputs
+class _Mapped:
+    """A network's computation, with many sets of weights (S, *shape) at once, by `torch.func.vmap`.
+
+    While it runs, `functional_call` puts the weights into the module: so each thread has a module of its own.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network, self._of_thread = bare(network), threading.local()
+
+    def __call__(self, weights: Mapping[str, Tensor], block: Tensor) -> Tensor:
+        if not hasattr(self._of_thread, "network"):
+            self._of_thread.network = bare(self._network)
+        network = self._of_thread.network
+        outputs: Tensor = vmap(lambda drawn: functional_call(network, drawn, (block,)))(dict(weights))
+        return outputs
 
 
-def _meta(network: nn.Module) -> nn.Module:
-    """`network` as computation alone, in no memory, and as it is when not in training."""
-    return copy.deepcopy(network).to("meta").eval()
+def bare(network: nn.Module) -> nn.Module:
+    """A copy of `network` as computation alone, its weights in no memory, as it is when not in training."""
+    shapes = {id(value): nn.Parameter(value.to("meta")) for value in network.parameters()}
+    return copy.deepcopy(network, shapes).eval()  # what shares a parameter goes on sharing it
 
 
 def _layers(network: nn.Module, weights: Mapping[str, Tensor]) -> list[Run]:
     return [
         _stacked(layer, {name: weights[f"{key}.{name}"] for name, _ in layer.named_parameters()})
-        for key, layer in network.named_children()
+        for key, layer in layers_of(network).items()
     ]
 
 
-def _is_known(layer: nn.Module) -> bool:
+def _is_known_on_images(layer: nn.Module) -> bool:
+    if type(layer) not in (nn.Conv2d, nn.MaxPool2d, nn.ReLU):  # a class derived from them may do more
+        return False
     match layer:
         case nn.Conv2d(
             kernel_size=(height, width),
@@ -144,9 +178,14 @@ def _is_known(layer: nn.Module) -> bool:
             return bool(height == width and down == right)
         case nn.MaxPool2d(kernel_size=int(side), stride=stride, padding=0, dilation=1, ceil_mode=False):
             return bool(side == stride)
-        case nn.Flatten(start_dim=1, end_dim=-1):
-            return True
-    return isinstance(layer, nn.Linear | nn.ReLU)
+    return isinstance(layer, nn.ReLU)
+
+
+def _is_known_on_rows(layer: nn.Module) -> bool:
+    match layer:
+        case nn.Flatten(start_dim=start, end_dim=end):
+            return bool((start, end) == (1, -1))
+    return type(layer) in (nn.Linear, nn.ReLU)
 
 
 def _stacked(layer: nn.Module, weights: Mapping[str, Tensor]) -> Run:

@@ -3,9 +3,14 @@
 A task is kept in the checkpoint, and whatever decides asks it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from reprlib import repr as short
 from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from bnn.errors import InputError
 
@@ -23,7 +28,7 @@ class Task:
         augmentation: how training images are varied; a name in `bnn.training.augmentation.AUGMENTATIONS`.
 
     Raises:
-        InputError: the names are too few, too many, empty, too long, or clash after trimming.
+        InputError: the names are too few, too many, empty, too long, not printable, or clash after trimming.
     """
 
     names: tuple[str, ...]
@@ -35,8 +40,11 @@ class Task:
         object.__setattr__(self, "names", names)
         if not 2 <= len(names) <= MOST_CLASSES:
             raise InputError(f"a task has 2 to {MOST_CLASSES} classes, and {len(names)} were given.")
-        if not all(0 < len(name) <= MOST_NAME for name in names):
-            raise InputError(f"a class's name has 1 to {MOST_NAME} characters: rename the empty or long one.")
+        if not all(0 < len(name) <= MOST_NAME and name.isprintable() for name in names):
+            raise InputError(
+                f"a class's name has 1 to {MOST_NAME} printable characters: rename the empty, long or "
+                "strange one."
+            )
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise InputError(
                 f"two classes are called {twice!r} (spaces at the ends do not count): rename one."
@@ -53,12 +61,7 @@ class Task:
         Raises:
             InputError: one is not.
         """
-        strange = next((label for label in labels if not 0 <= label < self.classes), None)
-        if strange is not None:
-            raise InputError(
-                f"a label must be from 0 to {self.classes - 1}, one of this task's {self.classes} classes, "
-                f"and {strange} is not."
-            )
+        _require_classes(labels, self.classes)
 
     def to_dict(self) -> dict[str, Any]:
         """The task as plain values for `from_dict`."""
@@ -78,8 +81,37 @@ class Task:
             and all(isinstance(values[name], kind) for name, kind in fields.items())
             and all(isinstance(name, str) for name in values["names"])
         ):
-            raise InputError(f"{values} stands for no task.")
+            raise InputError(f"{short(values)} stands for no task.")
         return cls(tuple(values["names"]), values["layout"], values["augmentation"])
 
 
 DIGITS = Task(tuple("0123456789"))
+
+
+def checked_labels(labels: Any, n: int, classes: int) -> Tensor:
+    """`labels`, an array, a tensor or a sequence, as (n,) int64.
+
+    Raises:
+        InputError: n is 0, or they are not one of so many `classes` for each of n images.
+    """
+    if n == 0:
+        raise InputError("there are no images: give some, each with its label.")
+    try:
+        given = labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
+    except ValueError as error:  # of several lengths
+        raise InputError(f"{n} images need as many labels, one each, in one array.") from error
+    if given.shape != (n,) or given.dtype.kind not in "iu":
+        raise InputError(
+            f"{n} images need as many labels, whole numbers, one each, not {given.dtype} {given.shape}."
+        )
+    _require_classes(given.tolist(), classes)
+    return torch.from_numpy(given.astype(np.int64))
+
+
+def _require_classes(labels: Iterable[int], classes: int) -> None:
+    strange = next((label for label in labels if not 0 <= label < classes), None)
+    if strange is not None:
+        raise InputError(
+            f"a label must be from 0 to {classes - 1}, one of this task's {classes} classes, and {strange} "
+            "is not."
+        )

@@ -20,7 +20,7 @@ from bnn.rules.risk_control import feasible_risk, require_enough, risk_threshold
 class CalibratedRule(AbstentionRule):
     """Refuses what is unfamiliar and what is ambiguous, and promises something of both.
 
-    For fresh digits like those it was fitted on, and whatever their distribution:
+    For fresh images like those it was fitted on, and whatever their distribution:
 
     - refused as unfamiliar: at most the share `alpha`, in expectation over calibration sets (split conformal
       prediction on the joined OOD score, `Evidence.ood`);
@@ -59,7 +59,7 @@ class CalibratedRule(AbstentionRule):
 
     @classmethod
     def fit_if_feasible(cls, calibration: Calibration, promise: Promise) -> Self | None:
-        """As `fit`, but None, and at once, where the digits are enough but do not show so low a risk."""
+        """As `fit`, but None, and at once, where the images are enough but do not show so low a risk."""
         unfamiliar = _unfamiliar_threshold(calibration, promise)
         scores, wrong, grid = _risk_sample(calibration, unfamiliar)
         require_enough(len(scores), promise.risk, promise.delta)
@@ -104,12 +104,13 @@ class CalibratedRule(AbstentionRule):
     def describe(self) -> str:
         return (
             f"Of images like those it learnt, it promises to answer at most {percent(self.risk)} wrongly "
-            f"(with {percent(1 - self.delta)} confidence) and to call at most {percent(self.alpha)} unfamiliar."
+            f"(with {percent(1 - self.delta)} confidence) and to call at most {percent(self.alpha)} "
+            "unfamiliar."
         )
 
 
 def _unfamiliar_threshold(calibration: Calibration, promise: Promise) -> float:
-    """The highest OOD score that is still familiar; where there are no scores, all of which count as 0, that."""
+    """The highest OOD score that is still familiar; 0 where there are none, which all count as 0."""
     if not calibration.evidence.surprises:
         return 0.0
     return conformal_threshold(calibration.evidence.ood, promise.alpha)

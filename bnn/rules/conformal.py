@@ -23,7 +23,7 @@ def conformal_rank(n: int, share: float) -> int:
     if rank > n:
         raise InputError(
             f"{n} calibration images cannot promise a share of at most {share:g}: "
-            f"{math.ceil(1 / share - 1e-9) - 1} digits could, and these can promise "
+            f"{math.ceil(1 / share - 1e-9) - 1} could, and these can promise "
             f"{rounded_up(1 / (n + 1)):g}."
         )
     return max(rank, 1)
@@ -35,10 +35,10 @@ def conformal_threshold(scores: Tensor, share: float) -> float:
 
 
 def candidate_threshold(mean: Tensor, labels: Tensor, miss: float) -> float:
-    """The lowest probability at which a digit is still a candidate.
+    """The lowest probability at which a class is still a candidate.
 
     `mean` (n, C) are the predictive probabilities of calibration images, `labels` (n,) what they are.
-    Digits at or above the threshold form a set that misses the true digit of a fresh image like those
+    Classes at or above the threshold form a set that misses the true class of a fresh image like those
     with probability at most `miss` (least ambiguous set-valued classifiers, Sadinle et al. 2019), or
     1 / (n + 1) where n `labels` cannot promise less.
     """

@@ -36,7 +36,7 @@ def risk_threshold(scores: Tensor, wrong: Tensor, grid: Tensor, risk: float, del
     Args:
         scores: of n calibration images, (n,).
         wrong: whether each would be answered wrongly, (n,) bool.
-        grid: thresholds in ascending order, (G,), of scores of other digits of the same kind.
+        grid: thresholds in ascending order, (G,), of scores of other images of the same kind.
         risk, delta: between 0 and 1.
     """
     needed = errorless_count(risk, delta)

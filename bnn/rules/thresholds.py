@@ -17,7 +17,7 @@ from bnn.rules.promise import Promise
 
 @dataclass(frozen=True)
 class MedianRule(AbstentionRule):
-    """The 2018 notebook's: answers where some digit's median probability over the draws is above `level`."""
+    """The 2018 notebook's: answers where some class's median probability over the draws is above `level`."""
 
     level: float = 0.2
 
@@ -30,7 +30,7 @@ class MedianRule(AbstentionRule):
             )
 
     def score(self, evidence: Evidence) -> Tensor:
-        """1 − the highest median probability of a digit, (N,)."""
+        """1 − the highest median probability of a class, (N,)."""
         return 1 - evidence.predictive.median.amax(-1)
 
     def highest_score(self, classes: int) -> float:
@@ -40,7 +40,7 @@ class MedianRule(AbstentionRule):
         return ~(evidence.predictive.median.amax(-1) > self.level)
 
     def labels(self, evidence: Evidence) -> Tensor:
-        """The digit of the highest median, (N,)."""
+        """The class of the highest median, (N,)."""
         return evidence.predictive.median.argmax(-1)
 
     @classmethod
@@ -49,7 +49,7 @@ class MedianRule(AbstentionRule):
 
     @classmethod
     def require_fittable(cls, n: int, promise: Promise) -> None:
-        """Nothing is fitted, so any number of digits will do."""
+        """Nothing is fitted, so any number of images will do."""
 
     def describe(self) -> str:
         return f"Answers where some class's median probability is above {self.level:g}; it promises nothing."
@@ -57,11 +57,11 @@ class MedianRule(AbstentionRule):
 
 @dataclass(frozen=True)
 class ThresholdRule(AbstentionRule):
-    """Refuses above a threshold that was fitted on calibration digits.
+    """Refuses above a threshold that was fitted on calibration images.
 
     Attributes:
         threshold: the highest score that is still answered.
-        refuse: the share of digits that it refuses at most, in expectation over calibration sets.
+        refuse: the share of such images that it refuses at most, in expectation over calibration sets.
     """
 
     threshold: float
@@ -101,13 +101,13 @@ class ThresholdRule(AbstentionRule):
 
     def describe(self) -> str:
         return (
-            f"Of images like those it learnt, it promises to refuse at most {percent(self.refuse)}: those whose "
-            f"{self.measures} is above {self.threshold:.3g}."
+            f"Of images like those it learnt, it promises to refuse at most {percent(self.refuse)}: "
+            f"those whose {self.measures} is above {self.threshold:.3g}."
         )
 
 
 class ConfidenceRule(ThresholdRule):
-    """Refuses where the likeliest digit's predictive probability is low."""
+    """Refuses where the likeliest class's predictive probability is low."""
 
     name = "confidence"
     measures = "doubt (1 − the highest probability)"

@@ -90,4 +90,4 @@ def _rule(config: TrainConfig, calibration: Calibration) -> AbstentionRule:
     try:
         return fit_rule(config.rule, calibration, config.promise)
     except InputError as error:
-        return RefuseAll(f"the {config.rule} rule could not be fitted: {error}")
+        return RefuseAll(f"the {config.rule} rule could not be fitted: {error}", config.rule, config.promise)

@@ -28,8 +28,9 @@ class MeanFieldGuide(PyroModule):
     All parameters are made at once, so that optimisers, checkpoints and DDP see them. Against Normal
     priors the KL is in closed form under Pyro's `TraceMeanField_ELBO` (Pyro's `AutoNormal` samples it).
 
-    Locations start at Normal(0, 2 / fan_in), biases at 0, and scales at `relative_scale` times
-    sqrt(2 / fan_in): small enough that the first steps are those of a plain network.
+    Locations start at Normal(0, 2 / fan_in), biases at 0, factors of a normalisation where the network has
+    them, and scales at `relative_scale` times sqrt(2 / fan_in): small enough that the first steps are those
+    of a plain network.
 
     Args:
         network: the plain network whose parameters get a posterior.
@@ -42,18 +43,19 @@ class MeanFieldGuide(PyroModule):
         super().__init__()
         self._sites: list[tuple[str, str]] = []
         for name, value in network.named_parameters():
-            key = name.replace(".", "_")  # a parameter's name may hold no dot
-            loc, scale = self._initial(value.shape)
+            key = name.replace(".", "/")  # a parameter's name may hold no dot
+            loc, scale = self._initial(name, value.detach())
             self.register_parameter(f"{key}_loc", nn.Parameter(_laid_out(loc)))
             self.register_parameter(f"{key}_free_scale", nn.Parameter(_laid_out(inverse_softplus(scale))))
             self._sites.append((f"{prefix}.{name}", key))
         self._prefix = prefix
 
-    def _initial(self, shape: torch.Size) -> tuple[Tensor, Tensor]:
-        if len(shape) == 1:
-            return torch.zeros(shape), torch.full(shape, self.relative_scale)
-        scale = fan_in_scale(shape)
-        return scale * torch.randn(shape), torch.full(shape, self.relative_scale * scale)
+    def _initial(self, name: str, value: Tensor) -> tuple[Tensor, Tensor]:
+        if value.dim() < 2:
+            start = torch.zeros_like(value) if name.endswith("bias") else value.clone()
+            return start, torch.full_like(value, self.relative_scale)
+        scale = fan_in_scale(value.shape)
+        return scale * torch.randn(value.shape), torch.full_like(value, self.relative_scale * scale)
 
     def _loc_scale(self, key: str) -> tuple[Tensor, Tensor]:
         return getattr(self, f"{key}_loc"), F.softplus(getattr(self, f"{key}_free_scale"))
@@ -75,8 +77,8 @@ class MeanFieldGuide(PyroModule):
 class NotebookGuide(MeanFieldGuide):
     """The 2018 notebook's starting point: loc ~ Normal(0, 1), scale = softplus(Normal(0, 1))."""
 
-    def _initial(self, shape: torch.Size) -> tuple[Tensor, Tensor]:
-        return torch.randn(shape), F.softplus(torch.randn(shape))
+    def _initial(self, name: str, value: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.randn(value.shape), F.softplus(torch.randn(value.shape))
 
 
 def _laid_out(value: Tensor) -> Tensor:

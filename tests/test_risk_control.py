@@ -150,7 +150,7 @@ def test_too_few_digits_say_how_many_would_do_and_what_they_can_show(
     if n >= needed:
         require_enough(n, risk, delta)
         return
-    with pytest.raises(InputError, match=rf"{n} calibration digits cannot show .*: {needed} could") as caught:
+    with pytest.raises(InputError, match=rf"{n} calibration images cannot show .*: {needed} could") as caught:
         require_enough(n, risk, delta)
     require_enough(needed, risk, delta)
     lowest = re.search(r"could show (\S+) at best\.$", str(caught.value))
