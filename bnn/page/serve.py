@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from bnn.decide import Classifier
 from bnn.page.address import Address
 from bnn.page.bounds import AsgiApp, bounded, with_headers
+from bnn.page.linger import SPARE_BYTES, lingering
 from bnn.page.page import build_page
 
 STOPPING_SECONDS = 2  # that open pages get when the server ends
@@ -125,7 +126,8 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
     )
     # Mounting sets neither, and without them Gradio does not check which files it reads and shows.
     page.has_launched = page.is_running = True
-    return with_headers(bounded(app, address.max_upload))
+    guarded = with_headers(bounded(app, address.max_upload))
+    return lingering(guarded, address.max_upload + SPARE_BYTES)
 
 
 @contextmanager
