@@ -19,10 +19,11 @@ def lingering(app: AsgiApp, most: int) -> AsgiApp:
     what still comes is read and thrown away, piece by piece; then the connection is closed, as nginx's
     `lingering_close` does.
 
-    Bounded is how many bytes are read so (`most`: a video that was mistaken for an image gets its answer), how
-    long (`MOST_SECONDS`: an upload over a slow network does too), and how long in silence (`MOST_SILENCE`: who
-    has read the answer and sends no more). Nobody can hold a connection, or keep the server reading, beyond
-    that: they are cut off.
+    That is bounded, so that no sender, slow or endless, holds a connection or keeps the server reading:
+    - `most` bytes, about a second's work: a video that was taken for an image gets its answer;
+    - `MOST_SECONDS`: so does an upload over a slow network;
+    - `MOST_SILENCE`: who has read the answer, and neither sends nor closes, need not be waited for.
+    Whoever sends beyond that is cut off, and then only clients that read early have had the answer.
     """
 
     async def run(scope: Message, receive: Receive, send: Send) -> None:

@@ -83,6 +83,8 @@ def served(classifier: Classifier, address: Address) -> Iterator[Future[None]]:
         try:
             while not (server.started or serving.done()):
                 time.sleep(0.01)
+            if serving.done():
+                serving.result()  # raises why it did not start
             yield serving
         finally:
             server.should_exit = True
