@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bnn.errors import InputError
 from bnn.page.examples import Example
 from bnn.page.uploads import CLUTTER, MOST_BYTES, MOST_BYTES_TOGETHER, MOST_IMAGES, Stored, Unusable
+from bnn.pictures import framed
 
 SAMPLE_SIDE = 112  # pixels of an image in the sample archive, which the page carries with it
 LONGEST_NAME = 500  # characters of a name handed over, its end: all together must fit into one request
@@ -94,5 +95,5 @@ def _small_png(image: Image.Image) -> bytes:
     """`image` made smaller, with the white edge that drawings get, so that both are judged alike."""
     small = image.resize((SAMPLE_SIDE, SAMPLE_SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    ImageOps.expand(small, border=1, fill=255).save(stream, "PNG")
+    framed(small).save(stream, "PNG")
     return stream.getvalue()
