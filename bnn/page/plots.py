@@ -15,12 +15,8 @@ Numbers = NDArray[np.floating] | Sequence[float]
 
 WIDTH, HEIGHT = 360, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, WIDTH - 12, 24, HEIGHT - 40  # where the data lie, below the legend
-    34,
-    WIDTH - 12,
-    20,
-    HEIGHT - 40,
-)  # of where the data lie; legends push the top down
-_LEGEND = 16  # the height of a line of it
+_LINE = 17  # the height of a legend's line
+_DIAMOND = "m0-5l4 5l-4 5l-4-5z"
 
 
 @dataclass(frozen=True)
