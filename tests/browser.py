@@ -104,7 +104,7 @@ def upload(page: Page, files: Mapping[str, bytes]) -> None:
 
 
 def drop(page: Page, target: Locator, paths: Sequence[Path]) -> None:
-    """Drags the files and folders at `paths` from the desktop to the middle of `target` and drops them."""
+    """Drags the files and folders at `paths` from the desktop to the middle of `target`."""
     target.scroll_into_view_if_needed()
     box = target.bounding_box()
     assert box is not None
