@@ -60,8 +60,8 @@ def build_page(classifier: Classifier) -> gr.Blocks:
                 draw_tab(classifier, promises)
             with gr.Tab("Many images", id="many"):
                 many_tab(classifier, promises)
-            with gr.Tab("Trust", id="card") as card:
-                card_tab(classifier, card)
+            with gr.Tab("Trust", id="card"):
+                card_tab(classifier)
         endpoints(classifier)
     page.state_session_capacity = _SESSIONS
     return page.queue(max_size=_WAITING, api_open=False)

@@ -7,7 +7,7 @@ import gradio as gr
 from bnn.decide import Classifier
 from bnn.errors import InputError
 from bnn.page.many import as_plain, decisions
-from bnn.page.uploads import read_images
+from bnn.page.uploads import Stored, read_images
 
 
 def endpoints(classifier: Classifier) -> None:
@@ -42,6 +42,6 @@ def endpoints(classifier: Classifier) -> None:
 
 def _judged(classifier: Classifier, paths: list[str]) -> dict[str, Any]:
     try:
-        return as_plain(decisions(classifier, read_images(paths)))
+        return as_plain(decisions(classifier, read_images(map(Stored.at, paths))))
     except InputError as error:
         raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error
