@@ -18,7 +18,7 @@ from bnn.decide import Classifier
 from bnn.decide.classifier import Progress
 from bnn.errors import InputError
 from bnn.networks import NUM_CLASSES
-from bnn.page.strictness import Promises, strictness_choice
+from bnn.page.strictness import Promises, strictness_controls
 from bnn.page.uploads import MOST_BYTES, MOST_IMAGES, Images, Unusable, read_images
 from bnn.pictures import picture, png_url
 from bnn.preprocess import is_blank
@@ -79,7 +79,7 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
             files = gr.File(file_count="multiple", label="Images or zip archives", elem_id="files")
             gr.HTML(f'<p class="small-print">{_LIMITS}</p>', js_on_load=None)
         with gr.Column(min_width=290):
-            strictness = strictness_choice(classifier, promises, elem_id="many-strictness")
+            risk, alpha = strictness_controls(promises, "many-")
     summary = gr.HTML(elem_id="summary", js_on_load=None)
     table = gr.Dataframe(
         headers=list(HEADERS),
@@ -94,7 +94,8 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
 
     def judge(
         paths: list[str] | None,
-        promise: str | None,
+        risk: str | None,
+        alpha: str | None,
         bar: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
         if not paths:
@@ -103,14 +104,14 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
             read = read_images(bar.tqdm(paths, "Reading"))
         except InputError as error:
             raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error
-        chosen = classifier.with_rule(promises.get(promise or "", classifier.rule))
+        chosen = classifier.with_rule(promises.rule(risk, alpha))
         told = shown(decisions(chosen, read, partial(bar.tqdm, desc="Judging")))
         return told.summary, gr.Dataframe(told.table, visible=bool(told.table)), told.gallery
 
     gr.on(
-        [files.change, strictness.input],
+        [files.change, risk.input, alpha.input],
         judge,
-        [files, strictness],
+        [files, risk, alpha],
         [summary, table, gallery],
         trigger_mode="always_last",
         show_progress_on=summary,
