@@ -26,7 +26,7 @@ DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
 AT_ONCE = 2  # drawings judged at a time
 _COLUMNS = "One column is one network: as tall as it finds the digit likely, pale where it votes for another."
 _HONESTLY = (
-    "It refuses only about half of the letters and doodles drawn on the pad, and often refuses a 1 with a flag."
+    "It refuses about half of the letters and doodles drawn on the pad, and often refuses a 1 with a flag."
 )
 _SHOW_ON_PAD = """
 element.addEventListener("click", (event) => {
@@ -69,7 +69,8 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
 def spread_html(probs: Floats, answer: int = -1) -> str:
     """`ensemble_svg` with a title, and a line on how to read it."""
     title = f"How the {len(probs)} networks vote" if len(probs) else "How the networks vote"
-    return f'<section><h2>{title}</h2>{ensemble_svg(probs, answer)}<p class="small-print">{_COLUMNS}</p></section>'
+    votes = ensemble_svg(probs, answer)
+    return f'<section><h2>{title}</h2>{votes}<p class="small-print">{_COLUMNS}</p></section>'
 
 
 def draw_tab(classifier: Classifier, promises: Promises) -> None:

@@ -23,7 +23,7 @@ def ensemble_svg(probs: Floats, answer: int = -1, label: str = "What each networ
 
     One scale serves all rows. The draws stand in the same order in each: by the digit they vote for, which is
     their likeliest, that of most votes first, then by how sure they are of it. A row's votes are drawn apart
-    from its doubts, the columns of draws that vote for another digit; `data-count` says how many votes it has.
+    from its doubts, the columns of draws that vote for another digit; `data-count` says how many they are.
 
     Args:
         probs: (S, 10), each draw's probabilities of one image; with S = 0 the rows are empty.
@@ -41,7 +41,7 @@ def ensemble_svg(probs: Floats, answer: int = -1, label: str = "What each networ
 
 
 def vote_counts(probs: Floats) -> NDArray[np.int64]:
-    """How many of the draws, whose probabilities are `probs` (S, 10), find each digit the likeliest: (10,)."""
+    """How many draws, whose probabilities are `probs` (S, 10), find each digit the likeliest: (10,)."""
     return np.bincount(probs.argmax(1), minlength=NUM_CLASSES)
 
 

@@ -91,7 +91,7 @@ def _unfamiliarity(unfamiliarity: float, highest: float) -> Gauge:
 
 
 def _of_nats(nats: float) -> float:
-    """How much of a bar `nats` fill: by their square root, for most doubts are small, and small ones matter."""
+    """How much of a bar `nats` fill, by their square root: most doubts are small, and small ones matter."""
     return math.sqrt(_clipped(nats / MAX_ENTROPY))
 
 
@@ -108,7 +108,9 @@ def _gauge_html(gauge: Gauge) -> str:
     name, value = escape(gauge.name), escape(gauge.value)
     limit = escape(gauge.limit.words) if gauge.limit else ""
     told = "; ".join(filter(None, (value, *map(escape, gauge.parts), limit)))
-    bars = "".join(f'<span class="part" style="width:{100 * share:.1f}%"></span>' for share in gauge.parts.values())
+    bars = "".join(
+        f'<span class="part" style="width:{100 * share:.1f}%"></span>' for share in gauge.parts.values()
+    )
     return (
         f'<div><dt>{name}</dt><dd><span class="bar" role="meter" aria-label="{name}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{100 * sum(gauge.parts.values()):.0f}" aria-valuetext="{told}">'

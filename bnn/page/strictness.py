@@ -1,4 +1,4 @@
-"""How strict the classifier is: its rule for each pair of promises, fitted on its own evidence, and its cost."""
+"""How strict the classifier is: a rule for each pair of promises, fitted on its evidence, and its cost."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -66,7 +66,7 @@ class Promises:
 
 
 def offered(classifier: Classifier) -> Promises:
-    """The rule for each pair of `RISKS` and `ALPHAS`, and of the classifier's own, that its evidence supports.
+    """The rule for each pair of `RISKS` and `ALPHAS`, and the classifier's own, that its evidence supports.
 
     A rule of another kind than the calibrated one makes no promise, and is offered beside them.
     """
