@@ -231,7 +231,7 @@ def test_no_url_is_fetched_whichever_event_it_is_given_to(
         elsewhere = f"http://127.0.0.1:{trap.getsockname()[1]}/a.png"
         file: Any = file_at(elsewhere)
         value = [[file]] if name == "classify_batch" else [file]
-        answer = told(url, name, value + [None] * {"judge": 2, "judge_1": 1}.get(name, 0))
+        answer = told(url, name, value + [None] * {"judge": 3, "judge_1": 2}.get(name, 0))
         assert get(f"{url}{API}/file={elsewhere}").status_code == 404
         with pytest.raises(BlockingIOError):
             trap.accept()
@@ -245,7 +245,9 @@ def test_no_file_of_the_server_is_read(url: str, path: str) -> None:
     assert get(f"{url}{API}/file={path.replace(chr(0), '%00')[:99]}").status_code in (403, 404)
 
 
-@pytest.mark.parametrize("data", [[], ["x"], [1, 2, 3], ["", "no such promise", 50], [[[]], {}, {}]])
+@pytest.mark.parametrize(
+    "data", [[], ["x"], [1, 2, 3], ["", "no such promise", "1 in 200", 50], [[[]], {}, {}]]
+)
 def test_values_of_wrong_types_are_told_and_print_nothing(
     url: str, data: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:

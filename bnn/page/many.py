@@ -19,7 +19,7 @@ from bnn.errors import InputError
 from bnn.networks import NUM_CLASSES
 from bnn.page.examples import examples
 from bnn.page.files import data_url, files_choice, sample_archive, uploaded
-from bnn.page.strictness import Promises, strictness_choice
+from bnn.page.strictness import ANNOUNCED, Promises, strictness_controls
 from bnn.page.table import table, table_html
 from bnn.page.uploads import Images, Unusable, read_images
 from bnn.pictures import picture, png_url
@@ -32,7 +32,6 @@ GROUPS = {
     "unfamiliar": "“I don't know”: unfamiliar",
 }
 _MEASURES = ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score")
-_ANNOUNCED = '<div role="status" aria-live="polite">${value}</div>'
 
 Row = dict[str, Any]
 
@@ -74,14 +73,15 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
         with gr.Column(min_width=290):
             files = files_choice(sample_archive(examples()), elem_id="files")
         with gr.Column(min_width=290):
-            strictness = strictness_choice(classifier, promises, elem_id="many-strictness")
-    summary = gr.HTML(html_template=_ANNOUNCED, elem_id="summary", js_on_load=None)
+            risk, alpha = strictness_controls(promises, "many-")
+    summary = gr.HTML(html_template=ANNOUNCED, elem_id="summary", js_on_load=None)
     rows = table(elem_id="table")
     gallery = gr.HTML(elem_id="gallery", js_on_load=None)
 
     def judge(
         value: Any,
-        promise: str | None,
+        risk: str | None,
+        alpha: str | None,
         bar: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> Shown:
         try:
@@ -91,13 +91,13 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
             read = read_images(bar.tqdm(given, "Reading"))
         except InputError as error:
             raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error
-        chosen = classifier.with_rule(promises.get(promise or "", classifier.rule))
+        chosen = classifier.with_rule(promises.rule(risk, alpha))
         return shown(decisions(chosen, read, partial(bar.tqdm, desc="Judging")))
 
     gr.on(
-        [files.input, strictness.input],
+        [files.input, risk.input, alpha.input],
         judge,
-        [files, strictness],
+        [files, risk, alpha],
         [summary, rows, gallery],
         trigger_mode="always_last",
         show_progress_on=summary,
