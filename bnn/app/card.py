@@ -7,7 +7,6 @@ from typing import Any
 import gradio as gr
 
 from bnn.app.figures import figures_html
-from bnn.app.words import small_print
 from bnn.classifier import Classifier
 
 _NOT_EVALUATED = (
@@ -39,11 +38,11 @@ Row = tuple[str, str, str]  # what was measured, the number, what it means
 
 def card_tab(classifier: Classifier) -> None:
     """Lays the tab out where it is called, within a `gr.Blocks`."""
-    gr.HTML(f"<p>{escape(small_print(classifier.rule, len(classifier.ensemble)))}</p>", js_on_load=None)
-    gr.HTML(results_html(classifier.checkpoint.record), elem_id="results", js_on_load=None)
+    gr.HTML(f"<p>{escape(classifier.describe())}</p>", js_on_load=None)
+    gr.HTML(results_html(classifier.record), elem_id="results", js_on_load=None)
     heading = f"<h2>On its {len(classifier.calibration.labels):,} calibration digits</h2>"
     gr.HTML(heading + figures_html(classifier), elem_id="figures", js_on_load=None)
-    gr.HTML(training_html(classifier.checkpoint.record), elem_id="training", js_on_load=None)
+    gr.HTML(training_html(classifier.record), elem_id="training", js_on_load=None)
 
 
 def results_html(record: Mapping[str, Any]) -> str:
@@ -52,9 +51,9 @@ def results_html(record: Mapping[str, Any]) -> str:
     if not isinstance(evaluation, Mapping):
         rows = [*_calibration_rows(record.get("calibration", {}))]
         return f"<h2>Results on its calibration digits</h2><p>{_NOT_EVALUATED}</p>{_table(rows)}"
-    digits = evaluation["familiar"]
-    rows = [*_digit_rows(digits), *map(_stranger_row, evaluation["unfamiliar"])]
-    rows += map(_elsewhere_row, evaluation["elsewhere"])
+    digits = evaluation["in_distribution"]
+    rows = [*_digit_rows(digits), *map(_stranger_row, evaluation["out_of_distribution"])]
+    rows += map(_shifted_row, evaluation["shifted"])
     return f"<h2>Results on {digits['n']:,} test digits ({escape(digits['name'])})</h2>{_table(rows)}"
 
 
@@ -107,7 +106,7 @@ def _stranger_row(row: Mapping[str, Any]) -> Row:
     )
 
 
-def _elsewhere_row(row: Mapping[str, Any]) -> Row:
+def _shifted_row(row: Mapping[str, Any]) -> Row:
     whose = _HANDS.get(row["name"], row["name"])
     shown = _percent(row["coverage"], row["intervals"]["coverage"])
     answers = f"{row['errors']:,} of {row['answered']:,} answers wrong"

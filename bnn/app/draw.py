@@ -15,10 +15,10 @@ from bnn.app.examples import SAMPLE, Example, examples, render
 from bnn.app.gauges import gauges, gauges_html
 from bnn.app.pad import drawing, pad
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
-from bnn.app.words import small_print, verdict_html
+from bnn.app.words import verdict_html
 from bnn.classifier import Classifier
+from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
-from bnn.core.uncertainty import Predictive
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import is_blank, prepare
 from bnn.errors import InputError
@@ -53,24 +53,24 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     prepared = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE) if drawn is None else prepare(_framed(drawn))
     blank = is_blank(prepared)
     probs = classifier.ensemble.probs(prepared)
-    evidence = classifier.familiarity.evidence(prepared, Predictive.of(probs))
+    evidence = classifier.detector.evidence(prepared, summary(probs))
     prediction = classifier.decide(evidence, blank)
     seen = seen_svg(prepared[0, 0].numpy())
     figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
     said = probs[:, 0].numpy()
     if blank[0]:
-        return Panels(verdict_html(prediction), figure, spread_html(said[:0]))
+        return Panels(verdict_html(prediction), figure, spread_html(said[:0], classifier.task.names))
     return Panels(
         verdict_html(prediction, vote_counts(said).tolist()),
         figure + gauges_html(gauges(prediction, classifier.rule)),
-        spread_html(said, int(prediction.labels[0])),
+        spread_html(said, classifier.task.names, int(prediction.labels[0])),
     )
 
 
-def spread_html(probs: Floats, answer: int = -1) -> str:
+def spread_html(probs: Floats, names: Sequence[str], answer: int = -1) -> str:
     """`ensemble_svg` with a title, and a line on how to read it."""
     title = f"How the {len(probs)} networks vote" if len(probs) else "How the networks vote"
-    votes = ensemble_svg(probs, answer)
+    votes = ensemble_svg(probs, names, answer)
     return f'<section><h2>{title}</h2>{votes}<p class="small-print">{_COLUMNS}</p></section>'
 
 
@@ -92,10 +92,10 @@ def draw_tab(classifier: Classifier, promises: Promises) -> None:
             DRAWS,
             value=_nearest(len(classifier.ensemble)),
             label="Networks sampled",
-            info=f"The promise was calibrated with {classifier.checkpoint.draws}.",
+            info=f"The promise was calibrated with {classifier.calibrated_draws}.",
             elem_id="draws",
         )
-        line = escape(small_print(classifier.rule, len(classifier.ensemble)))
+        line = escape(classifier.describe())
         gr.HTML(f'<p class="small-print">As it was loaded: {line}</p>', js_on_load=None)
     # Of one visitor's changes only the latest is judged: an answer never overtakes a later stroke.
     gr.on(
@@ -130,9 +130,7 @@ def _judge(
 ) -> Callable[[Any, str | None, str | None, float | None], Panels]:
     @lru_cache(maxsize=len(DRAWS))
     def of_size(draws: int) -> Classifier:
-        if draws == len(classifier.ensemble):
-            return classifier
-        return Classifier(classifier.checkpoint, draws=draws, seed=classifier.seed)
+        return classifier if draws == len(classifier.ensemble) else classifier.with_draws(draws)
 
     def judge(drawn: Any, risk: str | None, alpha: str | None, draws: float | None) -> Panels:
         size = len(classifier.ensemble) if draws is None else _nearest(draws)

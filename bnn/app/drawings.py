@@ -4,12 +4,13 @@ Their colours and fonts are in `page.css`; here are only places and sizes, in SV
 by the XML writer.
 """
 
+from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnn.core.networks import IMAGE_SIZE, NUM_CLASSES
+from bnn.core.networks import IMAGE_SIZE
 
 _WIDTH, _LEFT, _RIGHT = 340, 28, 288  # of the drawing; where the draws start and end
 _TOP, _ROW, _TALL = 20, 29, 23  # first row's place; heights of a row, and of a column that fills it
@@ -18,31 +19,36 @@ _FILLED = 0.85  # of its place that a column takes in breadth
 Floats = NDArray[np.float32]
 
 
-def ensemble_svg(probs: Floats, answer: int = -1, label: str = "What each network says") -> str:
-    """Ten rows, one a digit, with a column for each draw: as tall as that digit's probability.
+def ensemble_svg(
+    probs: Floats, names: Sequence[str], answer: int = -1, label: str = "What each network says"
+) -> str:
+    """A row a class, with a column for each draw: as tall as that class's probability.
 
     One scale serves all rows. The draws stand in the same order in each: by the digit they vote for, which is
     their likeliest, that of most votes first, then by how sure they are of it. A row's votes are drawn apart
     from its doubts, the columns of draws that vote for another digit; `data-count` says how many they are.
 
     Args:
-        probs: (S, 10), each draw's probabilities of one image; with S = 0 the rows are empty.
-        answer: the digit to highlight, -1 for none.
+        probs: (S, C), each draw's probabilities of one image; with S = 0 the rows are empty.
+        names: of the C classes.
+        answer: the class to highlight, -1 for none.
         label: what a screen reader says of the whole drawing.
     """
-    svg = _svg("ensemble", _WIDTH, _TOP + NUM_CLASSES * _ROW, label)
+    svg = _svg("ensemble", _WIDTH, _TOP + len(names) * _ROW, label)
     svg.set("role", "group")
     _text(svg, _WIDTH - 8, 12, "votes", "caption end")
     votes = probs.argmax(1)
     order = np.lexsort((-probs.max(1, initial=0), votes, -vote_counts(probs)[votes]))
-    for digit in range(NUM_CLASSES):
-        svg.append(_row(probs[order, digit], votes[order] == digit, digit, digit == answer))
+    for label_of, name in enumerate(names):
+        row = _row(probs[order, label_of], votes[order] == label_of, name, label_of == answer)
+        row.set("transform", f"translate(0 {_TOP + label_of * _ROW})")
+        svg.append(row)
     return ET.tostring(svg, encoding="unicode")
 
 
 def vote_counts(probs: Floats) -> NDArray[np.int64]:
-    """How many draws, whose probabilities are `probs` (S, 10), find each digit the likeliest: (10,)."""
-    return np.bincount(probs.argmax(1), minlength=NUM_CLASSES)
+    """How many draws, whose probabilities are `probs` (S, C), find each class the likeliest: (C,)."""
+    return np.bincount(probs.argmax(1), minlength=probs.shape[1])
 
 
 def seen_svg(image: Floats, label: str = "What the networks saw") -> str:
@@ -58,14 +64,13 @@ def seen_svg(image: Floats, label: str = "What the networks saw") -> str:
     return ET.tostring(svg, encoding="unicode")
 
 
-def _row(values: Floats, voted: NDArray[np.bool_], digit: int, answered: bool) -> ET.Element:
+def _row(values: Floats, voted: NDArray[np.bool_], name: str, answered: bool) -> ET.Element:
     row = ET.Element("g", {"class": "row answer" if answered else "row", "role": "img"})
-    row.set("transform", f"translate(0 {_TOP + digit * _ROW})")
-    description = _described(values, int(voted.sum()), digit, answered)
+    description = _described(values, int(voted.sum()), name, answered)
     row.set("aria-label", description)
     ET.SubElement(row, "title").text = description
     _rectangle(row, 2, 1, _WIDTH - 4, _ROW - 2).set("class", "ground")
-    _text(row, 10, 20, str(digit), "digit")
+    _text(row, 10, 20, name, "digit")
     _rectangle(row, _LEFT, 3, _RIGHT - _LEFT, _TALL).set("class", "paper")
     if len(values) == 0:
         return row
@@ -87,11 +92,11 @@ def _columns(row: ET.Element, values: Floats, shown: NDArray[np.bool_], name: st
     return ET.SubElement(row, "path", path)
 
 
-def _described(values: Floats, votes: int, digit: int, answered: bool) -> str:
+def _described(values: Floats, votes: int, name: str, answered: bool) -> str:
     if len(values) == 0:
-        return f"Digit {digit}: nothing drawn yet"
+        return f"{name}: nothing drawn yet"
     spread = f"probability {values.mean():.2f} on average, from {values.min():.2f} to {values.max():.2f}"
-    return f"Digit {digit}{', the answer' if answered else ''}: {votes} of {len(values)} networks; {spread}"
+    return f"{name}{', the answer' if answered else ''}: {votes} of {len(values)} networks; {spread}"
 
 
 def _svg(name: str, width: int, height: int, label: str) -> ET.Element:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from bnn.data.generated import GENERATED
 from bnn.data.pictures import framed
 from bnn.data.preprocess import prepare
 from bnn.evaluation.curves import reliability, risk_coverage
-from bnn.rules.calibrated import CalibratedRule
 
 BY_RULE, BY_ENTROPY = "refusing by the rule's score", "refusing by the entropy alone"
 LEAST_ANSWERED = 0.8  # where the risk-coverage plot begins
@@ -110,8 +108,8 @@ def unfamiliarities(classifier: Classifier) -> dict[str, Array]:
     rng = np.random.default_rng(0)
     noise = [image for make in GENERATED.values() for image in make(rng)[:OF_EACH]]
     drawn = [framed(example.image) for example in examples() if example.group in (STRANGE, FOOLING)]
-    others = classifier.evidence(prepare([*noise, *drawn])).unfamiliarity
-    digits = classifier.calibration.evidence.unfamiliarity
+    others = classifier.evidence(prepare([*noise, *drawn])).ood
+    digits = classifier.calibration.evidence.ood
     sets = {DIGITS: digits, NOISE: others[: len(noise)], DRAWN: others[len(noise) :]}
     return {name: values.numpy().astype(np.float64) for name, values in sets.items()}
 
@@ -121,7 +119,7 @@ def figures_html(classifier: Classifier) -> str:
     made = (
         risk_figure(risk_curves(classifier), as_set(classifier)),
         reliability_figure(reliability_bins(classifier)),
-        familiarity_figure(unfamiliarities(classifier), _limit(classifier)),
+        familiarity_figure(unfamiliarities(classifier), classifier.rule.thresholds.get("ood")),
     )
     return f'<div class="figures">{"".join(made)}</div>'
 
@@ -226,11 +224,6 @@ def _figure(title: str, plot: Plot, told: str, heads: Sequence[str], rows: Itera
 def _right(one: Bin) -> str:
     low, high = one.interval
     return f"{100 * one.share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def _limit(classifier: Classifier) -> float | None:
-    rule: Any = classifier.rule
-    return float(rule.unfamiliar_threshold) if isinstance(rule, CalibratedRule) else None
 
 
 def _histogram(values: Array, edges: Array) -> Array:

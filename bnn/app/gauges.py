@@ -5,11 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
-from bnn.core.uncertainty import MAX_ENTROPY
 from bnn.prediction import Prediction
 from bnn.rules.abstention import AbstentionRule
-from bnn.rules.calibrated import CalibratedRule
-from bnn.rules.thresholds import ConfidenceRule, EntropyRule
 
 HALF = 30.0  # the unfamiliarity that fills half a bar
 
@@ -47,8 +44,8 @@ class Gauge:
 def gauges(prediction: Prediction, rule: AbstentionRule) -> list[Gauge]:
     """Confidence, uncertainty and, where `rule` tests it, unfamiliarity of one image."""
     shown = [_confidence(prediction, rule), _uncertainty(prediction, rule)]
-    if isinstance(rule, CalibratedRule):
-        shown.append(_unfamiliarity(float(prediction.unfamiliarity[0]), rule.unfamiliar_threshold))
+    if "ood" in rule.thresholds:
+        shown.append(_unfamiliarity(float(prediction.ood_score[0]), rule.thresholds["ood"]))
     return shown
 
 
@@ -60,8 +57,8 @@ def gauges_html(shown: Iterable[Gauge]) -> str:
 def _confidence(prediction: Prediction, rule: AbstentionRule) -> Gauge:
     confidence = float(prediction.probs[0].max())
     limit = None
-    if isinstance(rule, ConfidenceRule):
-        lowest = _clipped(1 - rule.threshold)
+    if "doubt" in rule.thresholds:
+        lowest = _clipped(1 - rule.thresholds["doubt"])
         limit = Limit(f"refused below {100 * lowest:.0f} %", (0.0, lowest))
     parts = {"the likeliest digit's probability": confidence}
     return Gauge("Confidence", f"{100 * confidence:.0f} %", parts, limit)
@@ -72,15 +69,16 @@ def _uncertainty(prediction: Prediction, rule: AbstentionRule) -> Gauge:
     total, dissent, doubt = (
         float(nats[0]) for nats in (prediction.total, prediction.epistemic, prediction.aleatoric)
     )
-    filled, both = _of_nats(total), max(dissent + doubt, 1e-9)
+    classes = prediction.probs.shape[1]
+    filled, both = _of_nats(total, classes), max(dissent + doubt, 1e-9)
     parts = {
         f"dissent {dissent:.2f}": filled * dissent / both,
         f"doubt {doubt:.2f}": filled * doubt / both,
     }
     limit = None
-    if isinstance(rule, CalibratedRule | EntropyRule):
-        highest = rule.threshold if isinstance(rule, EntropyRule) else rule.ambiguous_threshold
-        limit = Limit(f"refused above {highest:.2f}", (_of_nats(highest), 1.0))
+    if "total" in rule.thresholds:
+        highest = rule.thresholds["total"]
+        limit = Limit(f"refused above {highest:.2f}", (_of_nats(highest, classes), 1.0))
     return Gauge("Uncertainty", f"{total:.2f} nats", parts, limit)
 
 
@@ -92,9 +90,9 @@ def _unfamiliarity(unfamiliarity: float, highest: float) -> Gauge:
     return Gauge("Unfamiliarity", value, parts, limit)
 
 
-def _of_nats(nats: float) -> float:
+def _of_nats(nats: float, classes: int) -> float:
     """How much of a bar `nats` fill, by their square root: most doubts are small, and small ones matter."""
-    return math.sqrt(_clipped(nats / MAX_ENTROPY))
+    return math.sqrt(_clipped(nats / math.log(classes)))
 
 
 def _of_unfamiliarity(unfamiliarity: float) -> float:

@@ -1,13 +1,9 @@
 """The tab for many images: files and archives in; a table, galleries and downloads out."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from html import escape
-from itertools import chain
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -18,19 +14,20 @@ from bnn.app.files import data_url, files_choice, sample_archive, uploaded
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
 from bnn.app.table import table, table_html
 from bnn.app.uploads import Images, Unusable, read_images
-from bnn.classifier import Classifier, Progress
-from bnn.core.networks import NUM_CLASSES
-from bnn.data.imageset import printable
+from bnn.classifier import Classifier
 from bnn.data.pictures import picture, png_url
 from bnn.data.preprocess import is_blank
+from bnn.decisions import decisions_csv
 from bnn.errors import InputError
+from bnn.files import printable
+from bnn.ood.detector import Progress
+from bnn.prediction import Prediction
 
 GROUPS = {
     "answered": "Answered",
     "ambiguous": "“I don't know”: ambiguous",
     "unfamiliar": "“I don't know”: unfamiliar",
 }
-_MEASURES = ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score")
 
 Row = dict[str, Any]
 
@@ -40,14 +37,23 @@ class Decisions:
     """What was decided on many images.
 
     Attributes:
-        rows: for each image that could be read, its file's name and `Prediction.plain`.
+        names: of the files of the images that could be read.
+        prediction: what was decided on these images.
         images: what the networks saw of each, (N, 1, 28, 28).
         unusable: the files that could not be read.
     """
 
-    rows: list[Row]
+    names: list[str]
+    prediction: Prediction
     images: Tensor
     unusable: list[Unusable]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """For each image that could be read, its file's name and `Prediction.plain`."""
+        return [
+            {"file": name} | plain for name, plain in zip(self.names, self.prediction.plain(), strict=True)
+        ]
 
 
 class Shown(NamedTuple):
@@ -62,8 +68,7 @@ def decisions(classifier: Classifier, read: Images, progress: Progress = iter) -
     """What `classifier` says of the images that were `read`; see `Classifier.evidence` for `progress`."""
     evidence = classifier.evidence(read.prepared, progress)
     prediction = classifier.decide(evidence, is_blank(read.prepared))
-    rows = [{"file": name} | plain for name, plain in zip(read.names, prediction.plain(), strict=True)]
-    return Decisions(rows, read.prepared, read.unusable)
+    return Decisions(read.names, prediction, read.prepared, read.unusable)
 
 
 def many_tab(classifier: Classifier, promises: Promises) -> None:
@@ -117,25 +122,15 @@ def as_plain(decided: Decisions) -> dict[str, Any]:
     return {"images": decided.rows, "unreadable": unreadable}
 
 
-def as_csv(rows: Iterable[Row]) -> str:
-    """A line for each image, with the columns that `bnn evaluate` gives them too."""
-    text = io.StringIO()
-    writer = csv.writer(text)  # whose line ends have names with either of their characters quoted
-    probs = [f"p{digit}" for digit in range(NUM_CLASSES)]
-    writer.writerow(["file", "decision", "reason", *probs, *_MEASURES, "candidates"])
-    for row in rows:
-        numbers = (f"{number:.9g}" for number in chain(row["probs"], (row[name] for name in _MEASURES)))
-        writer.writerow([row["file"], _decision(row), row["reason"], *numbers, _candidates(row)])
-    return text.getvalue()
-
-
 def _summary(decided: Decisions) -> str:
     counts = {reason: sum(row["reason"] == reason for row in decided.rows) for reason in GROUPS}
     told = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
     parts = [f"<p><strong>Images judged: {len(decided.rows):,}</strong> ({told})</p>"]
     if decided.rows:
         links = (
-            _download("decisions.csv", "text/csv", as_csv(decided.rows)),
+            _download(
+                "decisions.csv", "text/csv", decisions_csv([({"file": decided.names}, decided.prediction)])
+            ),
             _download("decisions.json", "application/json", json.dumps(as_plain(decided))),
         )
         parts.append(f'<p class="downloads">{"".join(links)}</p>')

@@ -71,11 +71,11 @@ def offered(classifier: Classifier) -> Promises:
 
     A rule of another kind than the calibrated one makes no promise, and is offered beside them.
     """
-    wishes = classifier.wishes
-    risks = _by_words(sorted((*RISKS, wishes.risk), reverse=True), wishes.risk)
-    alphas = _by_words(sorted((*ALPHAS, wishes.alpha)), wishes.alpha)
-    calibrated = isinstance(classifier.rule, CalibratedRule)
-    first = in_words(wishes.risk) if calibrated else AS_LOADED, in_words(wishes.alpha)
+    promise = classifier.promise
+    risks = _by_words(sorted((*RISKS, promise.risk), reverse=True), promise.risk)
+    alphas = _by_words(sorted((*ALPHAS, promise.alpha)), promise.alpha)
+    calibrated = {"risk", "alpha"} <= set(classifier.rule.controls)
+    first = in_words(promise.risk) if calibrated else AS_LOADED, in_words(promise.alpha)
     fitted = {pair: _fitted(classifier, risks[pair[0]], alphas[pair[1]]) for pair in product(risks, alphas)}
     rules = {pair: rule for pair, rule in fitted.items() if rule}
     if calibrated:
@@ -136,8 +136,8 @@ def _by_words(shares: Iterable[float], own: float) -> dict[str, float]:
 
 def _fitted(classifier: Classifier, risk: float, alpha: float) -> AbstentionRule | None:
     try:
-        wishes = replace(classifier.wishes, risk=risk, alpha=alpha)
-        return CalibratedRule.fit_if_feasible(classifier.calibration, wishes)
+        promise = replace(classifier.promise, risk=risk, alpha=alpha)
+        return CalibratedRule.fit_if_feasible(classifier.calibration, promise)
     except InputError:  # the digits are too few
         return None
 

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from bnn.classifier import Prediction
-from bnn.rules.abstention import AbstentionRule
-from bnn.rules.calibrated import CalibratedRule
+from bnn.prediction import Prediction
 
 MOST_NAMED = 3  # digits that are listed one by one
 
@@ -36,23 +34,6 @@ def verdict_html(prediction: Prediction, votes: Sequence[int] = ()) -> str:
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
         f'<div><p class="explanation">{escape(explanation)}</p>{told}</div></div>'
     )
-
-
-def small_print(rule: AbstentionRule, draws: int) -> str:
-    """One line on what decides: the size of the ensemble and the rule."""
-    if isinstance(rule, CalibratedRule):
-        return (
-            f"{draws} sampled networks. Of digits like those it learnt, it promises to answer at most "
-            f"{_share(rule.risk)} wrongly (with {_share(1 - rule.delta)} confidence) and to call at most "
-            f"{_share(rule.alpha)} unfamiliar."
-        )
-    values = rule.to_dict()
-    name = values.pop("name")
-    options = ", ".join(
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in values.items()
-    )
-    return f"{draws} sampled networks; {name} rule ({options})"
 
 
 def _voices(votes: Sequence[int]) -> Iterator[str]:
