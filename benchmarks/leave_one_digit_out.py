@@ -22,15 +22,15 @@ from torch import Tensor
 
 from bnn.classifier import CHUNK
 from bnn.core.ensemble import PredictiveEnsemble, draw_weights
-from bnn.core.networks import NUM_CLASSES, build_network
-from bnn.core.uncertainty import Predictive
-from bnn.data.imageset import progress_bar
 from bnn.ood.familiarity import Evidence, Familiarity, Scorer
+from bnn.core.uncertainty import Predictive
 from bnn.training.calibration import REFERENCE, learnt_densities
 from bnn.training.config import PRESETS, TrainConfig
 from bnn.training.datamodule import MNISTData
 from bnn.training.guide import MixtureGuide
 from bnn.training.module import SVIModule
+from bnn.core.networks import NUM_CLASSES, build_network
+from bnn.progress import progress_bar
 
 DRAWS = 8
 

@@ -38,7 +38,7 @@ class Lines:
         self._next = now + EVERY
         left = (now - self._start) / self._done * (self._total - self._done)
         if left > EVERY:
-            told = f"{what}: {self._done / self._total:.0%} done, about {duration(left)} left"
+            told = f"{what}: {100 * self._done / self._total:.0f} % done, about {duration(left)} left"
             print(f"bnn: {told}.", file=sys.stderr, flush=True)
 
 

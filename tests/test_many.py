@@ -18,13 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bnn.app.examples import examples
-from bnn.app.many import GROUPS, HEADERS, Decisions, as_csv, as_plain, decisions, shown
-from bnn.app.uploads import Images, Unusable
-from bnn.classifier import Classifier, Prediction
-from bnn.data.imageset import printable
-from bnn.data.preprocess import is_blank, prepare
+from bnn.classifier import Classifier
+from bnn.prediction import Prediction
 from bnn.rules.thresholds import EntropyRule
+from bnn.app.examples import examples
+from bnn.app.many import GROUPS, Decisions, as_csv, as_plain, decisions, shown
+from bnn.app.table import HEADERS, table_html
+from bnn.app.uploads import Images, Unusable
+from bnn.data.preprocess import is_blank, prepare
+from bnn.data.imageset import printable
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\x1b.png"
 NAMES = st.text(st.characters(codec="utf-8"))
@@ -132,8 +134,9 @@ def test_any_name_survives_in_both_downloads(decided: Decisions, name: str) -> N
 @given(NAMES.map(lambda name: f"{HOSTILE}{name}"))
 def test_names_are_escaped_wherever_they_are_shown(decided: Decisions, name: str) -> None:
     told = shown(renamed(decided, name))
-    for html in (told.summary, told.gallery):
+    for html in (told.summary, told.table, told.gallery):
         assert {tag for tag, _ in Tags(html).tags} <= {
+            *("table", "caption", "small", "span", "thead", "tbody", "tr", "th", "td", "button"),
             *("p", "strong", "a", "ul", "li", "code"),
             *("h2", "h3", "div", "figure", "img", "figcaption"),
         }
@@ -141,20 +144,35 @@ def test_names_are_escaped_wherever_they_are_shown(decided: Decisions, name: str
     (figure,) = (attrs for tag, attrs in Tags(told.gallery).tags if tag == "figure")
     assert figure["title"] == printable(name)
     assert printable(name) in Tags(told.summary).texts
-    assert told.table[0][0] == printable(name)
-    assert "\n" not in told.table[0][0]
+    assert rows(told.table)[0][0] == printable(name)
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of the table's body."""
+    (body,) = re.findall("<tbody>(.*)</tbody>", table)
+    found = re.findall("<tr>(.*?)</tr>", body)
+    return [[unescape(cell) for cell in re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row)] for row in found]
 
 
 def test_a_row_an_image_and_a_cell_a_head(decided: Decisions, prediction: Prediction) -> None:
-    table = shown(decided).table
+    table = rows(shown(decided).table)
     assert {len(cells) for cells in table} == {len(HEADERS)}
+    assert [cells[0] for cells in table] == [row["file"] for row in decided.rows]
     for cells, label, reason, probs in zip(
         table, prediction.labels.tolist(), prediction.reasons, prediction.probs, strict=True
     ):
         assert cells[1] == ("refused" if label < 0 else str(label))
         assert cells[2] == reason
-        assert cells[3] == pytest.approx(probs.max(), abs=1e-4)
-        assert all(type(number) is float for number in cells[3:6])
+        assert float(cells[3]) == pytest.approx(probs.max(), abs=1e-4)
+        assert all(float(number) >= 0 for number in cells[3:6])
+
+
+def test_the_tables_heads_and_names_are_heads_to_screen_readers_too(decided: Decisions) -> None:
+    table = shown(decided).table
+    heads = re.findall(r'<th scope="col" aria-sort="none"><button type="button">(.*?)</button></th>', table)
+    assert heads == list(HEADERS)
+    assert table.count('<th scope="row">') == len(decided.rows)
+    assert table_html([]) == ""
 
 
 def test_groups_count_every_image_once(decided: Decisions, prediction: Prediction) -> None:
@@ -209,7 +227,7 @@ def test_another_rule_changes_the_decisions_alone(classifier: Classifier, read: 
 def test_nothing_but_bad_files_is_told_without_downloads(classifier: Classifier) -> None:
     nothing = Images([], torch.zeros(0, 1, 28, 28), [Unusable("bad.png", "it is empty.")])
     told = shown(decisions(classifier, nothing))
-    assert (told.table, told.gallery) == ([], "")
+    assert (told.table, told.gallery) == ("", "")
     assert downloads(told.summary) == {}
     assert "1 file could not be used" in told.summary
     assert "it is empty." in told.summary

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bnn.classifier import Classifier
@@ -15,6 +14,7 @@ from bnn.errors import InputError
 from bnn.files import require_free
 from bnn.progress import progress_bar
 from bnn.rules.abstention import Calibration
+from bnn.tables import table
 
 
 def calibrate_command(
@@ -78,7 +78,8 @@ def _calibrated(
 
 def _print_short(classifier: Classifier) -> None:
     measured, rule = classifier.record["calibration"], classifier.rule.to_dict()
-    table = Table("what", "value", title=f"The {rule.pop('name')} rule, on {measured['digits']:,} images")
+    title = f"The {rule.pop('name')} rule, on {measured['digits']:,} images"
+    told = table("what", "value", title=title)
     rows = {name.replace("_", " "): f"{value:.6g}" for name, value in rule.items()}
     rows |= {
         "answered": f"{measured['coverage']:.2%}",
@@ -86,5 +87,5 @@ def _print_short(classifier: Classifier) -> None:
         "refused as unfamiliar": f"{measured['refused_as_unfamiliar']:.2%}",
     }
     for row in rows.items():
-        table.add_row(*row)
-    Console().print(table)
+        told.add_row(*row)
+    Console().print(told)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from bnn.evaluation.results import Report
 from bnn.evaluation.words import percent, shown, shown_interval, summary
+from bnn.tables import table
 
 MEASURES = ("accuracy", "nll", "ece", "brier", "aurc", "aurc_ensemble")
 
@@ -29,30 +30,29 @@ def print_short(report: Report, out: Path) -> None:
 
 
 def _in_distribution_table(digits: Mapping[str, Any]) -> Table:
-    table = Table(Column(Text(digits["name"])), "value", "95 % interval")
+    rows = table(digits["name"], "value", "95 % interval")
     for name in MEASURES:
         label = name.replace("_ensemble", ", ensemble alone")
-        table.add_row(label, shown(digits[name]), shown_interval(digits["intervals"][name]).strip("()"))
-    return table
+        rows.add_row(label, shown(digits[name]), shown_interval(digits["intervals"][name]).strip("()"))
+    return rows
 
 
 def _ood_table(numbers: Mapping[str, Any]) -> Table:
     """One row a set; the ensemble's numbers are in brackets."""
-    table = Table(
-        "out-of-distribution set", "images", "refused", "AUROC (ensemble)", "FPR95 (ensemble)", "unreadable"
-    )
+    heads = "images", "refused", "AUROC\n(ensemble)", "FPR95\n(ensemble)", "unreadable"
+    rows = table("out-of-distribution set", *heads)
     for row in numbers["out_of_distribution"]:
         auroc, fpr95 = (
-            f"{shown(row[name])} ({shown(row[f'{name}_ensemble'])})" for name in ("auroc", "fpr95")
+            f"{shown(row[name])}\n({shown(row[f'{name}_ensemble'])})" for name in ("auroc", "fpr95")
         )
         refused = percent(row["refused"])
-        table.add_row(Text(row["name"]), str(row["n"]), refused, auroc, fpr95, str(row["unreadable"]))
-    return table
+        rows.add_row(Text(row["name"]), str(row["n"]), refused, auroc, fpr95, str(row["unreadable"]))
+    return rows
 
 
 def _shifted_table(numbers: Mapping[str, Any]) -> Table:
-    table = Table("shifted set", "digits", "accuracy", "answered", "right when answered")
+    rows = table("shifted set", "digits", "accuracy", "answered", "right when\nanswered")
     for row in numbers["shifted"]:
         cells = (percent(row[name]) for name in ("accuracy", "coverage", "right_when_answered"))
-        table.add_row(Text(row["name"]), str(row["n"]), *cells)
-    return table
+        rows.add_row(Text(row["name"]), str(row["n"]), *cells)
+    return rows

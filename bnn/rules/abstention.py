@@ -119,6 +119,7 @@ class AbstentionRule(ABC):
     """
 
     name: ClassVar[str]
+    controls: ClassVar[tuple[str, ...]] = ()  # fields of `Promise` that it is fitted for
 
     @classmethod
     def fit(cls, probs: Any, labels: Any, promise: Promise | None = None, *, scores: Any = None) -> Self:
@@ -203,7 +204,7 @@ class AbstentionRule(ABC):
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        """The highest value still answered, of "total" (nats) and "ood", where the rule compares it."""
+        """The highest value still answered, of "total" (nats), "ood" and "doubt" (1 − the highest probability), where the rule compares it."""
         return {}
 
     @abstractmethod

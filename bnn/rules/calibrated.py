@@ -40,6 +40,7 @@ class CalibratedRule(AbstentionRule):
     alpha: float
 
     name: ClassVar[str] = "calibrated"
+    controls: ClassVar[tuple[str, ...]] = ("risk", "delta", "alpha")
 
     def __post_init__(self) -> None:
         Promise(risk=self.risk, delta=self.delta, alpha=self.alpha)

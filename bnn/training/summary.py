@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from bnn.classifier import Classifier
@@ -12,6 +12,7 @@ from bnn.data.digits import data_dir
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.progress import progress_bar
+from bnn.tables import table
 
 FORCED_DRAWS = 10  # the notebook forced an answer with 10 networks, and refused with 100
 NOISE_IMAGES = 100
@@ -21,11 +22,8 @@ def print_summary(classifier: Classifier, out: Path) -> None:
     """Prints what was trained, how it does on the calibration images, and where it lies."""
     record = classifier.record
     config, data, measured = record["config"], record["data"], record["calibration"]
-    table = Table(
-        title=f"Trained on {data['trained_on']} images, measured on {data['calibrated_on']} held out"
-    )
-    table.add_column("what")
-    table.add_column("value", justify="right")
+    title = f"Trained on {data['trained_on']} images, measured on {data['calibrated_on']} held out"
+    told = table("what", "value", title=title)
     rows = {
         "accuracy when forced to answer": f"{measured['accuracy']:.2%}",
         "NLL (nats)": f"{measured['nll']:.4f}",
@@ -36,9 +34,9 @@ def print_summary(classifier: Classifier, out: Path) -> None:
         "seed": str(config["seed"]),
     }
     for row in rows.items():
-        table.add_row(*row)
+        told.add_row(*row)
     console = Console()
-    console.print(table)
+    console.print(told)
     if classifier.rule.promise is None:
         console.print(classifier.rule.describe())
     if record["training"]["interrupted"]:
@@ -56,6 +54,7 @@ def print_notebook_comparison(classifier: Classifier, root: Path | None) -> None
     The notebook's are measured on the test digits, on uniform noise and on 459 not-MNIST letters (in
     `notMNIST` under the data directory; without them that row says so).
     """
+    letters = data_dir(root) / "notMNIST"
     test = ImageSet.from_name(classifier.record["config"]["data"], root)
     bar = progress_bar("judging the test digits")
     forced = classifier.with_draws(FORCED_DRAWS).evidence(test.images, bar)
@@ -73,15 +72,12 @@ def print_notebook_comparison(classifier: Classifier, root: Path | None) -> None
             f"{answered.double().mean():.1%} / {right.double().mean():.1%}",
         ),
         "random noise refused": ("95 of 100", _refused(classifier, noise)),
-        "not-MNIST letters refused": (
-            "363 of 459",
-            _letters_refused(classifier, data_dir(root) / "notMNIST"),
-        ),
+        f"letters in {letters} refused": ("363 of 459", _letters_refused(classifier, letters)),
     }
-    table = Table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
+    told = table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
     for what, numbers in rows.items():
-        table.add_row(what, *numbers)
-    Console().print(table)
+        told.add_row(Text(what), *numbers)
+    Console().print(told)
 
 
 def _refused(classifier: Classifier, images: Tensor) -> str:
@@ -92,4 +88,4 @@ def _letters_refused(classifier: Classifier, folder: Path) -> str:
     try:
         return _refused(classifier, ImageSet.from_folder(folder).images)
     except InputError:
-        return f"no letters in {folder}"
+        return "no letters there"

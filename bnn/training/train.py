@@ -236,13 +236,13 @@ def _fit_all(config: TrainConfig, data: TrainingData, run: Path, options: Mappin
     fits: list[_Fit] = []
     for component in range(config.components):
         fits.append(_fit(config, component, data, run / str(component), options))
-        if fits[-1].diverged:
-            print(f"bnn: component {component + 1}: {fits[-1].diverged}", file=sys.stderr)
         if fits[-1].ended_early:
             break
     done = [fit for fit in fits if not fit.ended_early]
     if not done:
         _restore_best(fits[0])
+    if fits[-1].diverged:
+        print(f"bnn: component {len(fits)}: {fits[-1].diverged}", file=sys.stderr)
     return done or fits
 
 
