@@ -270,17 +270,28 @@ class Classifier:
             >>> strict.promise.risk
             0.001
         """
-        given = {"risk": risk, "delta": delta, "alpha": alpha, "refuse": refuse}
-        promise = replace(self.promise, **{name: value for name, value in given.items() if value is not None})
         calibration = self._calibration_there()
-        return self._fitted_anew(fit_rule(rule or self.rule.asked[0], calibration, promise), calibration)
+        name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
+        return self._fitted_anew(fit_rule(name, calibration, promise), calibration)
 
-    def calibrate(self, images: Images, labels: Any, *, progress: Progress = iter) -> Self:
-        """The same ensemble with its rule fitted on images of one's own, to keep the same promise.
+    def calibrate(
+        self,
+        images: Images,
+        labels: Any,
+        *,
+        risk: float | None = None,
+        delta: float | None = None,
+        alpha: float | None = None,
+        refuse: float | None = None,
+        rule: str | None = None,
+        progress: Progress = iter,
+    ) -> Self:
+        """The same ensemble under a rule that is fitted on images of one's own, to keep the same promise.
 
         Args:
             images: of the kinds that `predict` takes, which it was not trained on.
             labels: their true classes, (n,).
+            risk, delta, alpha, refuse, rule: see `with_promise`.
             progress: see `evidence`.
 
         Raises:
@@ -288,28 +299,26 @@ class Classifier:
 
         Example:
             >>> import bnn
-            >>> clf = bnn.Classifier.load(draws=10).with_promise(rule="entropy", refuse=0.1)
             >>> digits = bnn.ImageSet.from_name("digits", limit=100)
-            >>> clf.calibrate(digits.images, digits.labels).promise.refuse
+            >>> clf = bnn.Classifier.load(draws=10)
+            >>> clf.calibrate(digits, digits.labels, rule="entropy", refuse=0.1).promise.refuse
             0.1
         """
         prepared = prepare(images, self.task.layout)
         truth = checked_labels(labels, len(prepared), self.task.classes)
-        name, promise = self.rule.asked
+        name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
         choose(RULES, name, "abstention rule").require_fittable(calibrated_count(len(truth)), promise)
         calibration = Calibration.of(self.evidence(prepared, progress), truth, self.seed)
-        return self.calibrated_on(calibration, name, promise)
-
-    def calibrated_on(self, calibration: Calibration, rule: str, promise: Promise) -> Self:
-        """The same ensemble with the rule called `rule`, fitted on `calibration` to keep `promise`.
-
-        Raises:
-            InputError: no rule has that name, or these images cannot promise as much.
-        """
-        other = self._fitted_anew(fit_rule(rule, calibration, promise), calibration)
+        other = self._fitted_anew(fit_rule(name, calibration, promise), calibration)
         other._calibrated_as = (len(self.ensemble), self.seed)
         other._calibrate_on(calibration)
         return other
+
+    def _asked(self, rule: str | None, **given: float | None) -> tuple[str, Promise]:
+        """Name and promise of the rule to fit, where what is None stays as it is."""
+        name, promise = self.rule.asked
+        changed = {of: share for of, share in given.items() if share is not None}
+        return name if rule is None else rule, replace(promise, **changed)
 
     def _fitted_anew(self, rule: AbstentionRule, calibration: Calibration) -> Self:
         other = self.with_rule(rule)
@@ -333,9 +342,11 @@ class Classifier:
             ...     def score(self, observed):
             ...         return observed.images.mean((1, 2, 3))
             >>> digits = bnn.ImageSet.from_name("digits", limit=100)
-            >>> clf = bnn.Classifier.load(draws=5).with_promise(rule="entropy", refuse=0.1)
-            >>> clf.with_scores(Ink(), reference=digits).calibrate(digits, digits.labels).rule.name
-            'entropy'
+            >>> clf = bnn.Classifier.load(draws=5).with_scores(Ink(), reference=digits)
+            >>> clf.predict(digits)
+            Prediction of 100 images: 0 answered, ...
+            >>> clf.calibrate(digits, digits.labels, risk=0.1, alpha=0.05).predict(digits)
+            Prediction of 100 images: 9... answered, ...
         """
         prepared = prepare(reference, self.task.layout)
         if len(prepared) < 2:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +12,6 @@ from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.files import require_free
 from bnn.progress import progress_bar
-from bnn.rules.abstention import Calibration
 from bnn.tables import table
 
 
@@ -68,19 +66,18 @@ def calibrate_command(
 def _calibrated(
     classifier: Classifier, images: ImageSet | None, promise: Mapping[str, float], rule: str | None
 ) -> Classifier:
-    name, wanted = rule or classifier.rule.asked[0], replace(classifier.promise, **promise)
     if images is None:
-        return classifier.calibrated_on(classifier.calibration, name, wanted)
-    evidence = classifier.evidence(images.images, progress_bar(f"judging {images.name}"))
-    calibration = Calibration.of(evidence, images.truth(), classifier.seed)
-    return classifier.calibrated_on(calibration, name, wanted)
+        return classifier.with_promise(rule=rule, **promise)
+    bar = progress_bar(f"judging {images.name}")
+    return classifier.calibrate(images, images.truth(), rule=rule, progress=bar, **promise)
 
 
 def _print_short(classifier: Classifier) -> None:
     measured, rule = classifier.record["calibration"], classifier.rule.to_dict()
     title = f"The {rule.pop('name')} rule, on {measured['digits']:,} images"
     told = table("what", "value", title=title)
-    rows = {name.replace("_", " "): f"{value:.6g}" for name, value in rule.items()}
+    numbers = {name: value for name, value in rule.items() if isinstance(value, float)}
+    rows = {name.replace("_", " "): f"{value:.6g}" for name, value in numbers.items()}
     rows |= {
         "answered": f"{measured['coverage']:.2%}",
         "wrong among the answered": str(measured["errors_among_answered"]),

@@ -204,7 +204,10 @@ class AbstentionRule(ABC):
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        """The highest value still answered, of "total" (nats), "ood" and "doubt" (1 − the highest probability), where the rule compares it."""
+        """The highest value that is still answered, of each measure that the rule compares.
+
+        Measures: "total" (nats), "ood" and "doubt" (1 − the highest probability).
+        """
         return {}
 
     @abstractmethod
