@@ -469,12 +469,12 @@ def test_an_archive_of_good_bad_and_hostile_files(many: Visitor) -> None:
     told = json.loads(many.download("decisions.json", key="Enter"))
     assert [one["file"] for one in told["unreadable"]] == unusable
     for shown, row, one in zip(table, rows, told["images"], strict=True):
-        probs = [float(row[f"p{digit}"]) for digit in range(10)]
+        probs = [float(row[f"p_{digit}"]) for digit in range(10)]
         assert shown[:3] == [row["file"], row["decision"], row["reason"]]
         assert [float(cell) for cell in shown[3:6]] == [
             round(max(probs), 4),
             round(float(row["total"]), 4),
-            round(float(row["unfamiliarity"]), 2),
+            round(float(row["ood_score"]), 2),
         ]
         assert shown[6] == row["candidates"]
         assert row["file"] == one["file"]

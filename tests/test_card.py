@@ -9,27 +9,27 @@ from typing import Any
 
 import pytest
 
-from bnn.data.digits import DIGITS
-from bnn.classifier import Classifier
-from bnn.data.generated import GENERATED
 from bnn.app.card import results_html, training_html
-from bnn.data.imageset import TORCHVISION
+from bnn.classifier import Classifier
+from bnn.data.digits import LABELLED
+from bnn.data.generated import GENERATED
+from bnn.data.torchvision_sets import TORCHVISION
 
 HOSTILE = "<script>alert('1')</script>\"&"
 SHARES = {"coverage": 0.975, "selective_risk": 0.0025, "accuracy": 0.9925}
 EVALUATION: dict[str, Any] = {
-    "familiar": {
+    "in_distribution": {
         **SHARES,
         **{"name": "mnist", "n": 12_000, "answered": 11_700, "errors": 29},
         **{"nll": 0.0215, "ece": 0.004, "brier": 0.01, "aurc": 0.00025, "aurc_ensemble": 0.0003},
         "intervals": {name: [value - 0.001, value + 0.001] for name, value in SHARES.items()}
         | {"ece": [0.003, 0.005]},
     },
-    "unfamiliar": [
+    "out_of_distribution": [
         {"name": "notMNIST", "n": 1500, "refused": 0.9375, "auroc": 0.98765}
         | {"intervals": {"refused": [0.92, 0.95]}}
     ],
-    "elsewhere": [
+    "shifted": [
         SHARES
         | {"name": "usps", "n": 2007, "answered": 1500, "errors": 7}
         | {"intervals": {"coverage": [0.72, 0.76]}}
@@ -90,27 +90,29 @@ def test_an_evaluation_is_told_number_by_number() -> None:
     "name", [*GENERATED, "notMNIST", *(name for name in TORCHVISION if name != "QMNIST")]
 )
 def test_sets_that_are_no_digits_are_told_in_words_with_their_name(name: str) -> None:
-    evaluation = EVALUATION | {"unfamiliar": [EVALUATION["unfamiliar"][0] | {"name": name}]}
+    evaluation = EVALUATION | {"out_of_distribution": [EVALUATION["out_of_distribution"][0] | {"name": name}]}
     (what,) = (what for what in table({"evaluation": evaluation}) if "refused" in what)
     assert re.fullmatch(rf"[A-Za-z ]+ refused \({name}\)", what)
 
 
-@pytest.mark.parametrize("name", DIGITS)
+@pytest.mark.parametrize("name", LABELLED)
 def test_digits_from_elsewhere_are_told_by_whose_they_are(name: str) -> None:
-    evaluation = EVALUATION | {"elsewhere": [EVALUATION["elsewhere"][0] | {"name": name}]}
+    evaluation = EVALUATION | {"shifted": [EVALUATION["shifted"][0] | {"name": name}]}
     (what,) = (what for what in table({"evaluation": evaluation}) if "other handwriting" in what)
     assert re.fullmatch(r"digits in other handwriting answered \([\w-]+'s\)", what)
 
 
 def test_a_set_that_nobody_knows_keeps_its_own_name() -> None:
-    evaluation = EVALUATION | {"unfamiliar": [EVALUATION["unfamiliar"][0] | {"name": "my doodles"}]}
+    evaluation = EVALUATION | {
+        "out_of_distribution": [EVALUATION["out_of_distribution"][0] | {"name": "my doodles"}]
+    }
     assert "my doodles refused" in table({"evaluation": evaluation})
 
 
 def test_an_evaluation_of_digits_alone_that_answered_none() -> None:
-    evaluation = copy.deepcopy(EVALUATION) | {"unfamiliar": [], "elsewhere": []}
-    evaluation["familiar"] |= {"coverage": 0.0, "answered": 0, "errors": 0, "selective_risk": None}
-    evaluation["familiar"]["intervals"]["selective_risk"] = None
+    evaluation = copy.deepcopy(EVALUATION) | {"out_of_distribution": [], "shifted": []}
+    evaluation["in_distribution"] |= {"coverage": 0.0, "answered": 0, "errors": 0, "selective_risk": None}
+    evaluation["in_distribution"]["intervals"]["selective_risk"] = None
     found = table({"evaluation": evaluation})
     assert found["wrong when answered"] == ("–", "0 of 0 answers")
     assert len(found) == 6
@@ -130,7 +132,7 @@ def test_without_an_evaluation_the_calibration_is_told_and_how_to_get_one() -> N
 
 
 def test_what_ships_can_be_told(classifier: Classifier) -> None:
-    record = classifier.checkpoint.record
+    record = classifier.record
     assert len(table(record)) >= 4
     assert f"{record['data']['trained_on']:,} digits of {record['data']['name']}" in training_html(record)
 
@@ -170,7 +172,7 @@ def test_training_that_is_not_recorded_is_not_told(missing: str) -> None:
 
 def test_names_in_a_record_are_escaped() -> None:
     evaluation = json.loads(json.dumps(EVALUATION))
-    for part in (evaluation["familiar"], *evaluation["unfamiliar"], *evaluation["elsewhere"]):
+    for part in (evaluation["in_distribution"], *evaluation["out_of_distribution"], *evaluation["shifted"]):
         part["name"] = HOSTILE
     trained = copy.deepcopy(TRAINED)
     trained["data"]["name"] = HOSTILE

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bnn.classifier import Classifier
-from bnn.rules.calibrated import CalibratedRule
-from bnn.rules.thresholds import EntropyRule
 from bnn.app.draw import DRAWS, _judge, _nearest, look
 from bnn.app.drawings import seen_svg
 from bnn.app.examples import DIGITS, DOODLES, DOUBTFUL, HEART, render
 from bnn.app.pad import SIZE
 from bnn.app.strictness import offered
+from bnn.classifier import Classifier
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import prepare
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.thresholds import EntropyRule
 
 SVG = "{http://www.w3.org/2000/svg}"
 ANSWERING, REFUSING = EntropyRule(threshold=10.0, refuse=0.5), EntropyRule(threshold=-1.0, refuse=0.5)
@@ -126,7 +126,7 @@ def test_without_a_choice_the_classifier_itself_decides(judge: Any, classifier: 
 
 def test_the_same_networks_are_drawn_again(judge: Any, classifier: Classifier) -> None:
     once = judge(png_url(SEVEN), None, None, 25)
-    other = Classifier(classifier.checkpoint, draws=25, seed=classifier.seed)
+    other = Classifier.load(draws=25)
     assert once == judge(png_url(SEVEN), None, None, 25) == look(other, SEVEN)
 
 

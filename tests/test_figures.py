@@ -11,10 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from bnn.classifier import Classifier
-from bnn.rules.calibrated import CalibratedRule
-from bnn.rules.thresholds import EntropyRule
-from bnn.evaluation.curves import confidence_bin, risk_coverage
 from bnn.app.examples import FOOLING, STRANGE, examples
 from bnn.app.figures import (
     ANSWERED,
@@ -37,6 +33,10 @@ from bnn.app.figures import (
     unfamiliarities,
 )
 from bnn.app.plots import HEIGHT, WIDTH, Axis, Plot
+from bnn.classifier import Classifier
+from bnn.evaluation.curves import confidence_bin, risk_coverage
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.thresholds import EntropyRule
 
 SVG = "{http://www.w3.org/2000/svg}"
 NUMBER = r"-?\d+(?:\.\d+)?"

@@ -18,15 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bnn.classifier import Classifier
-from bnn.prediction import Prediction
-from bnn.rules.thresholds import EntropyRule
 from bnn.app.examples import examples
-from bnn.app.many import GROUPS, Decisions, as_csv, as_plain, decisions, shown
+from bnn.app.many import GROUPS, Decisions, as_plain, decisions, shown
 from bnn.app.table import HEADERS, table_html
 from bnn.app.uploads import Images, Unusable
+from bnn.classifier import Classifier
 from bnn.data.preprocess import is_blank, prepare
-from bnn.data.imageset import printable
+from bnn.decisions import decisions_csv
+from bnn.files import printable
+from bnn.prediction import Prediction
+from bnn.rules.thresholds import EntropyRule
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\x1b.png"
 NAMES = st.text(st.characters(codec="utf-8"))
@@ -69,7 +70,11 @@ def decided(classifier: Classifier, read: Images) -> Decisions:
 
 def renamed(decided: Decisions, name: str) -> Decisions:
     """One image and one unusable file, both called `name`."""
-    return Decisions([decided.rows[0] | {"file": name}], decided.images[:1], [Unusable(name, f"no: {name}")])
+    return Decisions([name], decided.prediction[:1], decided.images[:1], [Unusable(name, f"no: {name}")])
+
+
+def csv_of(decided: Decisions) -> str:
+    return decisions_csv([({"file": decided.names}, decided.prediction)])
 
 
 def downloads(summary: str) -> dict[str, str]:
@@ -93,15 +98,15 @@ def test_decisions_are_the_classifiers_in_the_order_of_the_files(
 
 
 def test_csv_comes_back_as_the_decisions(decided: Decisions, prediction: Prediction) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(decided.rows), newline="")))
+    rows = list(csv.DictReader(io.StringIO(csv_of(decided), newline="")))
     assert [row["file"] for row in rows] == [row["file"] for row in decided.rows]
     for i, row in enumerate(rows):
         label = -1 if row["decision"] == "refused" else int(row["decision"])
         assert label == prediction.labels[i]
         assert row["reason"] == prediction.reasons[i]
-        probs = np.array([row[f"p{digit}"] for digit in range(10)], np.float32)
+        probs = np.array([row[f"p_{digit}"] for digit in range(10)], np.float32)
         assert np.array_equal(probs, prediction.probs[i])  # to the bit
-        for name in ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score"):
+        for name in ("total", "aleatoric", "epistemic", "ood_score", "refusal_score"):
             assert np.float32(row[name]) == getattr(prediction, name)[i]
         assert tuple(map(int, row["candidates"].split())) == prediction.candidates[i]
 
@@ -118,7 +123,7 @@ def test_json_comes_back_as_the_decisions(decided: Decisions, prediction: Predic
 
 def test_the_links_hold_the_whole_files(decided: Decisions) -> None:
     held = downloads(shown(decided).summary)
-    assert held["decisions.csv"] == as_csv(decided.rows)
+    assert held["decisions.csv"] == csv_of(decided)
     assert json.loads(held["decisions.json"]) == as_plain(decided)
 
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bnn.classifier import Classifier
-from bnn.errors import InputError
 from bnn.app.examples import examples
 from bnn.app.files import LONGEST_NAME, SAMPLE_SIDE, data_url, files_choice, sample_archive, uploaded
 from bnn.app.many import decisions
 from bnn.app.uploads import CLUTTER, MOST_IMAGES, Stored, Unusable, read_images
+from bnn.classifier import Classifier
+from bnn.errors import InputError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["name", "path"]),

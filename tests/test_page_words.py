@@ -1,5 +1,6 @@
 """What the page says and draws of a decision: words, gauges and SVG, all pure functions."""
 
+import math
 import re
 from dataclasses import replace
 from xml.etree import ElementTree as ET
@@ -11,18 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from bnn.prediction import Prediction
-from bnn.rules.calibrated import CalibratedRule
-from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
-from bnn.rules.abstention import AbstentionRule
-from bnn.core.uncertainty import MAX_ENTROPY
 from bnn.app.drawings import ensemble_svg, seen_svg, vote_counts
 from bnn.app.gauges import Gauge, Limit, gauges, gauges_html
-from bnn.app.words import small_print, verdict, verdict_html, voices
+from bnn.app.words import verdict, verdict_html, voices
+from bnn.prediction import Prediction
+from bnn.rules.abstention import AbstentionRule
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
 
 SVG = "{http://www.w3.org/2000/svg}"
 CALIBRATED = CalibratedRule(30.0, 0.1, risk=0.002, delta=0.05, alpha=0.005)
 SPACE = "\N{NO-BREAK SPACE}"
+
+NAMES = tuple("0123456789")
+MAX_ENTROPY = math.log(10)  # nats
 
 ensembles = st.integers(0, 30).flatmap(
     lambda draws: arrays(np.float32, (draws, 10), elements=st.floats(0, 1, width=32))
@@ -47,10 +50,11 @@ def prediction(reason: str, *, candidates: tuple[int, ...] = (4, 9), blank: bool
         total=zero + 0.75,
         aleatoric=zero + 0.5,
         epistemic=zero + 0.25,
-        unfamiliarity=zero + 12,
+        ood_score=zero + 12,
         refusal_score=zero,
         candidates=[candidates],
         blank=np.array([blank]),
+        names=NAMES,
     )
 
 
@@ -67,7 +71,7 @@ def doubtful(
         total=np.array([epistemic + aleatoric]),
         epistemic=np.array([epistemic]),
         aleatoric=np.array([aleatoric]),
-        unfamiliarity=np.array([unfamiliarity]),
+        ood_score=np.array([unfamiliarity]),
     )
 
 
@@ -165,25 +169,6 @@ def test_where_nobody_votes_no_votes_are_told() -> None:
 def test_the_verdict_escapes_what_it_shows() -> None:
     odd = replace(prediction("answered"), reasons=np.array(['"><b>']))
     assert "<b>" not in verdict_html(odd)
-
-
-@pytest.mark.parametrize("rule", [EntropyRule(0.31234, 0.01), ConfidenceRule(0.31234, 0.01), MedianRule(0.2)])
-def test_small_print_names_draws_rule_and_its_numbers(rule: AbstentionRule) -> None:
-    line = small_print(rule, 64)
-    assert "64 sampled networks" in line
-    assert f"{rule.name} rule" in line
-    assert ("0.312" in line and "0.01" in line) or "level 0.2" in line
-
-
-def test_small_print_of_the_calibrated_rule_says_what_it_promises() -> None:
-    line = small_print(CALIBRATED, 64).replace("\N{NO-BREAK SPACE}", " ")
-    for part in (
-        "64 sampled networks",
-        "at most 0.2 % wrongly",
-        "95 % confidence",
-        "at most 0.5 % unfamiliar",
-    ):
-        assert part in line
 
 
 # Gauges
@@ -308,7 +293,7 @@ def test_gauges_are_meters_and_escape_what_they_show() -> None:
 
 @given(ensembles)
 def test_each_draw_votes_once_and_is_a_column_of_its_own(probs: NDArray[np.float32]) -> None:
-    found = rows(ensemble_svg(probs))
+    found = rows(ensemble_svg(probs, NAMES))
     votes = [int(path.get("data-count", "")) for row in found for path in parts(row, "votes")]
     assert votes == (vote_counts(probs).tolist() if len(probs) else [])
     assert sum(votes) == len(probs)
@@ -319,8 +304,8 @@ def test_each_draw_votes_once_and_is_a_column_of_its_own(probs: NDArray[np.float
 
 @given(ensembles.filter(len))
 def test_columns_are_as_tall_as_probabilities_on_one_scale(probs: NDArray[np.float32]) -> None:
-    height = float(parts(rows(ensemble_svg(probs))[0], "paper")[0].get("height", ""))
-    for digit, row in enumerate(rows(ensemble_svg(probs))):
+    height = float(parts(rows(ensemble_svg(probs, NAMES))[0], "paper")[0].get("height", ""))
+    for digit, row in enumerate(rows(ensemble_svg(probs, NAMES))):
         tall = sorted(height for name in ("votes", "doubts") for _, height in columns(row, name))
         drawn = np.sort(probs[:, digit])[len(probs) - len(tall) :]
         assert np.array(tall) / height == pytest.approx(drawn, abs=0.1 / height)
@@ -330,7 +315,7 @@ def test_columns_are_as_tall_as_probabilities_on_one_scale(probs: NDArray[np.flo
 
 @given(ensembles.filter(len))
 def test_a_draw_stands_at_one_place_in_all_rows_and_votes_are_sorted(probs: NDArray[np.float32]) -> None:
-    found = rows(ensemble_svg(probs))
+    found = rows(ensemble_svg(probs, NAMES))
     placed = [dict(columns(row, "votes")) for row in found]
     places = [place for row in placed for place in row]
     assert len(set(places)) == len(places)  # no draw votes twice
@@ -344,10 +329,10 @@ def test_a_draw_stands_at_one_place_in_all_rows_and_votes_are_sorted(probs: NDAr
 
 @given(ensembles, st.integers(-1, 9))
 def test_ten_rows_with_one_label_each_and_at_most_one_answer(probs: NDArray[np.float32], answer: int) -> None:
-    found = rows(ensemble_svg(probs, answer))
-    assert [
-        (row.get("aria-label") or "").startswith(f"Digit {digit}") for digit, row in enumerate(found)
-    ] == [True] * 10
+    found = rows(ensemble_svg(probs, NAMES, answer))
+    assert [(row.get("aria-label") or "").startswith(NAMES[digit]) for digit, row in enumerate(found)] == [
+        True
+    ] * 10
     assert [row.findtext(f"{SVG}title") for row in found] == [row.get("aria-label") for row in found]
     assert [i for i, row in enumerate(found) if "answer" in (row.get("class") or "").split()] == (
         [answer] if answer >= 0 else []
@@ -356,7 +341,7 @@ def test_ten_rows_with_one_label_each_and_at_most_one_answer(probs: NDArray[np.f
 
 @given(ensembles.filter(len))
 def test_columns_stay_on_their_row_and_votes_are_written_beside_it(probs: NDArray[np.float32]) -> None:
-    for digit, row in enumerate(rows(ensemble_svg(probs))):
+    for digit, row in enumerate(rows(ensemble_svg(probs, NAMES))):
         (paper,) = parts(row, "paper")
         left, width = float(paper.get("x", "")), float(paper.get("width", ""))
         texts = [text.text for text in row.iter(f"{SVG}text")]
@@ -369,7 +354,7 @@ def test_columns_stay_on_their_row_and_votes_are_written_beside_it(probs: NDArra
 
 
 def test_the_answer_is_marked_by_more_than_colour() -> None:
-    row = rows(ensemble_svg(np.full((4, 10), 0.5, np.float32), 3))[3]
+    row = rows(ensemble_svg(np.full((4, 10), 0.5, np.float32), NAMES, 3))[3]
     assert "✓" in "".join(row.itertext())
     assert "the answer" in (row.get("aria-label") or "")
 
@@ -378,7 +363,7 @@ def test_the_answer_is_marked_by_more_than_colour() -> None:
 def test_drawings_escape_their_text(text: str) -> None:
     label = f"<script>\"&'{text}"
     for svg in (
-        ensemble_svg(np.zeros((0, 10), np.float32), label=label),
+        ensemble_svg(np.zeros((0, 10), np.float32), NAMES, label=label),
         seen_svg(np.zeros((28, 28), np.float32), label),
     ):
         assert "<script" not in svg

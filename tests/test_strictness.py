@@ -10,14 +10,14 @@ import gradio as gr
 import pytest
 import torch
 
-from bnn.core.checkpoint import Checkpoint
-from bnn.classifier import Classifier
-from bnn.ood.familiarity import Evidence
-from bnn.rules.calibrated import CalibratedRule
-from bnn.rules.thresholds import EntropyRule, MedianRule
-from bnn.rules.abstention import AbstentionRule, Calibration
-from bnn.rules.thresholds import fit_rule
 from bnn.app.strictness import AS_LOADED, RISKS, in_words, offered, strictness_controls
+from bnn.classifier import Classifier
+from bnn.core.checkpoint import Checkpoint
+from bnn.core.evidence import Evidence
+from bnn.rules.abstention import AbstentionRule, Calibration
+from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.table import fit_rule
+from bnn.rules.thresholds import EntropyRule, MedianRule
 
 MakeCheckpoint = Callable[..., Checkpoint]
 RandomEvidence = Callable[[int, int], Evidence]
@@ -38,7 +38,7 @@ def without(promising: Classifier, digits: int) -> Classifier:
     """`promising` with so many calibration digits only."""
     evidence, labels = promising.calibration.evidence[:digits], promising.calibration.labels[:digits]
     few = replace(promising.calibration, evidence=evidence, labels=labels)
-    return Classifier(replace(promising.checkpoint, calibration=few.tensors()))
+    return Classifier(replace(promising.checkpoint(), calibration=few.tensors()))
 
 
 def test_what_ships_can_promise_every_pair_and_keeps_its_own_at_first(classifier: Classifier) -> None:
@@ -46,7 +46,7 @@ def test_what_ships_can_promise_every_pair_and_keeps_its_own_at_first(classifier
     assert promises.risks == [in_words(risk) for risk in RISKS]
     assert promises.alphas == ["1 in 200", "1 in 100", "1 in 50", "1 in 20"]
     assert set(promises.rules) == set(product(promises.risks, promises.alphas))
-    assert promises.first == (in_words(classifier.wishes.risk), in_words(classifier.wishes.alpha))
+    assert promises.first == (in_words(classifier.promise.risk), in_words(classifier.promise.alpha))
     assert promises.rule(*promises.first) is classifier.rule
 
 
@@ -55,7 +55,7 @@ def test_each_rule_promises_what_its_words_say(classifier: Classifier, promising
         for (risk, alpha), rule in offered(one).rules.items():
             assert isinstance(rule, CalibratedRule)
             assert (in_words(rule.risk), in_words(rule.alpha)) == (risk, alpha)
-            assert rule.delta == one.wishes.delta
+            assert rule.delta == one.promise.delta
 
 
 def test_of_one_familiarity_a_stricter_promise_never_answers_more(
@@ -137,8 +137,8 @@ def test_what_is_no_choice_is_decided_as_loaded(classifier: Classifier, value: s
 def test_promises_of_ones_own_stand_in_their_place_though_the_evidence_cannot_make_them(
     promising: Classifier, make_checkpoint: MakeCheckpoint, risk: float, alpha: float
 ) -> None:
-    wishes = replace(promising.wishes, risk=risk, alpha=alpha)
-    own = fit_rule("calibrated", promising.calibration, wishes)
+    promise = replace(promising.promise, risk=risk, alpha=alpha)
+    own = fit_rule("calibrated", promising.calibration, promise)
     supported = promising.with_rule(own)
     alone = Classifier(make_checkpoint(rule=own.to_dict()))  # whose evidence supports nothing
     for classifier in (supported, alone):

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bnn.errors import InputError
 from bnn.app import uploads
 from bnn.app.uploads import Stored, Unusable, Upload, contents, read_images
 from bnn.data.preprocess import prepare
+from bnn.errors import InputError
 
 HOSTILE = [
     "../../outside.png",
