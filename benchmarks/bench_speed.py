@@ -25,7 +25,7 @@ from bnn.app.drawings import ensemble_svg
 from bnn.app.examples import SAMPLE, render
 from bnn.app.pad import drawing
 from bnn.classifier import Classifier
-from bnn.core.ensemble import PredictiveEnsemble, draw_weights
+from bnn.core.ensemble import PredictiveEnsemble
 from bnn.core.networks import MLP
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import prepare
@@ -50,7 +50,7 @@ def milliseconds(work: Callable[[], object], rounds: int) -> float:
 def training_steps() -> dict[str, Callable[[], object]]:
     """One step, forward and backward, of each way to train."""
     images, labels = torch.rand(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
-    network = MLP()
+    network = MLP(classes=10)
     model, guide = BayesianClassifier(network, N_TRAIN, 1.0), MeanFieldGuide(network)
     auto = AutoNormal(model)
     auto(images, labels)
@@ -72,15 +72,9 @@ def training_steps() -> dict[str, Callable[[], object]]:
 
 def predictions() -> dict[str, Callable[[], object]]:
     """Predicting with 100 draws: many images and one."""
-    network = MLP()
+    network = MLP(classes=10)
     guide, model = MeanFieldGuide(network), BayesianClassifier(network, N_TRAIN, 1.0)
-    posterior = guide.posterior()
-    weights = draw_weights(
-        {name: loc[None] for name, (loc, _) in posterior.items()},
-        {name: scale[None] for name, (_, scale) in posterior.items()},
-        DRAWS,
-        seed=0,
-    )
+    weights = guide.posterior().sample(DRAWS, seed=0)
     ensemble = PredictiveEnsemble(network, weights)
     many, one = torch.rand(200, 1, 28, 28), torch.rand(1, 1, 28, 28)
 
@@ -107,9 +101,9 @@ def one_drawing() -> dict[str, Callable[[], object]]:
     probs = classifier.ensemble.probs(prepared)[:, 0].numpy()
     return {
         "100 draws": lambda: classifier.ensemble.probs(prepared),
-        "100 draws and familiarity": lambda: classifier.evidence(prepared),
+        "100 draws and OOD scores": lambda: classifier.evidence(prepared),
         "reading and preparing it": lambda: prepare(drawing(drawn) or opened),
-        "the ensemble as SVG": lambda: ensemble_svg(probs),
+        "the ensemble as SVG": lambda: ensemble_svg(probs, classifier.task.names),
         "all": lambda: look(classifier, drawing(drawn)),
     }
 

@@ -1,11 +1,11 @@
-"""How well familiarity tells what was never learnt, without a single image that is no digit.
+"""How well OOD scores tell what was never learnt, without a single image that is no digit.
 
     python benchmarks/leave_one_digit_out.py 4 7 2
 
-For each digit named, a network and densities learn the other nine, and must then tell it from them on the
-calibration digits. Prints the AUROC of each kind of evidence and of Fisher's statistic, the digit left out
-being positive. This is what the densities were chosen by. With `--data digits`, scikit-learn's digits, it
-takes seconds instead of minutes.
+For each digit named, a network and the scores learn the other nine, and must then tell it from them on the
+calibration digits. Prints the AUROC of each score and of Fisher's statistic, the digit left out being
+positive. This is what the densities were chosen by. With `--data digits`, scikit-learn's digits, it takes
+seconds instead of minutes.
 """
 
 import argparse
@@ -20,15 +20,21 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from bnn.classifier import CHUNK
-from bnn.core.ensemble import PredictiveEnsemble, draw_weights
-from bnn.core.networks import NUM_CLASSES, build_network
+from bnn.core.ensemble import PredictiveEnsemble
+from bnn.core.evidence import Evidence
+from bnn.core.features import Features
+from bnn.core.networks import build_network
+from bnn.core.posterior import Mixture
+from bnn.core.task import DIGITS
 from bnn.core.uncertainty import Predictive
-from bnn.data.imageset import progress_bar
-from bnn.ood.familiarity import Evidence, Familiarity, Scorer
-from bnn.training.calibration import REFERENCE, learnt_densities
+from bnn.data.imageset import ImageSet
+from bnn.ood.combination import Fisher
+from bnn.ood.detector import CHUNK, Detector, raw_scores
+from bnn.ood.score import Observed
+from bnn.progress import progress_bar
+from bnn.training.calibration import REFERENCE, fit_scores
 from bnn.training.config import PRESETS, TrainConfig
-from bnn.training.datamodule import MNISTData
+from bnn.training.datamodule import TrainingData
 from bnn.training.guide import MixtureGuide
 from bnn.training.module import SVIModule
 
@@ -38,35 +44,33 @@ DRAWS = 8
 def main() -> None:
     """Reads the arguments and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("leave_out", nargs="+", type=int, choices=range(NUM_CLASSES), metavar="DIGIT")
+    parser.add_argument("leave_out", nargs="+", type=int, choices=range(DIGITS.classes), metavar="DIGIT")
     parser.add_argument("--data", default="mnist", help="mnist or digits (default: %(default)s)")
     parser.add_argument("--data-dir", type=Path, help="where MNIST lies (default: BNN_DATA_DIR, else ./data)")
     parser.add_argument("--epochs", type=int, default=2, help="of each network (default: %(default)s)")
     arguments = parser.parse_args()
     config = replace(PRESETS["fast"], data=arguments.data, epochs=arguments.epochs, draws=DRAWS)
-    table = Table("left out", "entropy", "pixels", "features", "Fisher's statistic", title="AUROC")
+    table = Table("left out", *config.scores, "Fisher's statistic", title="AUROC")
     for digit in arguments.leave_out:
         table.add_row(str(digit), *(f"{value:.3f}" for value in aurocs(digit, config, arguments.data_dir)))
     Console().print(table)
 
 
 def aurocs(digit: int, config: TrainConfig, data_dir: Path | None) -> list[float]:
-    """AUROC of `digit` among the calibration digits, by each kind of evidence when it was not learnt."""
-    data = MNISTData(config.data, data_dir, seed=config.seed)
-    data.train_digits = data.train_digits[data.train_digits.labels != digit]
+    """AUROC of `digit` among the calibration digits, by each score when it was not learnt, and by all."""
+    images = ImageSet.from_name(config.data, data_dir, part="train")
+    data = TrainingData(images, DIGITS, seed=config.seed)
+    data.train_images = data.train_images[data.train_images.truth() != digit]
     evidence = evidence_without(digit, fitted(config, data), config, data)
-    positive = data.calibration_digits.labels == digit
-    scores = (
-        *(evidence.entropy_surprise, evidence.pixel_surprise, evidence.feature_surprise),
-        evidence.unfamiliarity,
-    )
+    positive = data.calibration_images.truth() == digit
+    scores = (*(evidence.surprises[name] for name in config.scores), evidence.ood)
     return [float(roc_auc_score(positive, score)) for score in scores]
 
 
-def fitted(config: TrainConfig, data: MNISTData) -> MixtureGuide:
-    """A guide trained on the data's training digits."""
+def fitted(config: TrainConfig, data: TrainingData) -> Mixture:
+    """The posterior of a guide trained on the data's training digits."""
     pl.seed_everything(config.seed, verbose=False)
-    module = SVIModule(config, len(data.train_digits))
+    module = SVIModule(config, data.task, len(data.train_images))
     trainer = pl.Trainer(
         max_epochs=config.epochs,
         logger=False,
@@ -78,27 +82,26 @@ def fitted(config: TrainConfig, data: MNISTData) -> MixtureGuide:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on workers
         trainer.fit(module, data)
-    return MixtureGuide([module.guide])
+    return MixtureGuide([module.guide]).posterior()
 
 
-def evidence_without(digit: int, guide: MixtureGuide, config: TrainConfig, data: MNISTData) -> Evidence:
-    """Evidence on the calibration digits when `digit` was learnt by neither the guide nor the densities."""
-    network, posterior = build_network(config.network, config.network_options), guide.posterior()
-    loc, scale = ({name: pair[index] for name, pair in posterior.items()} for index in (0, 1))
-    ensemble = PredictiveEnsemble(network, draw_weights(loc, scale, config.draws, config.seed))
-    digits = data.train_digits
-    pixels, *features = learnt_densities(network, loc, digits, config.seed)
-    scorer = Scorer(network, loc, pixels, features)
-    few, held_out = digits.images[:REFERENCE], data.calibration_digits.images
-    reference = scorer.scores(few, among_nine(ensemble, few, digit))
-    return Familiarity(scorer, reference).evidence(held_out, among_nine(ensemble, held_out, digit))
+def evidence_without(digit: int, posterior: Mixture, config: TrainConfig, data: TrainingData) -> Evidence:
+    """Evidence on the calibration digits when `digit` was learnt by neither the posterior nor the scores."""
+    network = build_network(config.network, config.network_options, data.task)
+    ensemble = PredictiveEnsemble(network, posterior.sample(config.draws, config.seed))
+    features = Features(network, posterior)
+    scores = fit_scores(config.scores, features, data.train_images, config.seed)
+    few, held_out = data.train_images.images[:REFERENCE], data.calibration_images.images
+    reference = raw_scores(scores, Observed(few, among_nine(ensemble, few, digit), features))
+    detector = Detector(features, scores, Fisher.fit(reference))
+    return detector.evidence(held_out, among_nine(ensemble, held_out, digit))
 
 
 def among_nine(ensemble: PredictiveEnsemble, images: Tensor, digit: int) -> Predictive:
     """What the ensemble says of `images` where they cannot be `digit`."""
     chunks = progress_bar("judging")(images.split(CHUNK))
     predictive = Predictive.joined([ensemble.predictive(chunk) for chunk in chunks])
-    mean = predictive.mean[:, torch.arange(NUM_CLASSES) != digit]
+    mean = predictive.mean[:, torch.arange(DIGITS.classes) != digit]
     return replace(predictive, mean=mean / mean.sum(1, keepdim=True))
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bnn.rules.calibrated import CalibratedRule
     from bnn.rules.promise import Promise
     from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
-    from bnn.training import train
+    from bnn.training.train import train
 
 __version__ = "0.2.0"
 __all__ = [
@@ -71,7 +71,7 @@ _HOMES = {
     "evaluate": "bnn.evaluation.evaluate",
     "metrics": "bnn.evaluation",
     "plot_votes": "bnn.evaluation.votes",
-    "train": "bnn.training",
+    "train": "bnn.training.train",
 }
 _EXTRAS = {"bnn.evaluation": "evaluate", "bnn.training": "train"}  # groups of packages that a room needs
 

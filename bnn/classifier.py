@@ -1,8 +1,8 @@
 """The classifier: an ensemble, a detector and a rule, from images to decisions."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,17 +19,19 @@ from bnn.core.evidence import Evidence
 from bnn.core.features import Features
 from bnn.core.networks import build_network
 from bnn.core.posterior import posterior_from
-from bnn.core.uncertainty import Predictive
+from bnn.core.task import checked_labels
 from bnn.data.preprocess import LAYOUTS, Images, is_blank, prepare
 from bnn.errors import InputError, choose
-from bnn.ood.detector import Detector, Progress, detector_from, fit_detector, gather_evidence, judged
+from bnn.ood.detector import Progress, detector_from, fit_detector, gather_evidence, judged
 from bnn.ood.score import OODScore
+from bnn.ood.scores import SCORES
 from bnn.prediction import Prediction
-from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll
+from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll, calibrated_count
 from bnn.rules.conformal import candidate_threshold
 from bnn.rules.promise import Promise
-from bnn.rules.table import fit_rule, rule_from_dict
+from bnn.rules.table import RULES, fit_rule, rule_from_dict
 
+OF_THE_RULE = ("calibration", "evaluation")  # in the record
 CANDIDATE_MISS = 0.001  # a candidate set misses the true class of an image at most this often
 MAX_WEIGHTS = 1_000_000_000  # in all draws together (4 GB): a header cannot make us allocate more
 
@@ -64,24 +66,26 @@ class Classifier:
         seed: int | None = None,
         rule: AbstentionRule | None = None,
     ) -> None:
-        self.task, self._parts = checkpoint.task, checkpoint.parts
+        self.task, self.parts = checkpoint.task, checkpoint.parts
         choose(LAYOUTS, self.task.layout, "layout")
-        self.record, self._calibrated_as = checkpoint.record, (checkpoint.draws, checkpoint.seed)
+        self._calibrated_as = (checkpoint.draws, checkpoint.seed)
         self.rule = rule_from_dict(checkpoint.rule) if rule is None else rule
+        of_this_rule = self.rule.to_dict() == checkpoint.rule
+        self.record = checkpoint.record if of_this_rule else _without_measures(checkpoint.record)
         self.seed = checkpoint.seed if seed is None else seed
         draws = checkpoint.draws if draws is None else draws
         with torch.device("meta"):  # shapes only: a header cannot make us allocate
-            self.network = build_network(self._parts.network, self._parts.network_options, self.task)
+            self.network = build_network(self.parts.network, self.parts.network_options, self.task)
         shapes = {name: tuple(value.shape) for name, value in self.network.named_parameters()}
         _require_drawable(draws, self.seed, self.network)
-        self.posterior = posterior_from(self._parts.posterior, checkpoint.posterior, shapes)
+        self.posterior = posterior_from(self.parts.posterior, checkpoint.posterior, shapes)
         self.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
         features = Features(self.network, self.posterior)
         self.detector = detector_from(
-            self._parts.scores, self._parts.combination, checkpoint.detector, self.task, features
+            self.parts.scores, self.parts.combination, checkpoint.detector, self.task, features
         )
         self._calibrate_on(
-            Calibration.from_tensors(checkpoint.calibration, self.task.classes, self._parts.scores)
+            Calibration.from_tensors(checkpoint.calibration, self.task.classes, self.parts.scores)
         )
 
     @classmethod
@@ -108,14 +112,14 @@ class Classifier:
     @property
     def promise(self) -> Promise:
         """What the rule was fitted for; the defaults where it promises nothing."""
-        return self.rule.promise or Promise()
+        return self.rule.asked[1]
 
     def describe(self) -> str:
         """What decides, in a sentence or two: the ensemble, the rule, and whether its promise holds here."""
         said = f"{len(self.ensemble)} sampled networks. {self.rule.describe()}"
         if self.rule.promise is not None and not self.is_as_calibrated:
             draws, seed = self._calibrated_as
-            said += f" It was calibrated with {draws} networks drawn from seed {seed}: of these it promises nothing."
+            said += f" It was calibrated with {draws} networks of seed {seed}: of these it promises nothing."
         return said
 
     @property
@@ -162,7 +166,7 @@ class Classifier:
         return votes
 
     def networks(self, count: int) -> list[nn.Module]:
-        """`count` networks drawn from the posterior, as plain modules: images (N, 1, 28, 28) to logits (N, C).
+        """`count` networks drawn from the posterior: plain modules, images (N, 1, 28, 28) to logits (N, C).
 
         With as many as the ensemble has, they are its networks.
 
@@ -220,10 +224,29 @@ class Classifier:
             names=self.task.names,
         )
 
+    def with_draws(self, draws: int) -> Self:
+        """The same posterior and rule with an ensemble of another size, for which the rule promises nothing.
+
+        Raises:
+            InputError: `draws` is below 1, or they do not fit in memory.
+        """
+        _require_drawable(draws, self.seed, self.network)
+        other = copy.copy(self)
+        other.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
+        return other
+
     def with_rule(self, rule: AbstentionRule) -> Self:
-        """The same ensemble under another abstention rule; nothing is computed anew."""
+        """The same ensemble under another abstention rule; nothing is computed anew.
+
+        Example:
+            >>> from bnn import Classifier, MedianRule
+            >>> Classifier.load(draws=10).with_rule(MedianRule(0.2)).predict("docs/star.png").decision(0)
+            '4'
+        """
         other = copy.copy(self)
         other.rule = rule
+        if rule != self.rule:
+            other.record = _without_measures(self.record)
         return other
 
     def with_promise(
@@ -250,17 +273,28 @@ class Classifier:
             >>> strict.promise.risk
             0.001
         """
-        given = {"risk": risk, "delta": delta, "alpha": alpha, "refuse": refuse}
-        promise = replace(self.promise, **{name: value for name, value in given.items() if value is not None})
-        name = self.rule.name if rule is None else rule
-        return self.with_rule(fit_rule(name, self._calibration_there(), promise))
+        calibration = self._calibration_there()
+        name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
+        return self._fitted_anew(fit_rule(name, calibration, promise), calibration)
 
-    def calibrate(self, images: Images, labels: Any, *, progress: Progress = iter) -> Self:
-        """The same ensemble with its rule fitted on images of one's own, to keep the same promise.
+    def calibrate(
+        self,
+        images: Images,
+        labels: Any,
+        *,
+        risk: float | None = None,
+        delta: float | None = None,
+        alpha: float | None = None,
+        refuse: float | None = None,
+        rule: str | None = None,
+        progress: Progress = iter,
+    ) -> Self:
+        """The same ensemble under a rule that is fitted on images of one's own, to keep the same promise.
 
         Args:
             images: of the kinds that `predict` takes, which it was not trained on.
             labels: their true classes, (n,).
+            risk, delta, alpha, refuse, rule: see `with_promise`.
             progress: see `evidence`.
 
         Raises:
@@ -268,54 +302,72 @@ class Classifier:
 
         Example:
             >>> import bnn
-            >>> clf = bnn.Classifier.load(draws=10).with_promise(rule="entropy", refuse=0.1)
             >>> digits = bnn.ImageSet.from_name("digits", limit=100)
-            >>> clf.calibrate(digits.images, digits.labels).promise.refuse
+            >>> clf = bnn.Classifier.load(draws=10)
+            >>> clf.calibrate(digits, digits.labels, rule="entropy", refuse=0.1).promise.refuse
             0.1
         """
         prepared = prepare(images, self.task.layout)
-        calibration = Calibration.of(self.evidence(prepared, progress), labels, self.seed)
-        return self.calibrated_on(calibration, self.rule.name, self.promise)
-
-    def calibrated_on(self, calibration: Calibration, rule: str, promise: Promise) -> Self:
-        """The same ensemble with the rule called `rule`, fitted on `calibration` to keep `promise`.
-
-        Raises:
-            InputError: no rule has that name, or these images cannot promise as much.
-        """
-        fitted = fit_rule(rule, calibration, promise)
-        other = self.with_rule(fitted)
+        truth = checked_labels(labels, len(prepared), self.task.classes)
+        name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
+        choose(RULES, name, "abstention rule").require_fittable(calibrated_count(len(truth)), promise)
+        calibration = Calibration.of(self.evidence(prepared, progress), truth, self.seed)
+        other = self._fitted_anew(fit_rule(name, calibration, promise), calibration)
         other._calibrated_as = (len(self.ensemble), self.seed)
         other._calibrate_on(calibration)
-        # What was evaluated was another rule.
-        kept = {key: told for key, told in self.record.items() if key != "evaluation"}
-        other.record = kept | {"calibration": measured(fitted, calibration)}
+        return other
+
+    def _asked(self, rule: str | None, **given: float | None) -> tuple[str, Promise]:
+        """Name and promise of the rule to fit, where what is None stays as it is."""
+        name, promise = self.rule.asked
+        changed = {of: share for of, share in given.items() if share is not None}
+        return name if rule is None else rule, replace(promise, **changed)
+
+    def _fitted_anew(self, rule: AbstentionRule, calibration: Calibration) -> Self:
+        other = self.with_rule(rule)
+        other.record = dict(other.record) | {"calibration": measured(rule, calibration)}
         return other
 
     def with_scores(self, *scores: OODScore, reference: Images) -> Self:
         """The same ensemble with other OOD scores; it refuses everything until `calibrate` is called.
 
         Args:
-            scores: fitted.
+            scores: fitted, no two of one name.
             reference: images of the kinds that it was trained on, which say how surprising a score is.
 
         Raises:
             InputError: an image cannot be used, there are fewer than two, or a score's values cannot.
+
+        Example:
+            >>> import bnn
+            >>> class Ink(bnn.OODScore):
+            ...     name = "ink"
+            ...     def score(self, observed):
+            ...         return observed.images.mean((1, 2, 3))
+            >>> digits = bnn.ImageSet.from_name("digits", limit=100)
+            >>> clf = bnn.Classifier.load(draws=5).with_scores(Ink(), reference=digits)
+            >>> clf.predict(digits)
+            Prediction of 100 images: 0 answered, ...
+            >>> clf.calibrate(digits, digits.labels, risk=0.1, alpha=0.05).predict(digits)
+            Prediction of 100 images: 9... answered, ...
         """
         prepared = prepare(reference, self.task.layout)
         if len(prepared) < 2:
             raise InputError("reference needs at least two images, to say how surprising a score is.")
-        other = self.with_rule(RefuseAll("its OOD scores are new: call calibrate with images of your own."))
+        new = "its OOD scores are new: call calibrate with images of your own."
+        other = self.with_rule(RefuseAll(new, *self.rule.asked))
         other.detector = fit_detector(scores, self.detector.features, self.ensemble, prepared)
         other._calibration = None
-        other._parts = replace(self._parts, scores=tuple(score.name for score in scores))
+        names, combination = tuple(score.name for score in scores), other.detector.combination.name
+        other.parts = replace(self.parts, scores=names, combination=combination)
         return other
 
     def save(self, path: str | Path) -> None:
-        """Writes a checkpoint, from which `load` gives this classifier again.
+        """Writes a checkpoint, from which `load` gives this classifier again, with the calibrated ensemble.
 
         Raises:
-            InputError: the file cannot be written, or the classifier has not been calibrated.
+            InputError: the file cannot be written, the classifier has not been calibrated, or one of its OOD
+                scores is none that `load` knows.
 
         Example:
             >>> import tempfile
@@ -331,11 +383,17 @@ class Classifier:
         """What `save` writes.
 
         Raises:
-            InputError: the classifier has not been calibrated.
+            InputError: as `save`.
         """
+        for score in self.detector.scores:
+            if SCORES.get(score.name) is not type(score):
+                raise InputError(
+                    f"no checkpoint with the OOD score {score.name!r} could be loaded: put its class into "
+                    "bnn.ood.scores.SCORES under that name first."
+                )
         return Checkpoint(
             task=self.task,
-            parts=self._parts,
+            parts=self.parts,
             posterior=self.posterior.tensors(),
             detector=self.detector.tensors(),
             calibration=self._calibration_there().tensors(),
@@ -386,6 +444,11 @@ def measured(rule: AbstentionRule, calibration: Calibration) -> Mapping[str, Any
         "errors_among_answered": int((wrong & answered).sum()),
         "refused_as_unfamiliar": (rule.unfamiliar(evidence) & ~answered).double().mean().item(),
     }
+
+
+def _without_measures(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`record` without what was measured, which was that of another rule."""
+    return {key: told for key, told in record.items() if key not in OF_THE_RULE}
 
 
 def _require_drawable(draws: int, seed: int, network: nn.Module) -> None:

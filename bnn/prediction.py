@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnn.core.rows import chosen_rows
 from bnn.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ MEASURES = ("total", "aleatoric", "epistemic", "ood_score", "refusal_score")
 SHOWN = 10  # images that `repr` lists
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """Decisions on N images, as NumPy arrays.
 
@@ -30,7 +31,7 @@ class Prediction:
         ood_score: (N,) float32, the joined OOD score; higher is more out-of-distribution.
         refusal_score: (N,) float32; higher is more reason to refuse.
         candidates: N tuples of classes still possible, likeliest first. For images like the calibration
-            images, a tuple holds the true class with probability at least 1 − `bnn.classifier.CANDIDATE_MISS`.
+            images, a tuple holds the true class with probability 1 − `bnn.classifier.CANDIDATE_MISS` or more.
         blank: (N,) bool, whether nothing is drawn; such an image is always refused.
         names: of the C classes.
         votes: (S, N, C) float32, each draw's probabilities; None where only the decisions were asked for.
@@ -60,7 +61,7 @@ class Prediction:
         return len(self.labels)
 
     def __getitem__(self, index: Any) -> "Prediction":
-        chosen = np.atleast_1d(np.arange(len(self))[index])
+        chosen = chosen_rows(len(self), index)
         values = {name: getattr(self, name)[chosen] for name in _ARRAYS}
         votes = None if self.votes is None else self.votes[:, chosen]
         return replace(self, **values, candidates=[self.candidates[i] for i in chosen.tolist()], votes=votes)
@@ -101,6 +102,12 @@ class Prediction:
 
         Raises:
             InputError: pandas is not installed.
+
+        Example:
+            >>> import bnn
+            >>> bnn.Classifier.load(draws=10).predict("docs/four.png").to_pandas()[["decision", "reason"]]
+              decision    reason
+            0        4  answered
         """
         try:
             import pandas as pd

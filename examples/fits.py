@@ -11,8 +11,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from bnn.core.ensemble import draw_weights
-from bnn.core.networks import NUM_CLASSES
+from bnn.core.task import DIGITS
 from bnn.training.elbo import MeanFieldELBO
 from bnn.training.guide import MeanFieldGuide, MixtureGuide
 from bnn.training.model import BayesianClassifier
@@ -52,7 +51,7 @@ def small_network(hidden: int) -> nn.Sequential:
             flatten=nn.Flatten(),
             hidden=nn.Linear(FULL_SIDE**2, hidden),
             relu=nn.ReLU(),
-            out=nn.Linear(hidden, NUM_CLASSES),
+            out=nn.Linear(hidden, DIGITS.classes),
         )
     )
 
@@ -113,9 +112,7 @@ def fit_map(data: Digits, size: Size, seed: int) -> dict[str, Tensor]:
 
 def drawn(guides: Sequence[MeanFieldGuide], draws: int, seed: int) -> dict[str, Tensor]:
     """Networks drawn from the guides in equal parts, (draws, *shape) by name."""
-    posterior = MixtureGuide(guides).posterior()
-    loc, scale = ({name: pair[part] for name, pair in posterior.items()} for part in (0, 1))
-    return draw_weights(loc, scale, draws, seed)
+    return MixtureGuide(guides).posterior().sample(draws, seed)
 
 
 def joined(ensembles: Sequence[Weights]) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from shown import Estimate, Options, options, save, show, show_estimates
 from torch import Tensor, nn
 from torch.func import vmap
 
-from bnn.core.networks import NUM_CLASSES
+from bnn.core.task import DIGITS
 from bnn.core.uncertainty import epistemic_uncertainty, total_uncertainty
 from bnn.evaluation.curves import reliability
 from bnn.evaluation.metrics import accuracy, auroc, ece, nll
@@ -132,7 +132,7 @@ def ignored_directions(weights: Weights) -> Array:
     logit, which the softmax does not see. Along these directions the posterior is the prior.
     """
     sums = torch.cat([weights["out.weight"].sum(1), weights["out.bias"].sum(1)[:, None]], 1)
-    return (sums / (PRIOR_SCALE * NUM_CLASSES**0.5)).T.double().numpy()
+    return (sums / (PRIOR_SCALE * DIGITS.classes**0.5)).T.double().numpy()
 
 
 def along_ignored(method: str, ensembles: Sequence[Weights]) -> Estimate:

@@ -2,10 +2,9 @@
 
 import io
 import shutil
-import socket
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -58,12 +57,6 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def draw(
     page: Page, hand: Mouse | Finger, strokes: Strokes, watch: Callable[[], object] = lambda: None
 ) -> None:
@@ -93,24 +86,32 @@ def open_tab(page: Page, name: str) -> None:
 
 
 def upload(page: Page, files: Mapping[str, bytes]) -> None:
-    """Uploads `files`, their contents by name, on the tab for many images."""
+    """Chooses `files`, their contents by name, on the tab for many images."""
     sent: list[FilePayload] = [
         {"name": name, "mimeType": "", "buffer": content} for name, content in files.items()
     ]
-    page.locator("#files input[type=file]").set_input_files(sent)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose images").click()
+    chooser.value.set_files(sent)
+
+
+def drop(page: Page, target: Locator, paths: Sequence[Path]) -> None:
+    """Drags the files and folders at `paths` from the desktop to the middle of `target`."""
+    target.scroll_into_view_if_needed()
+    box = target.bounding_box()
+    assert box is not None
+    drag = {
+        "x": box["x"] + box["width"] / 2,
+        "y": box["y"] + box["height"] / 2,
+        "data": {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1},
+    }
+    devtools = page.context.new_cdp_session(page)
+    for step in ("dragEnter", "dragOver", "drop"):
+        devtools.send("Input.dispatchDragEvent", {"type": step, **drag})
 
 
 def png(image: Image.Image) -> bytes:
     """The PNG file of `image`."""
     stream = io.BytesIO()
     image.save(stream, "PNG")
-    return stream.getvalue()
-
-
-def archive(files: Mapping[str, bytes]) -> bytes:
-    """The zip archive of `files`, their contents by name."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as packed:
-        for name, content in files.items():
-            packed.writestr(name, content)
     return stream.getvalue()

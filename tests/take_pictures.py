@@ -13,10 +13,8 @@ from browser import (
     SCREENS,
     SLOW,
     Finger,
-    archive,
     chromium,
     draw,
-    free_port,
     headline,
     open_tab,
     png,
@@ -24,6 +22,7 @@ from browser import (
 )
 from PIL import Image
 from playwright.sync_api import Browser, FloatRect, Page, expect
+from serving import archive, free_port
 
 from bnn.app import Address, served
 from bnn.app.examples import DIGITS, Stroke, Strokes, examples
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def take_tabs(browser: Browser, url: str, screen: str, scheme: Scheme, out: Path) -> None:
-    """Takes each tab as `SCREEN-SCHEME-TAB.png`, with something in it."""
+    """Takes each tab as `SCREEN-SCHEME-TAB.png` with something in it, that for many images empty too."""
     with browser.new_context(**SCREENS[screen], color_scheme=scheme) as context:
         page = opened(context.new_page(), url)
         name = f"{screen}-{scheme}"
@@ -65,12 +64,14 @@ def take_tabs(browser: Browser, url: str, screen: str, scheme: Scheme, out: Path
         expect(headline(page)).to_have_text("4", timeout=SLOW)
         save(page.screenshot(animations="disabled"), out / f"{name}-draw.png")
         open_tab(page, "Many images")
+        expect(page.get_by_role("button", name="Choose images")).to_be_visible()
+        save(page.screenshot(animations="disabled"), out / f"{name}-many-empty.png")
         files = {f"{example.name}.png": png(example.image) for example in examples()}
         upload(page, {"examples.zip": archive(files)})
-        expect(page.locator("#table .virtual-row").first).to_be_visible(timeout=SLOW)
+        expect(page.locator("#table tbody tr").first).to_be_visible(timeout=SLOW)
         save(page.screenshot(animations="disabled"), out / f"{name}-many.png")
         open_tab(page, "Trust")
-        expect(page.locator(".vega-embed svg")).to_have_count(3, timeout=SLOW)
+        expect(page.locator("#figures svg.plot")).to_have_count(3)
         save(page.screenshot(animations="disabled"), out / f"{name}-trust.png")
 
 

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,16 +21,16 @@ from browser import (
     SCREENS,
     SLOW,
     Finger,
-    archive,
     chromium,
     draw,
-    free_port,
+    drop,
     headline,
     open_tab,
     png,
     upload,
 )
-from playwright.sync_api import Browser, BrowserContext, Mouse, Page, Request, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Mouse, Page, Request, expect
+from serving import archive, free_port
 
 from bnn.app import Address, served
 from bnn.app.examples import DIGITS, Example, Strokes, examples
@@ -44,6 +45,12 @@ GRID: Strokes = [
     [(0.35, 0.1), (0.35, 0.9)],
     [(0.65, 0.1), (0.65, 0.9)],
 ]
+MOST_TABS = 60  # presses of the key that any control may be away
+HOW = {
+    "pointer": "",
+    "Enter": "Enter",
+    "Space": "Space",
+}  # the key that uses a control, "" for mouse and finger
 UNDERLINE: Strokes = [[(0.1, 0.94), (0.9, 0.94)]]
 REFUSED = "I don't know"
 NOTHING = "Nothing drawn yet"
@@ -72,18 +79,53 @@ class Visitor:
     def reads(self, text: str) -> None:
         expect(headline(self.page)).to_have_text(text, timeout=SLOW)
 
-    def table(self, rows: int) -> list[list[str]]:
-        """The cells of the table, once it has that many rows."""
-        shown = self.page.locator("#table .virtual-row")
-        expect(shown).to_have_count(rows, timeout=SLOW)
-        cells = "row => [...row.querySelectorAll('[role=gridcell]')].map(cell => cell.innerText.trim())"
-        return shown.evaluate_all(f"rows => rows.map({cells})")
+    def use(self, what: Locator, key: str = "") -> None:
+        """Clicks or taps, or, where there is a `key`, tabs to it from where the focus is and presses that."""
+        if key:
+            self.tab_to(what)
+            self.page.keyboard.press(key)
+        elif isinstance(self.hand, Finger):
+            what.tap()
+        else:
+            what.click()
 
-    def download(self, name: str) -> str:
+    def tab_to(self, what: Locator) -> None:
+        """Presses Tab until `what` has the focus, which must be seen."""
+        for _ in range(MOST_TABS):
+            if what.evaluate("one => one === document.activeElement && one.matches(':focus-visible')"):
+                break
+            self.page.keyboard.press("Tab")
+        expect(what).to_be_focused()
+        assert what.evaluate("one => getComputedStyle(one).outlineStyle") != "none"
+
+    def control(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name)
+
+    def chooses(self, files: str | Path | list[Path], name: str = "Choose images", key: str = "") -> None:
+        """Opens a file chooser by what is seen, and chooses `files`."""
+        with self.page.expect_file_chooser() as chooser:
+            self.use(self.control(name), key)
+        chooser.value.set_files(files)
+
+    def table(self, rows: int) -> list[list[str]]:
+        """The cells of the table, also those of which there is no room, once it has that many rows."""
+        shown = self.page.locator("#table tbody tr")
+        expect(shown).to_have_count(rows, timeout=SLOW)
+        return shown.evaluate_all(
+            "rows => rows.map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+        )
+
+    def names(self, rows: int) -> list[str]:
+        return [row[0] for row in self.table(rows)]
+
+    def download(self, name: str, key: str = "") -> str:
+        return self.downloaded(name, key).read_text(encoding="utf-8")
+
+    def downloaded(self, name: str, key: str = "") -> Path:
         with self.page.expect_download() as download:
-            self.page.get_by_role("link", name=f"Download {name}").click()
+            self.use(self.page.get_by_role("link", name=f"Download {name}"), key)
         assert download.value.suggested_filename == name
-        return Path(download.value.path()).read_text(encoding="utf-8")
+        return Path(download.value.path())
 
 
 @pytest.fixture(scope="module")
@@ -241,42 +283,198 @@ def test_what_is_drawn_on_a_turned_pad_lies_where_it_was_drawn(visitor: Visitor)
     visitor.reads(NOTHING)
 
 
-def test_an_archive_of_good_bad_and_hostile_files(visitor: Visitor) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Digits in a folder and its sub-folders, with what systems hide there."""
+    pictures = {"zero.png": "0", "b/two.png": "2", "b/c/ten 10.png": "1", "b/c/ten 9.png": "9"}
+    hidden = {
+        ".DS_Store": b"hidden",
+        "b/.seen.png": b"hidden",
+        ".git/config": b"hidden",
+        "Thumbs.db": b"hidden",
+    }
+    written(
+        tmp_path / "mine", {name: png(EXAMPLES[shown].image) for name, shown in pictures.items()} | hidden
+    )
+    return tmp_path / "mine"
+
+
+FOLDER = ["mine/b/c/ten 9.png", "mine/b/c/ten 10.png", "mine/b/two.png", "mine/zero.png"]
+
+
+def written(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return [folder / name for name in files]
+
+
+@pytest.fixture
+def many(visitor: Visitor) -> Visitor:
+    """On the tab for many images, before anything was uploaded."""
+    visitor.use(visitor.page.get_by_role("tab", name="Many images"))
+    return visitor
+
+
+def test_before_any_upload_the_area_for_it_is_in_sight_and_large(many: Visitor) -> None:
+    area = many.control("Choose images")
+    expect(area).to_be_visible()
+    expect(area).to_be_in_viewport(ratio=1)
+    box = area.bounding_box()
+    assert box is not None
+    assert (box["width"] >= 290, box["height"] >= 120) == (True, True)
+    for name in ("Choose a folder", "Try a sample"):
+        expect(many.control(name)).to_be_in_viewport(ratio=1)
+    expect(many.control("Clear")).to_be_disabled()
+    expect(many.page.get_by_text("Download sample.zip")).to_be_in_viewport()
+    expect(many.page.locator("#table table")).to_have_count(0)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_one_file_several_and_an_archive_are_chosen(many: Visitor, tmp_path: Path, how: str) -> None:
+    images = {f"{name}.png": png(EXAMPLES[name].image) for name in ("8", "3")}
+    eight, three = written(tmp_path, images)
+    many.chooses(eight, key=HOW[how])
+    assert [row[:2] for row in many.table(1)] == [["8.png", "8"]]
+    many.chooses([eight, three], key=HOW[how])
+    assert [row[:2] for row in many.table(2)] == [["3.png", "3"], ["8.png", "8"]]
+    (packed,) = written(tmp_path, {"p.zip": archive({"in/5.png": png(EXAMPLES["5"].image)})})
+    many.chooses(packed, key=HOW[how])
+    assert [row[:2] for row in many.table(1)] == [["in/5.png", "5"]]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_folder_is_chosen_with_its_folders_and_without_what_is_hidden(
+    many: Visitor, folder: Path, how: str
+) -> None:
+    many.chooses(folder, "Choose a folder", HOW[how])
+    assert many.names(4) == FOLDER
+    assert [row[1] for row in many.table(4)] == ["9", "1", "2", "0"]
+    expect(many.page.locator("#unusable")).to_have_count(0)
+
+
+def test_what_is_dropped_is_judged_files_archives_and_folders_alike(
+    many: Visitor, folder: Path, tmp_path: Path
+) -> None:
+    area = many.control("Choose images")
+    eight, three, packed = written(
+        tmp_path,
+        {
+            "8.png": png(EXAMPLES["8"].image),
+            "3.png": png(EXAMPLES["3"].image),
+            "p.zip": archive({"in/5.png": png(EXAMPLES["5"].image)}),
+        },
+    )
+    drop(many.page, area, [eight])
+    assert many.names(1) == ["8.png"]
+    drop(many.page, area, [eight, three])
+    assert many.names(2) == ["3.png", "8.png"]
+    drop(many.page, area, [packed])
+    assert many.names(1) == ["in/5.png"]
+    drop(many.page, area, [folder])
+    assert many.names(4) == FOLDER
+    drop(many.page, area, [folder, three, packed])
+    assert many.names(6) == ["3.png", *FOLDER, "in/5.png"]
+    expect(many.page.locator("#unusable")).to_have_count(0)
+
+
+def test_a_drop_beside_the_area_is_taken_and_opens_no_other_page(many: Visitor, tmp_path: Path) -> None:
+    drop(
+        many.page,
+        many.page.locator("#many-strictness"),
+        written(tmp_path, {"4.png": png(EXAMPLES["4"].image)}),
+    )
+    assert many.names(1) == ["4.png"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_sample_can_be_tried_and_downloaded(many: Visitor, how: str) -> None:
+    many.use(many.control("Try a sample"), HOW[how])
+    tried = many.table(len(EXAMPLES))
+    assert {f"{one.group}/{one.name}.png" for one in EXAMPLES.values()} == {row[0] for row in tried}
+    assert [row[1] for row in tried if row[0].startswith("Easy/")] == list("0123456789")
+    many.use(many.control("Clear"), HOW[how])
+    expect(many.page.locator("#table table")).to_have_count(0, timeout=SLOW)
+    expect(many.page.locator("#gallery figure")).to_have_count(0)
+    sample = many.downloaded("sample.zip", "" if how == "pointer" else "Enter")
+    drop(many.page, many.control("Choose images"), [sample])
+    assert many.table(len(EXAMPLES)) == tried
+
+
+def test_a_folder_with_too_many_files_and_one_with_nothing_are_answered_in_a_sentence(
+    many: Visitor, tmp_path: Path
+) -> None:
+    written(tmp_path / "large", {f"{index}.png": b"" for index in range(1001)})
+    written(tmp_path / "empty", {".hidden.png": b"hidden"})
+    told, area = many.page.locator("#files output"), many.control("Choose images")
+    sent: list[str] = []
+    many.page.on("request", lambda request: sent.append(request.url))
+    drop(many.page, area, [tmp_path / "large"])
+    expect(told).to_have_text("Nothing was judged: these are more than 1,000 files. Upload them in parts.")
+    many.chooses(tmp_path / "large", "Choose a folder")
+    expect(told).to_have_text("Nothing was judged: these are more than 1,000 files. Upload them in parts.")
+    drop(many.page, area, [tmp_path / "empty"])
+    expect(told).to_have_text("Nothing to judge was found: hidden files are left out.")
+    assert [url for url in sent if "upload" in url] == []
+
+
+def test_a_file_that_cannot_be_uploaded_is_listed_and_the_others_are_judged(
+    many: Visitor, tmp_path: Path
+) -> None:
+    good, large = written(tmp_path, {"4.png": png(EXAMPLES["4"].image), "large.png": bytes(51_000_000)})
+    many.chooses([good, large])
+    assert many.names(1) == ["4.png"]
+    expect(many.page.locator("#unusable li")).to_have_text(
+        "large.png: it could not be uploaded: it may be too large, or unreadable."
+    )
+
+
+def test_files_that_were_deleted_meanwhile_are_told_in_a_sentence(many: Visitor, tmp_path: Path) -> None:
+    many.chooses(written(tmp_path, {"gone.png": png(EXAMPLES["4"].image)}))
+    many.table(1)
+    for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("gone.png"):
+        path.unlink()
+    many.use(many.page.locator("#many-strictness label").first)
+    expect(many.page.locator("#unusable li")).to_have_text(
+        "gone.png: it is here no longer: upload it again.", timeout=SLOW
+    )
+
+
+def test_an_archive_of_good_bad_and_hostile_files(many: Visitor) -> None:
     hostile = '<img src=x onerror="window.hit=1">.png'
     good = {"0.png": "0", "../../../7.png": "7", "/etc/4.png": "4", "C:\\5.png": "5", hostile: "3"}
     pictures = dict(zip(good, ("0", "7", "4", "5", "3"), strict=True))
     pictures |= {"doubt/4 or 9.png": "4 or 9", "odd/a fish.png": "a fish"}
     entries = {name: png(EXAMPLES[picture].image) for name, picture in pictures.items()}
     bad = {"cut.png": entries["0.png"][:300], "notes.txt": b"no image", "<b>empty</b>.png": b""}
-    open_tab(visitor.page, "Many images")
-    upload(visitor.page, {"mixed.zip": archive(entries | bad), "8.png": png(EXAMPLES["8"].image)})
+    upload(many.page, {"mixed.zip": archive(entries | bad), f"8{hostile}": png(EXAMPLES["8"].image)})
 
-    answers = good | {"doubt/4 or 9.png": "refused", "odd/a fish.png": "refused", "8.png": "8"}
-    table = visitor.table(len(answers))
+    answers = good | {"doubt/4 or 9.png": "refused", "odd/a fish.png": "refused", f"8{hostile}": "8"}
+    table = many.table(len(answers))
     assert {row[0]: row[1] for row in table} == answers
     reasons = {row[0]: row[2] for row in table}
     assert (reasons["doubt/4 or 9.png"], reasons["odd/a fish.png"]) == ("ambiguous", "unfamiliar")
-    unusable = visitor.page.locator("#unusable li code").all_inner_texts()
+    unusable = many.page.locator("#unusable li code").all_inner_texts()
     assert unusable == list(bad)
     for reason in ("answered", "ambiguous", "unfamiliar"):
-        figures = visitor.page.locator(f"#gallery .{reason} figure")
+        figures = many.page.locator(f"#gallery .{reason} figure")
         members = [row for row in table if row[2] == reason]
         expect(figures).to_have_count(len(members))
         assert figures.evaluate_all("all => all.map(one => one.title)") == [row[0] for row in members]
     answered = [row[1] for row in table if row[2] == "answered"]
-    assert visitor.page.locator("#gallery .answered figcaption").all_inner_texts() == answered
-    assert visitor.page.evaluate("[window.hit, document.querySelector('img[src=x]')]") == [None, None]
+    assert many.page.locator("#gallery .answered figcaption").all_inner_texts() == answered
+    assert many.page.evaluate("[window.hit, document.querySelector('img[src=x]')]") == [None, None]
 
-    rows = list(csv.DictReader(io.StringIO(visitor.download("decisions.csv"))))
-    told = json.loads(visitor.download("decisions.json"))
+    rows = list(csv.DictReader(io.StringIO(many.download("decisions.csv"))))
+    told = json.loads(many.download("decisions.json", key="Enter"))
     assert [one["file"] for one in told["unreadable"]] == unusable
     for shown, row, one in zip(table, rows, told["images"], strict=True):
-        probs = [float(row[f"p{digit}"]) for digit in range(10)]
+        probs = [float(row[f"p_{digit}"]) for digit in range(10)]
         assert shown[:3] == [row["file"], row["decision"], row["reason"]]
         assert [float(cell) for cell in shown[3:6]] == [
             round(max(probs), 4),
             round(float(row["total"]), 4),
-            round(float(row["unfamiliarity"]), 2),
+            round(float(row["ood_score"]), 2),
         ]
         assert shown[6] == row["candidates"]
         assert row["file"] == one["file"]
@@ -284,37 +482,113 @@ def test_an_archive_of_good_bad_and_hostile_files(visitor: Visitor) -> None:
         assert probs == pytest.approx(one["probs"])
 
 
-def test_the_table_sorts(visitor: Visitor) -> None:
-    open_tab(visitor.page, "Many images")
-    names = ("4 or 9", "8", "1", "a fish", "3")
-    upload(visitor.page, {f"{name}.png": png(EXAMPLES[name].image) for name in names})
-    before = [row[5] for row in visitor.table(len(names))]
-    for order, falls in (("ascending", False), ("descending", True)):
-        visitor.page.get_by_role("columnheader", name="Unfamiliarity").get_by_label("Open cell menu").click()
-        visitor.page.get_by_role("menuitem", name=f"Sort {order}").click()
-        after = sorted(before, key=float, reverse=falls)
-        expect(visitor.page.locator("#table .virtual-row").first).to_contain_text(after[0])
-        assert [row[5] for row in visitor.table(len(names))] == after
+@pytest.mark.parametrize("how", HOW)
+def test_the_table_sorts_by_each_column_that_is_seen(many: Visitor, how: str) -> None:
+    many.use(many.control("Try a sample"), HOW[how])
+    before = many.table(len(EXAMPLES))
+    heads = many.page.locator("#table thead button")
+    for column in [index for index in range(heads.count()) if heads.nth(index).is_visible()]:
+        values = [row[column] for row in before]
+        for falls, order in enumerate(("ascending", "descending")):
+            many.use(heads.nth(column), HOW[how])
+            expect(many.page.locator("#table th").nth(column)).to_have_attribute("aria-sort", order)
+            found = [row[column] for row in many.table(len(EXAMPLES))]
+            key = float if column in (3, 4, 5) else str.casefold
+            assert sorted(found) == sorted(values)
+            if column:  # names are sorted as people sort them
+                assert found == sorted(values, key=key, reverse=bool(falls))
+    many.use(many.page.locator("#many-strictness label").first)
+    many.use(heads.first, HOW[how])  # new decisions, sorted anew
+    expect(many.page.locator("#table th").first).to_have_attribute("aria-sort", re.compile("ascending"))
 
 
-def test_a_stricter_promise_judges_uploads_anew(visitor: Visitor) -> None:
-    open_tab(visitor.page, "Many images")
-    upload(visitor.page, {"4 or 9.png": png(EXAMPLES["4 or 9"].image)})
-    summary = visitor.page.locator("#summary")
-    expect(summary).to_contain_text("1 ambiguous")
-    visitor.page.locator("#many-strictness label").first.click()
+def test_the_table_shows_file_answer_and_reason_without_scrolling_sideways(
+    many: Visitor, folder: Path
+) -> None:
+    drop(many.page, many.control("Choose images"), [folder])
+    many.table(4)
+    for selector in ("#table .scrolling", "#table table"):
+        wider = "one => one.scrollWidth - one.clientWidth"
+        assert many.page.locator(selector).evaluate(wider) <= 0
+    rows = many.page.locator("#table tbody tr")
+    rows.first.scroll_into_view_if_needed()
+    for cell in rows.first.locator("th, td").all()[:3]:
+        expect(cell).to_be_in_viewport(ratio=1)
+    width = many.page.evaluate("window.innerWidth")
+    hidden = rows.first.locator("td:not(:visible)").count()
+    assert hidden == (4 if width < 640 else 0)
+
+
+def test_a_stricter_promise_judges_uploads_anew(many: Visitor) -> None:
+    upload(many.page, {"4 or 9.png": png(EXAMPLES["4 or 9"].image)})
+    summary = many.page.locator("#summary")
+    expect(summary).to_contain_text("1 ambiguous", timeout=SLOW)
+    many.use(many.page.locator("#many-strictness label").first)
     expect(summary).to_contain_text("1 answered", timeout=SLOW)
+    many.tab_to(many.page.locator("#many-strictness input:checked"))
+    for _ in range(4):
+        many.page.keyboard.press("ArrowRight")
+    expect(summary).to_contain_text("1 ambiguous", timeout=SLOW)
 
 
-def test_the_trust_tab_shows_results_and_curves(visitor: Visitor) -> None:
-    open_tab(visitor.page, "Trust")
+def test_every_control_of_many_images_and_trust_is_reached_by_tab(many: Visitor) -> None:
+    assert_all_reached(many, "#files", "#many-strictness")
+    upload(many.page, {"4.png": png(EXAMPLES["4"].image), "no.png": b""})
+    many.table(1)
+    assert_all_reached(many, "#files", "#many-strictness", "#summary", "#table", "#gallery")
+    open_tab(many.page, "Trust")
+    assert_all_reached(many, "#results", "#figures", "#training")
+
+
+def assert_all_reached(visitor: Visitor, *places: str) -> None:
+    """Every control that is seen in `places` gets the focus by Tab, one of a group of radio buttons."""
+    usable = ":is(button, a[href], input, summary, [tabindex='0']):visible:enabled"
+    left = {}
+    for place in places:
+        for control in visitor.page.locator(place).locator(usable).all():
+            left[control.evaluate("one => one.outerHTML.slice(0, 400)")] = control
+    visitor.page.locator("[role=tab][aria-selected=true]").focus()
+    for _ in range(MOST_TABS):
+        visitor.page.keyboard.press("Tab")
+        left.pop(visitor.page.evaluate("document.activeElement.outerHTML.slice(0, 400)"), None)
+    unchecked = [html for html in left if 'type="radio"' in html]
+    assert len(unchecked) == (4 if "#many-strictness" in places else 0)
+    assert [html for html in left if html not in unchecked] == []
+
+
+def test_the_trust_tab_shows_results_and_plots_at_once(visitor: Visitor) -> None:
+    asked: list[str] = []
+    visitor.page.on("request", lambda request: asked.append(request.url))
+    visitor.use(visitor.page.get_by_role("tab", name="Trust"))
     expect(visitor.page.locator("#results tr").nth(3)).to_be_visible()
+    plots = visitor.page.locator("#figures svg.plot")
+    expect(plots).to_have_count(3)
+    for plot in plots.all():
+        expect(plot).to_be_visible()
+        assert plot.locator(".first, .interval").count() >= 2
+        sizes = plot.locator("text").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+        assert min(sizes) > 10  # pixels: it can be read
+        assert plot.locator("text").evaluate_all(OUTSIDE) == []
+    assert [url for url in asked if not url.startswith("data:")] == []  # nothing comes later
     numbers = visitor.page.locator("#results tr td:first-of-type").all_inner_texts()
     assert all(any(letter.isdigit() for letter in number) for number in numbers)
-    plots = visitor.page.locator(".vega-embed svg")
-    for plot in range(3):
-        expect(plots.nth(plot).locator(".mark-line path[stroke]")).to_have_count(2, timeout=SLOW)
     expect(visitor.page.locator("#training")).to_contain_text("mean-field")
+
+
+OUTSIDE = """all => all.filter(one => {
+    const [word, page] = [one.getBoundingClientRect(), document.documentElement.clientWidth];
+    return word.left < 0 || word.right > page;
+}).map(one => one.textContent)"""
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_plots_can_be_had_as_numbers(visitor: Visitor, how: str) -> None:
+    open_tab(visitor.page, "Trust")
+    for figure in visitor.page.locator("#figures figure").all():
+        expect(figure.locator("td").first).to_be_hidden()
+        visitor.use(figure.locator("summary"), HOW[how])
+        expect(figure.locator("td").first).to_be_visible()
+        assert figure.locator("tbody tr").count() >= 3
 
 
 def test_nothing_jumps_when_the_verdict_changes(visitor: Visitor) -> None:
@@ -348,7 +622,8 @@ def test_every_tab_fits_the_screen_and_is_accessible(
     visitor.table(1)
     assert_sound(page)
     open_tab(page, "Trust")
-    expect(page.locator(".vega-embed svg")).to_have_count(3, timeout=SLOW)
+    for summary in page.locator("#figures summary").all():
+        visitor.use(summary)
     assert_sound(page)
 
 

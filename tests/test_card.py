@@ -1,4 +1,4 @@
-"""The card of trust: its curves against the functions that define them, its tables against the record."""
+"""The card of trust: its tables against the record, in words."""
 
 import copy
 import json
@@ -7,41 +7,29 @@ from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from bnn.app import card
-from bnn.app.card import (
-    CONFIDENCE_BINS,
-    CURVE_POINTS,
-    LEAST_DIGITS,
-    MOST_UNFAMILIAR,
-    familiarity_data,
-    reliability_data,
-    results_html,
-    risk_coverage_data,
-    training_html,
-)
+from bnn.app.card import results_html, training_html
 from bnn.classifier import Classifier
-from bnn.evaluation.curves import reliability, risk_coverage
-from bnn.rules.thresholds import EntropyRule
+from bnn.data.digits import LABELLED
+from bnn.data.generated import GENERATED
+from bnn.data.torchvision_sets import TORCHVISION
 
 HOSTILE = "<script>alert('1')</script>\"&"
 SHARES = {"coverage": 0.975, "selective_risk": 0.0025, "accuracy": 0.9925}
 EVALUATION: dict[str, Any] = {
-    "familiar": {
+    "in_distribution": {
         **SHARES,
         **{"name": "mnist", "n": 12_000, "answered": 11_700, "errors": 29},
         **{"nll": 0.0215, "ece": 0.004, "brier": 0.01, "aurc": 0.00025, "aurc_ensemble": 0.0003},
         "intervals": {name: [value - 0.001, value + 0.001] for name, value in SHARES.items()}
         | {"ece": [0.003, 0.005]},
     },
-    "unfamiliar": [
+    "out_of_distribution": [
         {"name": "notMNIST", "n": 1500, "refused": 0.9375, "auroc": 0.98765}
         | {"intervals": {"refused": [0.92, 0.95]}}
     ],
-    "elsewhere": [
+    "shifted": [
         SHARES
         | {"name": "usps", "n": 2007, "answered": 1500, "errors": 7}
         | {"intervals": {"coverage": [0.72, 0.76]}}
@@ -79,75 +67,6 @@ def table(record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return {what: (value, meaning) for what, value, meaning in Table(results_html(record)).rows}
 
 
-def of(data: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
-    return data[data[column] == name]
-
-
-# Curves
-
-
-@pytest.mark.parametrize("points", [CURVE_POINTS, 10**6])
-def test_the_risk_coverage_curve_is_the_one_of_all_digits(
-    classifier: Classifier, points: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(card, "CURVE_POINTS", points)
-    evidence, labels = classifier.calibration.evidence, classifier.calibration.labels
-    errors, data = (evidence.mean.argmax(1) != labels).numpy(), risk_coverage_data(classifier)
-    scores = {"the rule's score": classifier.rule.score(evidence), "entropy alone": evidence.total}
-    assert set(data["refusing by"]) == set(scores)
-    for name, score in scores.items():
-        curve, (coverage, risk) = of(data, "refusing by", name), risk_coverage(errors, score.numpy())
-        place = (curve["answered (%)"].to_numpy() / 100 * len(labels)).round().astype(int) - 1
-        assert (place[0], place[-1]) == (0, len(labels) - 1)
-        assert len(place) == min(points, len(labels))
-        np.testing.assert_allclose(curve["answered (%)"], 100 * coverage[place])
-        np.testing.assert_allclose(curve["wrong among the answered (%)"], 100 * risk[place])
-
-
-def test_another_rule_has_another_curve_and_ends_at_the_same_error(classifier: Classifier) -> None:
-    entropy = risk_coverage_data(classifier.with_rule(EntropyRule(0.3, 0.05)))
-    by_rule, alone = (of(entropy, "refusing by", name) for name in ("the rule's score", "entropy alone"))
-    assert by_rule.drop(columns="refusing by").equals(alone.drop(columns="refusing by"))
-    wrong = "wrong among the answered (%)"
-    assert risk_coverage_data(classifier)[wrong].iloc[-1] == pytest.approx(alone[wrong].iloc[-1])
-
-
-def test_reliability_is_that_of_the_bins_with_enough_digits(classifier: Classifier) -> None:
-    probs, labels = classifier.calibration.evidence.mean.numpy(), classifier.calibration.labels.numpy()
-    sure, right, share = reliability(probs, labels, CONFIDENCE_BINS)
-    enough = share * len(labels) > LEAST_DIGITS - 0.5
-    shown = of(reliability_data(classifier), "line", "this classifier")
-    np.testing.assert_allclose(shown["probability given (%)"], 100 * sure[enough])
-    np.testing.assert_allclose(shown["right (%)"], 100 * right[enough])
-    assert 0 < len(shown) <= CONFIDENCE_BINS
-    perfect = of(reliability_data(classifier), "line", "perfect calibration")
-    assert perfect["probability given (%)"].tolist() == perfect["right (%)"].tolist() == [0, 100]
-
-
-def test_familiarity_shares_every_image_out_and_digits_look_more_familiar(classifier: Classifier) -> None:
-    data = familiarity_data(classifier)
-    middles = {}
-    for name in ("digits", "letters, doodles, noise"):
-        part = of(data, "images", name)
-        share, place = part["share of the images (%)"].to_numpy(), part["unfamiliarity"].to_numpy()
-        assert share.sum() == pytest.approx(100)
-        assert (share >= 0).all()
-        assert 0 < place.min() < place.max() < MOST_UNFAMILIAR
-        middles[name] = (share * place).sum() / 100
-    assert middles["digits"] < middles["letters, doodles, noise"]
-
-
-def test_what_is_beyond_the_plot_stands_at_its_end(classifier: Classifier) -> None:
-    values = classifier.calibration.evidence.unfamiliarity
-    digits = of(familiarity_data(classifier), "images", "digits")["share of the images (%)"]
-    width = MOST_UNFAMILIAR / len(digits)
-    last = (values >= MOST_UNFAMILIAR - width).double().mean().item()
-    assert digits.iloc[-1] == pytest.approx(100 * last)
-
-
-# Tables
-
-
 def test_an_evaluation_is_told_number_by_number() -> None:
     found = table({"evaluation": EVALUATION})
     assert found["answered"][0] == "97.50 % (97.40 to 97.60)"
@@ -156,21 +75,44 @@ def test_an_evaluation_is_told_number_by_number() -> None:
     assert found["NLL"][0] == "0.0215 nats"
     assert found["ECE"][0] == "0.40 % (0.30 to 0.50)"
     assert found["AURC"][0] == "0.0250 %"
-    value, meaning = found["refused: notMNIST"]
+    value, meaning = found["letters refused (notMNIST)"]
     assert value == "93.75 % (92.00 to 95.00)"
     assert "1,500 images" in meaning
     assert "AUROC 0.9877" in meaning
-    value, meaning = found["answered: usps"]
+    value, meaning = found["digits in other handwriting answered (usps)"]
     assert value == "97.50 % (72.00 to 76.00)"
-    assert "2,007 digits" in meaning
+    assert "of 2,007 digits" in meaning
     assert "7 of 1,500 answers wrong" in meaning
     assert "12,000 test digits (mnist)" in results_html({"evaluation": EVALUATION})
 
 
+@pytest.mark.parametrize(
+    "name", [*GENERATED, "notMNIST", *(name for name in TORCHVISION if name != "QMNIST")]
+)
+def test_sets_that_are_no_digits_are_told_in_words_with_their_name(name: str) -> None:
+    evaluation = EVALUATION | {"out_of_distribution": [EVALUATION["out_of_distribution"][0] | {"name": name}]}
+    (what,) = (what for what in table({"evaluation": evaluation}) if "refused" in what)
+    assert re.fullmatch(rf"[A-Za-z ]+ refused \({name}\)", what)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_digits_from_elsewhere_are_told_by_whose_they_are(name: str) -> None:
+    evaluation = EVALUATION | {"shifted": [EVALUATION["shifted"][0] | {"name": name}]}
+    (what,) = (what for what in table({"evaluation": evaluation}) if "other handwriting" in what)
+    assert re.fullmatch(r"digits in other handwriting answered \([\w-]+'s\)", what)
+
+
+def test_a_set_that_nobody_knows_keeps_its_own_name() -> None:
+    evaluation = EVALUATION | {
+        "out_of_distribution": [EVALUATION["out_of_distribution"][0] | {"name": "my doodles"}]
+    }
+    assert "my doodles refused" in table({"evaluation": evaluation})
+
+
 def test_an_evaluation_of_digits_alone_that_answered_none() -> None:
-    evaluation = copy.deepcopy(EVALUATION) | {"unfamiliar": [], "elsewhere": []}
-    evaluation["familiar"] |= {"coverage": 0.0, "answered": 0, "errors": 0, "selective_risk": None}
-    evaluation["familiar"]["intervals"]["selective_risk"] = None
+    evaluation = copy.deepcopy(EVALUATION) | {"out_of_distribution": [], "shifted": []}
+    evaluation["in_distribution"] |= {"coverage": 0.0, "answered": 0, "errors": 0, "selective_risk": None}
+    evaluation["in_distribution"]["intervals"]["selective_risk"] = None
     found = table({"evaluation": evaluation})
     assert found["wrong when answered"] == ("–", "0 of 0 answers")
     assert len(found) == 6
@@ -190,7 +132,7 @@ def test_without_an_evaluation_the_calibration_is_told_and_how_to_get_one() -> N
 
 
 def test_what_ships_can_be_told(classifier: Classifier) -> None:
-    record = classifier.checkpoint.record
+    record = classifier.record
     assert len(table(record)) >= 4
     assert f"{record['data']['trained_on']:,} digits of {record['data']['name']}" in training_html(record)
 
@@ -209,6 +151,13 @@ def test_training_is_told() -> None:
     assert "interrupted" not in told
 
 
+def test_where_it_ends_is_told_as_it_is() -> None:
+    told = training_html(TRAINED)
+    assert "of letters and doodles drawn on the pad" in told
+    assert "only about half" in told
+    assert "a 1 with a flag, for one, is often refused" in told
+
+
 def test_one_guide_and_an_interruption_are_told() -> None:
     config = TRAINED["config"] | {"components": 1}
     told = training_html(TRAINED | {"config": config, "training": {"interrupted": True}})
@@ -223,7 +172,7 @@ def test_training_that_is_not_recorded_is_not_told(missing: str) -> None:
 
 def test_names_in_a_record_are_escaped() -> None:
     evaluation = json.loads(json.dumps(EVALUATION))
-    for part in (evaluation["familiar"], *evaluation["unfamiliar"], *evaluation["elsewhere"]):
+    for part in (evaluation["in_distribution"], *evaluation["out_of_distribution"], *evaluation["shifted"]):
         part["name"] = HOSTILE
     trained = copy.deepcopy(TRAINED)
     trained["data"]["name"] = HOSTILE
@@ -231,4 +180,6 @@ def test_names_in_a_record_are_escaped() -> None:
     for html in (results_html({"evaluation": evaluation}), training_html(trained)):
         assert Table(html).tags <= {"h2", "p", "code", "table", "tbody", "tr", "th", "td"}
         assert "alert(&#x27;1&#x27;)" in html
-    assert f"refused: {HOSTILE}" in table({"evaluation": evaluation})
+    found = table({"evaluation": evaluation})
+    assert f"{HOSTILE} refused" in found
+    assert f"digits in other handwriting answered ({HOSTILE})" in found

@@ -114,14 +114,14 @@ def test_train_then_predict_then_evaluate(tmp_path, digit, capsys):
         "evaluate",
         "--checkpoint",
         str(out),
-        "--familiar=digits",
+        "--in-distribution=digits",
         "--limit=20",
         "--robustness=0",
         "--out",
         str(report),
     ]
-    assert main([*arguments, "--unfamiliar=noise"]) == 0
-    assert json.loads((report / "report.json").read_text())["familiar"]["n"] == 20
+    assert main([*arguments, "--out-of-distribution=noise"]) == 0
+    assert json.loads((report / "report.json").read_text())["in_distribution"]["n"] == 20
 
 
 def test_a_bad_image_among_good_ones_is_told_and_the_rest_done(tmp_path, digit, capsys):
@@ -165,8 +165,8 @@ def test_another_rule_is_fitted_from_the_checkpoints_own_evidence(digit, capsys)
         (["train", "--risk=nan"], "--risk must lie between 0 and 1"),
         (["train", "--data-dir=nowhere"], "MNIST is not in nowhere/MNIST/raw"),
         (["train", "--data=digits", "--out=/proc/x.safetensors"], "cannot be written"),
-        (["evaluate", "--familiar=digits", "--unfamiliar=nowhere", "--out=r"], "nowhere"),
-        (["evaluate", "--familiar=digits", "--limit=0", "--out=r"], "limit"),
+        (["evaluate", "--in-distribution=digits", "--out-of-distribution=nowhere", "--out=r"], "nowhere"),
+        (["evaluate", "--in-distribution=digits", "--limit=0", "--out=r"], "limit"),
         (["serve", "--port=99999999"], "99999999"),
     ],
 )

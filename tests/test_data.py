@@ -1,4 +1,4 @@
-"""Labelled digits: where they come from, how they are split, what is said when they are damaged."""
+"""Labelled sets: where they come from, how they are split, what is said when they are damaged."""
 
 import struct
 from pathlib import Path
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bnn.data.digits import Digits, data_dir, load_digits, load_mnist, split_calibration
+from bnn.data.digits import Labelled, data_dir, load_mnist
+from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 
 FILES = [
@@ -35,9 +36,15 @@ def write_mnist(root: Path, images: bytes, labels: bytes) -> Path:
     return root
 
 
-def numbered(count: int) -> Digits:
-    """Digits that can be told apart by their labels."""
-    return Digits(torch.zeros(count, 1, 1, 1), torch.arange(count))
+def numbered(count: int) -> ImageSet:
+    """Images that can be told apart by their labels and sources."""
+    return ImageSet(
+        "numbered", torch.zeros(count, 1, 1, 1), torch.arange(count), list(map(str, range(count)))
+    )
+
+
+def load_digits(name: str, root: Path | None = None, *, train: bool) -> ImageSet:
+    return ImageSet.from_name(name, root, part="train" if train else "test")
 
 
 def test_mnist_files_come_through_bit_for_bit(tmp_path: Path) -> None:
@@ -48,35 +55,44 @@ def test_mnist_files_come_through_bit_for_bit(tmp_path: Path) -> None:
     assert np.array_equal(digits.labels.numpy(), LABELS)
 
 
-def test_mnist_has_its_known_sizes(mnist_root: Path, mnist_test: Digits) -> None:
+def test_mnist_has_its_known_sizes(mnist_root: Path, mnist_test: Labelled) -> None:
     assert mnist_test.images.shape == (10_000, 1, 28, 28)
     assert mnist_test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    train, held_out = split_calibration(load_mnist(mnist_root, train=True), seed=0)
+    train, held_out = load_digits("mnist", mnist_root, train=True).split_calibration(seed=0)
     assert (len(train), len(held_out)) == (55_000, 5_000)
 
 
 @given(st.integers(12, 60_000), st.integers(0, 2**32))
 def test_the_split_is_disjoint_complete_and_one_twelfth(count: int, seed: int) -> None:
-    train, held_out = split_calibration(numbered(count), seed)
+    train, held_out = numbered(count).split_calibration(seed)
     assert len(held_out) == round(count / 12)
-    assert torch.cat([train.labels, held_out.labels]).sort().values.equal(torch.arange(count))
+    assert torch.cat([train.truth(), held_out.truth()]).sort().values.equal(torch.arange(count))
+    for part in (train, held_out):
+        assert [int(source) for source in part.sources] == part.truth().tolist()
 
 
 def test_the_split_is_the_seeds() -> None:
-    held_out = [split_calibration(numbered(600), seed)[1].labels for seed in (3, 3, 4)]
+    held_out = [numbered(600).split_calibration(seed)[1].truth() for seed in (3, 3, 4)]
     assert held_out[0].equal(held_out[1])
     assert not held_out[0].equal(held_out[2])
 
 
 @given(st.integers(0, 2), st.integers(0, 27), st.integers(0, 27))
 def test_one_pixel_or_one_label_changes_the_fingerprint(image: int, row: int, column: int) -> None:
-    digits = Digits(torch.from_numpy(IMAGES[:3, None] / np.float32(255)), torch.arange(3))
-    pixels, labels = digits.images.clone(), digits.labels.clone()
-    assert Digits(pixels, labels).fingerprint() == digits.fingerprint()
+    digits = ImageSet.from_arrays(IMAGES[:3], torch.arange(3))
+    pixels, labels = digits.images.clone(), digits.truth().clone()
+    assert ImageSet.from_arrays(pixels, labels, name="other").fingerprint() == digits.fingerprint()
     pixels[image, 0, row, column] = 1 - pixels[image, 0, row, column].round()
     labels[image] = (labels[image] + 1) % 10
-    assert Digits(pixels, digits.labels).fingerprint() != digits.fingerprint()
-    assert Digits(digits.images, labels).fingerprint() != digits.fingerprint()
+    assert ImageSet.from_arrays(pixels, digits.labels).fingerprint() != digits.fingerprint()
+    assert ImageSet.from_arrays(digits.images, labels).fingerprint() != digits.fingerprint()
+
+
+def test_images_without_labels_have_no_fingerprint_and_no_truth() -> None:
+    images = ImageSet.from_arrays(IMAGES)
+    for ask in (images.fingerprint, images.truth):
+        with pytest.raises(InputError, match=r"^the images of arrays have no labels: give labelled ones\.$"):
+            ask()
 
 
 def test_the_bundled_digits_are_in_mnists_layout_and_split_for_good() -> None:
@@ -87,7 +103,7 @@ def test_the_bundled_digits_are_in_mnists_layout_and_split_for_good() -> None:
         assert part.images.dtype == torch.float32
         assert part.images.min() == 0
         assert part.images.max() == 1
-        assert part.labels.unique().tolist() == list(range(10))
+        assert part.truth().unique().tolist() == list(range(10))
         for image in part.images[:, 0]:
             for axis in (0, 1):
                 profile = image.sum(1 - axis)
@@ -102,7 +118,7 @@ def test_the_bundled_digits_are_in_mnists_layout_and_split_for_good() -> None:
 def test_missing_mnist_says_which_files_and_the_way_without(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="MNIST is not in") as caught:
         load_digits("mnist", tmp_path, train=True)
-    for part in (*FILES, str(tmp_path), "BNN_DATA_DIR", "--data digits"):
+    for part in (*FILES, str(tmp_path), "data_dir (--data-dir)", "BNN_DATA_DIR", "download=True", "'digits'"):
         assert part in str(caught.value)
 
 
@@ -165,8 +181,22 @@ def test_files_that_do_not_fit_together_are_refused(
 
 
 def test_an_unknown_data_set_names_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"no digit data set 'svhn': choose one of mnist, digits"):
-        load_digits("svhn", train=True)
+    known = "mnist, digits, noise, .*, FashionMNIST, .*"
+    with pytest.raises(InputError, match=rf"^there is no set of images 'svhn': choose one of {known}\.$"):
+        ImageSet.from_name("svhn")
+
+
+def test_a_set_that_is_named_in_any_case_is_the_same_one() -> None:
+    digits = ImageSet.from_name("Digits", limit=20)
+    assert digits.name == "digits"
+    assert digits.images.equal(ImageSet.from_name("digits", limit=20).images)
+    assert ImageSet.from_spec("DIGITS", labelled=True, limit=20).images.equal(digits.images)
+    assert ImageSet.from_name("NOISE", limit=20).name == "noise"
+
+
+def test_an_unknown_part_names_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"no part of a data set 'half': choose one of train, test, all\."):
+        ImageSet.from_name("digits", part="half")
 
 
 def test_the_folder_given_goes_before_the_variable_and_that_before_the_default(

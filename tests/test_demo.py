@@ -5,15 +5,15 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
 
-from browser import CHROMIUM, SLOW, chromium, draw, free_port, headline
+from browser import CHROMIUM, SLOW, chromium, draw, headline
 from playwright.sync_api import expect
+from serving import PATIENCE, free_port, program
 
 from bnn.app.examples import DIGITS
 
@@ -30,30 +30,23 @@ pytestmark = [
 @pytest.fixture
 def demo() -> Iterator[str]:
     """The address that `make demo` prints; at the end Ctrl-C must stop it cleanly."""
-    process = subprocess.Popen(
-        ["make", "demo", f"ARGS=--port {free_port()}"],
+    with program(
+        *("make", "demo", f"ARGS=--port {free_port()}"),
         cwd=ROOT,
         env=os.environ | {"BROWSER": "true"},  # the browser that `--open` opens: one that does nothing
-        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    printed = []
-    for line in process.stdout:
-        printed.append(line)
-        if found := re.search(r"http://127\.0\.0\.1:\d+/?", line):
-            yield found.group()
-            break
-    else:
-        pytest.fail("".join(printed))
-    os.killpg(process.pid, signal.SIGINT)
-    try:
-        rest, _ = process.communicate(timeout=30)
-    finally:
-        with suppress(ProcessLookupError):  # ended, as it should have
-            os.killpg(process.pid, signal.SIGKILL)
+    ) as process:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+/?", line):
+                yield found.group()
+                break
+        else:
+            pytest.fail("".join(printed))
+        os.killpg(process.pid, signal.SIGINT)
+        rest, _ = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in rest
 
 

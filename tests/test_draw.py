@@ -11,12 +11,13 @@ from PIL import Image, ImageDraw
 
 from bnn.app.draw import DRAWS, _judge, _nearest, look
 from bnn.app.drawings import seen_svg
-from bnn.app.examples import DIGITS, DOODLES, DOUBTFUL, render
+from bnn.app.examples import DIGITS, DOODLES, DOUBTFUL, HEART, render
 from bnn.app.pad import SIZE
 from bnn.app.strictness import offered
 from bnn.classifier import Classifier
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import prepare
+from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import EntropyRule
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -24,10 +25,10 @@ ANSWERING, REFUSING = EntropyRule(threshold=10.0, refuse=0.5), EntropyRule(thres
 SEVEN = render(DIGITS["7"])
 
 
-def counts(spread: str) -> list[int]:
-    """How many draws each of the ten rows shows."""
+def votes(spread: str) -> list[int]:
+    """How many votes each of the ten rows shows."""
     rows = ET.fromstring(spread).iter(f"{SVG}g")
-    return [sum(int(bar.get("data-count", "0")) for bar in row) for row in rows]
+    return [sum(int(path.get("data-count", "0")) for path in row) for row in rows]
 
 
 def answered_rows(spread: str) -> list[int]:
@@ -38,16 +39,35 @@ def answered_rows(spread: str) -> list[int]:
 def test_a_drawn_digit_is_answered(classifier: Classifier) -> None:
     panels = look(classifier.with_rule(ANSWERING), SEVEN)
     assert '<p class="headline">7</p>' in panels.verdict
+    assert '<p class="voices">8 of 8 networks say 7</p>' in panels.verdict
+    assert "How the 8 networks vote" in panels.spread
     assert answered_rows(panels.spread) == [7]
-    assert counts(panels.spread) == [8] * 10
-    assert panels.evidence.count('role="meter"') == 3
+    assert votes(panels.spread) == [8 * (digit == 7) for digit in range(10)]
+    assert panels.evidence.count('role="meter"') == 2
 
 
 def test_a_refused_drawing_still_shows_its_spread(classifier: Classifier) -> None:
     panels = look(classifier.with_rule(REFUSING), SEVEN)
     assert "I don't know" in panels.verdict.replace("&#x27;", "'")
     assert answered_rows(panels.spread) == []
-    assert counts(panels.spread) == [8] * 10
+    assert sum(votes(panels.spread)) == 8
+
+
+def test_a_refusal_says_how_the_votes_split(classifier: Classifier) -> None:
+    panels = look(classifier.with_rule(REFUSING), render(DOUBTFUL["4 or 9"]))
+    cast = votes(panels.spread)
+    assert min(cast[4], cast[9]) > 0
+    assert f"{max(cast)} of 8 networks say {cast.index(max(cast))}, " in panels.verdict
+
+
+def test_gauges_mark_where_the_rule_in_force_refuses(classifier: Classifier) -> None:
+    promises = offered(classifier)
+    for pair in promises.rules:
+        rule = promises.rule(*pair)
+        assert isinstance(rule, CalibratedRule)
+        evidence = look(classifier.with_rule(rule), SEVEN).evidence
+        assert f"refused above {rule.ambiguous_threshold:.2f}<" in evidence
+        assert f"refused above {rule.unfamiliar_threshold:.1f}<" in evidence
 
 
 def test_what_is_shown_is_what_the_classifier_predicts(classifier: Classifier) -> None:
@@ -61,7 +81,8 @@ def test_what_is_shown_is_what_the_classifier_predicts(classifier: Classifier) -
 def test_nothing_drawn(classifier: Classifier, drawn: Image.Image | None) -> None:
     panels = look(classifier.with_rule(ANSWERING), drawn)
     assert "Nothing drawn yet" in panels.verdict
-    assert counts(panels.spread) == [0] * 10
+    assert votes(panels.spread) == [0] * 10
+    assert "say" not in panels.verdict
     assert "meter" not in panels.evidence
 
 
@@ -95,32 +116,35 @@ def judge(classifier: Classifier) -> Any:
 
 @pytest.mark.parametrize("draws", DRAWS)
 def test_so_many_networks_vote_as_are_asked_for(judge: Any, draws: int) -> None:
-    assert counts(judge(png_url(SEVEN), None, draws).spread) == [draws] * 10
+    assert sum(votes(judge(png_url(SEVEN), None, None, draws).spread)) == draws
 
 
 def test_without_a_choice_the_classifier_itself_decides(judge: Any, classifier: Classifier) -> None:
-    assert judge(png_url(SEVEN), None, None) == look(classifier, SEVEN)
-    assert judge("", "no such promise", None) == look(classifier, None)
+    assert judge(png_url(SEVEN), None, None, None) == look(classifier, SEVEN)
+    assert judge("", "no such promise", "1 in 200", None) == look(classifier, None)
 
 
 def test_the_same_networks_are_drawn_again(judge: Any, classifier: Classifier) -> None:
-    once = judge(png_url(SEVEN), None, 25)
-    other = Classifier(classifier.checkpoint, draws=25, seed=classifier.seed)
-    assert once == judge(png_url(SEVEN), None, 25) == look(other, SEVEN)
+    once = judge(png_url(SEVEN), None, None, 25)
+    other = Classifier.load(draws=25)
+    assert once == judge(png_url(SEVEN), None, None, 25) == look(other, SEVEN)
 
 
-def test_a_chosen_promise_decides(judge: Any, classifier: Classifier) -> None:
-    laxest, *_, strictest = offered(classifier)
+def test_chosen_promises_decide(judge: Any, classifier: Classifier) -> None:
+    promises = offered(classifier)
     for strokes in DOUBTFUL.values():
         drawn = png_url(render(strokes))
-        assert "verdict answered" in judge(drawn, laxest, None).verdict
-        assert "verdict ambiguous" in judge(drawn, strictest, None).verdict
+        assert "verdict answered" in judge(drawn, promises.risks[0], promises.alphas[0], None).verdict
+        assert "verdict ambiguous" in judge(drawn, promises.risks[-1], promises.alphas[0], None).verdict
+    heart = png_url(render(HEART))
+    assert "verdict answered" in judge(heart, promises.risks[0], promises.alphas[0], None).verdict
+    assert "verdict unfamiliar" in judge(heart, promises.risks[0], promises.alphas[-1], None).verdict
 
 
 @pytest.mark.parametrize("value", [7, {"path": "/etc/passwd"}, "words", png_url(Image.new("L", (5, 5)))])
 def test_what_is_no_drawing_is_told_to_the_visitor(judge: Any, value: Any) -> None:
     with pytest.raises(gr.Error, match=r"a drawing must [^\n]+\.") as told:
-        judge(value, None, None)
+        judge(value, None, None, None)
     assert told.value.print_exception is False
 
 

@@ -17,31 +17,31 @@ from PIL import Image
 from sklearn.metrics import log_loss, roc_auc_score
 
 from bnn.classifier import Classifier
+from bnn.cli.evaluate import evaluate_command
 from bnn.cli.predict import predict_command
-from bnn.core.checkpoint import load, save
-from bnn.data.imageset import familiar_source, unfamiliar_source
+from bnn.core.checkpoint import load
+from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
-from bnn.evaluation.evaluate import RECORDED, evaluate, evaluate_command, recorded
+from bnn.evaluation.evaluate import RECORDED, evaluate, recorded
 from bnn.evaluation.plots import plots
 from bnn.evaluation.report import write_report
 from bnn.evaluation.resplits import resplit
 from bnn.evaluation.results import Report
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import MedianRule
-from bnn.training.config import TrainConfig
-from bnn.training.training import train
+from bnn.training.train import train
 
 LIMIT = 40
 HOSTILE = "<script>alert(1)<!--$x_$.png"
-SPOILT = 4  # digits that are spoilt
+CORRUPTED = 4  # digits that are spoilt
 SPLITS = 20
 SHARES = {"n", "accuracy", "coverage", "answered", "errors", "selective_risk", "intervals"}
-FAMILIAR = SHARES | {"name", "nll", "ece", "brier", "aurc", "aurc_ensemble"}
-UNFAMILIAR = {
+IN_DISTRIBUTION = SHARES | {"name", "nll", "ece", "brier", "aurc", "aurc_ensemble"}
+OUT_OF_DISTRIBUTION = {
     *("name", "n", "refused", "auroc", "auroc_ensemble", "fpr95", "fpr95_ensemble"),
     *("intervals", "unreadable"),
 }
-ELSEWHERE = SHARES | {"name", "right_when_answered", "unreadable"}
+SHIFTED = SHARES | {"name", "right_when_answered", "unreadable"}
 FILES = {
     *("report.json", "report.html", "decisions.csv"),
     *("risk_coverage.svg", "reliability.svg", "uncertainty.svg", "rotation.svg", "robustness.svg"),
@@ -49,16 +49,13 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+def classifier() -> Classifier:
     """A small classifier of scikit-learn's digits, trained in seconds, which refuses some and not others."""
-    folder = tmp_path_factory.mktemp("trained")
-    config = TrainConfig(
-        data="digits", network="mlp", network_options={"hidden": 32}, epochs=6, draws=8, rule="entropy"
+    trained = train(
+        "digits", network="mlp", network_options={"hidden": 32}, epochs=6, draws=8, rule="entropy"
     )
-    checkpoint = train(config, folder / "small.safetensors", runs=folder / "runs")
-    assert checkpoint is not None
     rule = CalibratedRule(unfamiliar_threshold=20, ambiguous_threshold=1.5, risk=0.2, delta=0.1, alpha=0.1)
-    return Classifier(replace(checkpoint, rule=rule.to_dict()))
+    return trained.with_rule(rule)
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +76,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 12 labelled digits, and one file that is none."""
     folder = tmp_path_factory.mktemp("theirs") / "theirs"
-    source = familiar_source("digits", None, seed=5, limit=12)
-    assert source.labels is not None
-    for index, (image, label) in enumerate(zip(source.images[:, 0], source.labels, strict=True)):
+    source = ImageSet.from_name("digits", seed=5, limit=12)
+    for index, (image, label) in enumerate(zip(source.images[:, 0], source.truth().tolist(), strict=True)):
         (folder / str(label)).mkdir(parents=True, exist_ok=True)
         Image.fromarray((image * 255).byte().numpy()).save(folder / str(label) / f"{index}.png")
-    (folder / str(source.labels[0]) / "bad.png").touch()
+    (folder / str(int(source.truth()[0])) / "bad.png").touch()
     return folder
 
 
@@ -92,8 +88,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(classifier: Classifier, folder: Path) -> Report:
     return evaluate(
         classifier.with_rule(MedianRule(0.0)),  # answers nearly all, so that the page shows thumbnails
-        familiar_source("digits", None, seed=0, limit=LIMIT),
-        [unfamiliar_source(spec, None, seed=0, limit=LIMIT) for spec in ("noise", str(folder))],
+        ImageSet.from_name("digits", limit=LIMIT),
+        [ImageSet.from_spec(spec, labelled=False, limit=LIMIT) for spec in ("noise", str(folder))],
         robustness=0,
         settings={"odd": float("nan")},
     )
@@ -103,7 +99,7 @@ def report(classifier: Classifier, folder: Path) -> Report:
 def out(classifier: Classifier, folder: Path, theirs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the command wrote."""
     out = tmp_path_factory.mktemp("out") / "new" / "report"
-    options: dict[str, Any] = {"elsewhere": [str(theirs)], "robustness": SPOILT, "seed": 0, "limit": LIMIT}
+    options: dict[str, Any] = {"shifted": [str(theirs)], "robustness": CORRUPTED, "seed": 0, "limit": LIMIT}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bnn.evaluation.evaluate.resplit", partial(resplit, splits=SPLITS))
         assert evaluate_command(classifier, "digits", ["noise", str(folder)], out, **options)
@@ -128,21 +124,29 @@ def column(rows: list[dict[str, str]], name: str, of: str) -> np.ndarray[Any, np
 def test_schema(out: Path, numbers: Any, folder: Path, classifier: Classifier) -> None:
     assert {path.name for path in out.iterdir()} == FILES
     assert set(numbers) == {
-        *("familiar", "unfamiliar", "elsewhere", "robustness", "resplits", "settings", "unreadable"),
+        *(
+            "in_distribution",
+            "out_of_distribution",
+            "shifted",
+            "robustness",
+            "resplits",
+            "settings",
+            "unreadable",
+        ),
     }
-    assert set(numbers["familiar"]) == FAMILIAR
-    assert [set(row) for row in numbers["unfamiliar"]] == [UNFAMILIAR] * 2
-    assert [(row["name"], row["n"], row["unreadable"]) for row in numbers["unfamiliar"]] == [
+    assert set(numbers["in_distribution"]) == IN_DISTRIBUTION
+    assert [set(row) for row in numbers["out_of_distribution"]] == [OUT_OF_DISTRIBUTION] * 2
+    assert [(row["name"], row["n"], row["unreadable"]) for row in numbers["out_of_distribution"]] == [
         ("noise", LIMIT, 0),
         (folder.name, 2, 2),
     ]
-    assert [set(row) for row in numbers["elsewhere"]] == [ELSEWHERE]
+    assert [set(row) for row in numbers["shifted"]] == [SHIFTED]
     assert [set(row) for row in numbers["robustness"]] == [SHARES | {"corruption", "strength", "amount"}] * 35
     settings = numbers["settings"]
     assert settings["draws"] == 8
     assert settings["rule"] == classifier.rule.to_dict()
-    assert settings["checkpoint"]["record"] == classifier.checkpoint.record
-    assert settings["sets"]["familiar"] == "digits"
+    assert settings["checkpoint"]["record"] == classifier.record
+    assert settings["sets"]["in_distribution"] == "digits"
     (bad,) = (row["file"] for row in numbers["unreadable"] if row["file"].endswith("/bad.png"))
     assert {(row["set"], row["file"]) for row in numbers["unreadable"]} == {
         (folder.name, "empty.png"),
@@ -169,8 +173,8 @@ def test_a_row_an_image(rows: list[dict[str, str]], folder: Path) -> None:
         assert float(row["total"]) == pytest.approx(parts, abs=1e-4)
 
 
-def test_familiar_numbers_follow_from_the_decisions(numbers: Any, rows: list[dict[str, str]]) -> None:
-    digits = numbers["familiar"]
+def test_in_distribution_numbers_follow_from_the_decisions(numbers: Any, rows: list[dict[str, str]]) -> None:
+    digits = numbers["in_distribution"]
     labels = column(rows, "label", "digits").astype(int)
     probs = np.stack([column(rows, f"p{digit}", "digits") for digit in range(10)], axis=1)
     errors = probs.argmax(1) != labels
@@ -191,23 +195,25 @@ def test_familiar_numbers_follow_from_the_decisions(numbers: Any, rows: list[dic
     assert (digits["answered"], digits["errors"]) == (len(answered), round(wrong * len(answered)))
 
 
-def test_unfamiliar_numbers_follow_from_the_decisions(numbers: Any, rows: list[dict[str, str]]) -> None:
-    for found, (end, score) in itertools.product(
-        numbers["unfamiliar"], (("", "refusal_score"), ("_ensemble", "total"))
-    ):
-        familiar, scores = column(rows, score, "digits"), column(rows, score, found["name"])
-        truth = [0] * len(familiar) + [1] * len(scores)
-        refused = [row["decision"] == "refused" for row in rows if row["set"] == found["name"]]
-        assert found["refused"] == pytest.approx(np.mean(refused))
-        assert found[f"auroc{end}"] == pytest.approx(roc_auc_score(truth, [*familiar, *scores]))
-        threshold = max(t for t in scores if (scores >= t).mean() >= 0.95)
-        assert found[f"fpr95{end}"] == pytest.approx((familiar >= threshold).mean())
-
-
-def test_numbers_of_digits_from_elsewhere_follow_from_the_decisions(
+def test_out_of_distribution_numbers_follow_from_the_decisions(
     numbers: Any, rows: list[dict[str, str]]
 ) -> None:
-    (found,) = numbers["elsewhere"]
+    for found, (end, score) in itertools.product(
+        numbers["out_of_distribution"], (("", "refusal_score"), ("_ensemble", "total"))
+    ):
+        known, scores = column(rows, score, "digits"), column(rows, score, found["name"])
+        truth = [0] * len(known) + [1] * len(scores)
+        refused = [row["decision"] == "refused" for row in rows if row["set"] == found["name"]]
+        assert found["refused"] == pytest.approx(np.mean(refused))
+        assert found[f"auroc{end}"] == pytest.approx(roc_auc_score(truth, [*known, *scores]))
+        threshold = max(t for t in scores if (scores >= t).mean() >= 0.95)
+        assert found[f"fpr95{end}"] == pytest.approx((known >= threshold).mean())
+
+
+def test_numbers_of_shifted_digits_follow_from_the_decisions(
+    numbers: Any, rows: list[dict[str, str]]
+) -> None:
+    (found,) = numbers["shifted"]
     of_set = [row for row in rows if row["set"] == "theirs"]
     answered = [row for row in of_set if row["decision"] != "refused"]
     likeliest = [max(range(10), key=lambda digit: float(row[f"p{digit}"])) for row in of_set]
@@ -222,14 +228,25 @@ def test_numbers_of_digits_from_elsewhere_follow_from_the_decisions(
 
 def test_every_interval_is_there_and_sensible(numbers: Any) -> None:
     shares = {"accuracy", "coverage", "selective_risk"}
-    assert set(numbers["familiar"]["intervals"]) == shares | {"nll", "ece", "brier", "aurc", "aurc_ensemble"}
-    for row in numbers["unfamiliar"]:
+    assert set(numbers["in_distribution"]["intervals"]) == shares | {
+        "nll",
+        "ece",
+        "brier",
+        "aurc",
+        "aurc_ensemble",
+    }
+    for row in numbers["out_of_distribution"]:
         assert set(row["intervals"]) == {"refused", "auroc", "auroc_ensemble"}
-    for row in numbers["elsewhere"]:
+    for row in numbers["shifted"]:
         assert set(row["intervals"]) == shares | {"right_when_answered"}
     for row in numbers["robustness"]:
         assert set(row["intervals"]) == shares
-    for row in (numbers["familiar"], *numbers["unfamiliar"], *numbers["elsewhere"], *numbers["robustness"]):
+    for row in (
+        numbers["in_distribution"],
+        *numbers["out_of_distribution"],
+        *numbers["shifted"],
+        *numbers["robustness"],
+    ):
         for name, interval in row["intervals"].items():
             assert (interval is None) == (row[name] is None)
             if interval is not None and name != "ece":  # resampling raises the ECE
@@ -238,7 +255,7 @@ def test_every_interval_is_there_and_sensible(numbers: Any) -> None:
 
 
 def test_robustness_is_of_as_many_digits_as_asked(numbers: Any) -> None:
-    assert {row["n"] for row in numbers["robustness"]} == {SPOILT}
+    assert {row["n"] for row in numbers["robustness"]} == {CORRUPTED}
     assert len({(row["corruption"], row["strength"]) for row in numbers["robustness"]}) == 35
 
 
@@ -256,15 +273,15 @@ def test_robustness_may_be_left_out(report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == FILES - {"robustness.svg"}
     assert report.numbers["robustness"] == []
-    assert "Spoilt digits" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Corrupted digits" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_digits_not_trained_on_are_taken_whole(classifier: Classifier, theirs: Path, tmp_path: Path) -> None:
     """The training part of a set comes before its test part, of 359 digits."""
     largest = {}
     for learnt in ("digits", "mnist"):
-        checkpoint = replace(classifier.checkpoint, record={"data": {"name": learnt}})
-        options: Any = {"elsewhere": ["digits"], "robustness": 0, "limit": 8}
+        checkpoint = replace(classifier.checkpoint(), record={"data": {"name": learnt}})
+        options: Any = {"shifted": ["digits"], "robustness": 0, "limit": 8}
         evaluate_command(Classifier(checkpoint), str(theirs), [], tmp_path, **options)
         with (tmp_path / "decisions.csv").open(newline="", encoding="utf-8") as file:
             sources = [row["source"] for row in csv.DictReader(file) if row["set"] == "digits"]
@@ -313,10 +330,10 @@ def test_nothing_answered_gives_null(classifier: Classifier, tmp_path: Path) -> 
     never = classifier.with_rule(MedianRule(1 - 1e-12))
     assert not evaluate_command(never, "digits", [], tmp_path, robustness=2, limit=6)
     numbers = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
-    assert numbers["familiar"]["coverage"] == 0
-    assert numbers["familiar"]["selective_risk"] is None
-    assert numbers["familiar"]["intervals"]["selective_risk"] is None
-    assert numbers["unfamiliar"] == numbers["elsewhere"] == []
+    assert numbers["in_distribution"]["coverage"] == 0
+    assert numbers["in_distribution"]["selective_risk"] is None
+    assert numbers["in_distribution"]["intervals"]["selective_risk"] is None
+    assert numbers["out_of_distribution"] == numbers["shifted"] == []
     assert "it answered none" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -339,40 +356,40 @@ def test_axes_have_titles_and_names_are_no_formulas(report: Report) -> None:
 @pytest.fixture
 def kept(classifier: Classifier, tmp_path: Path) -> Path:
     """The classifier's checkpoint as a file."""
-    save(classifier.checkpoint, tmp_path / "kept.safetensors")
+    classifier.save(tmp_path / "kept.safetensors")
     return tmp_path / "kept.safetensors"
 
 
 def test_recorded_numbers_are_the_reports_and_change_nothing_else(
     classifier: Classifier, kept: Path, theirs: Path, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"elsewhere": [str(theirs)], "robustness": 1, "limit": 20, "record": kept}
+    options: dict[str, Any] = {"shifted": [str(theirs)], "robustness": 1, "limit": 20, "record": kept}
     for _ in range(2):  # the second time over the first
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bnn.evaluation.evaluate.resplit", partial(resplit, splits=2))
             evaluate_command(Classifier.load(kept), "digits", ["noise"], tmp_path / "out", **options)
-    written, before = load(kept), classifier.checkpoint
+    written, before = load(kept), classifier.checkpoint()
     numbers = json.loads((tmp_path / "out" / "report.json").read_text())
     assert written.record == {**before.record, "evaluation": {name: numbers[name] for name in RECORDED}}
     assert "evaluation" not in numbers["settings"]["checkpoint"]["record"]
     assert (written.rule, written.draws, written.seed) == (before.rule, before.draws, before.seed)
-    for name in ("loc", "scale", "familiarity", "calibration"):
+    for name in ("posterior", "detector", "calibration"):
         old, new = getattr(before, name), getattr(written, name)
         assert all(new[key].equal(tensor) for key, tensor in old.items())
 
 
 def test_recorded_numbers_are_those_of_the_report_in_a_copy(classifier: Classifier, report: Report) -> None:
-    before = dict(classifier.checkpoint.record)
-    found = recorded(classifier.checkpoint, report).record["evaluation"]
+    before = dict(classifier.record)
+    found = recorded(classifier.checkpoint(), report).record["evaluation"]
     assert found == {name: report.numbers[name] for name in RECORDED}
-    assert classifier.checkpoint.record == before
+    assert classifier.record == before
 
 
 @pytest.mark.parametrize("other", ["draws", "seed", "rule"])
 def test_only_the_checkpoint_as_it_is_can_be_recorded(
     classifier: Classifier, kept: Path, tmp_path: Path, other: str
 ) -> None:
-    checkpoint, before = classifier.checkpoint, kept.read_bytes()
+    checkpoint, before = classifier.checkpoint(), kept.read_bytes()
     changed = {
         "draws": Classifier(checkpoint, draws=checkpoint.draws + 1),
         "seed": Classifier(checkpoint, seed=checkpoint.seed + 1),
@@ -415,8 +432,8 @@ def test_bad_place_is_told_before_the_work(classifier: Classifier, tmp_path: Pat
 
 def test_unlabelled_or_repeated_sets_are_refused(classifier: Classifier) -> None:
     digits, noise = (
-        familiar_source("digits", None, seed=0, limit=3),
-        unfamiliar_source("noise", None, seed=0, limit=3),
+        ImageSet.from_name("digits", limit=3),
+        ImageSet.from_name("noise", limit=3),
     )
     with pytest.raises(InputError, match="no labels"):
         evaluate(classifier, noise, [])
@@ -446,7 +463,7 @@ def test_predict_prints_json_lines(
         assert line["blank"] is False
         assert set(line) == {
             *("file", "label", "reason", "probs", "total", "aleatoric", "epistemic"),
-            *("unfamiliarity", "refusal_score", "candidates", "blank"),
+            *("ood_score", "refusal_score", "candidates", "blank"),
         }
     complaints = printed.err.splitlines()
     assert len(complaints) == 3

@@ -40,6 +40,8 @@ def test_names_are_their_own_and_groups_stand_together() -> None:
     assert len(set(names)) == len(names)
     groups = [group for group, _ in groupby(SHOWN, lambda example: example.group)]
     assert groups == ["Easy", "Ambiguous", STRANGE, FOOLING]
+    fooling = " ".join(example.name for example in SHOWN if example.group == FOOLING)
+    assert all(what in fooling for what in ("a heart", "a capital A", "a 1 with a flag"))
 
 
 def test_they_are_the_same_every_time() -> None:
@@ -57,8 +59,11 @@ def test_the_classifier_that_ships_does_what_the_group_says(of_size: Classifier,
         assert all(f"a {digit}" in found for digit in example.name.split(" or "))
     elif example.group == STRANGE:
         assert 'class="verdict unfamiliar"' in found
+    elif " taken for a " in example.name:
+        assert f'<p class="headline">{example.name[-1]}</p>' in found
     else:
-        assert 'class="verdict answered"' in found
+        assert example.name == "a 1 with a flag, refused"
+        assert 'class="verdict ambiguous"' in found
 
 
 def test_a_stroke_is_as_wide_as_the_pads_pen_wherever_it_goes() -> None:

@@ -19,11 +19,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bnn.app.examples import examples
-from bnn.app.many import GROUPS, HEADERS, Decisions, as_csv, as_plain, decisions, shown
+from bnn.app.many import GROUPS, Decisions, as_plain, decisions, shown
+from bnn.app.table import HEADERS, table_html
 from bnn.app.uploads import Images, Unusable
-from bnn.classifier import Classifier, Prediction
-from bnn.data.imageset import printable
+from bnn.classifier import Classifier
 from bnn.data.preprocess import is_blank, prepare
+from bnn.decisions import decisions_csv
+from bnn.files import printable
+from bnn.prediction import Prediction
 from bnn.rules.thresholds import EntropyRule
 
 HOSTILE = "<script>alert(1)</script>\"'&\n\x1b.png"
@@ -67,7 +70,11 @@ def decided(classifier: Classifier, read: Images) -> Decisions:
 
 def renamed(decided: Decisions, name: str) -> Decisions:
     """One image and one unusable file, both called `name`."""
-    return Decisions([decided.rows[0] | {"file": name}], decided.images[:1], [Unusable(name, f"no: {name}")])
+    return Decisions([name], decided.prediction[:1], decided.images[:1], [Unusable(name, f"no: {name}")])
+
+
+def csv_of(decided: Decisions) -> str:
+    return decisions_csv([({"file": decided.names}, decided.prediction)])
 
 
 def downloads(summary: str) -> dict[str, str]:
@@ -91,15 +98,15 @@ def test_decisions_are_the_classifiers_in_the_order_of_the_files(
 
 
 def test_csv_comes_back_as_the_decisions(decided: Decisions, prediction: Prediction) -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(decided.rows), newline="")))
+    rows = list(csv.DictReader(io.StringIO(csv_of(decided), newline="")))
     assert [row["file"] for row in rows] == [row["file"] for row in decided.rows]
     for i, row in enumerate(rows):
         label = -1 if row["decision"] == "refused" else int(row["decision"])
         assert label == prediction.labels[i]
         assert row["reason"] == prediction.reasons[i]
-        probs = np.array([row[f"p{digit}"] for digit in range(10)], np.float32)
+        probs = np.array([row[f"p_{digit}"] for digit in range(10)], np.float32)
         assert np.array_equal(probs, prediction.probs[i])  # to the bit
-        for name in ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score"):
+        for name in ("total", "aleatoric", "epistemic", "ood_score", "refusal_score"):
             assert np.float32(row[name]) == getattr(prediction, name)[i]
         assert tuple(map(int, row["candidates"].split())) == prediction.candidates[i]
 
@@ -116,7 +123,7 @@ def test_json_comes_back_as_the_decisions(decided: Decisions, prediction: Predic
 
 def test_the_links_hold_the_whole_files(decided: Decisions) -> None:
     held = downloads(shown(decided).summary)
-    assert held["decisions.csv"] == as_csv(decided.rows)
+    assert held["decisions.csv"] == csv_of(decided)
     assert json.loads(held["decisions.json"]) == as_plain(decided)
 
 
@@ -132,8 +139,9 @@ def test_any_name_survives_in_both_downloads(decided: Decisions, name: str) -> N
 @given(NAMES.map(lambda name: f"{HOSTILE}{name}"))
 def test_names_are_escaped_wherever_they_are_shown(decided: Decisions, name: str) -> None:
     told = shown(renamed(decided, name))
-    for html in (told.summary, told.gallery):
+    for html in (told.summary, told.table, told.gallery):
         assert {tag for tag, _ in Tags(html).tags} <= {
+            *("table", "caption", "small", "span", "thead", "tbody", "tr", "th", "td", "button"),
             *("p", "strong", "a", "ul", "li", "code"),
             *("h2", "h3", "div", "figure", "img", "figcaption"),
         }
@@ -141,20 +149,35 @@ def test_names_are_escaped_wherever_they_are_shown(decided: Decisions, name: str
     (figure,) = (attrs for tag, attrs in Tags(told.gallery).tags if tag == "figure")
     assert figure["title"] == printable(name)
     assert printable(name) in Tags(told.summary).texts
-    assert told.table[0][0] == printable(name)
-    assert "\n" not in told.table[0][0]
+    assert rows(told.table)[0][0] == printable(name)
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of the table's body."""
+    (body,) = re.findall("<tbody>(.*)</tbody>", table)
+    found = re.findall("<tr>(.*?)</tr>", body)
+    return [[unescape(cell) for cell in re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row)] for row in found]
 
 
 def test_a_row_an_image_and_a_cell_a_head(decided: Decisions, prediction: Prediction) -> None:
-    table = shown(decided).table
+    table = rows(shown(decided).table)
     assert {len(cells) for cells in table} == {len(HEADERS)}
+    assert [cells[0] for cells in table] == [row["file"] for row in decided.rows]
     for cells, label, reason, probs in zip(
         table, prediction.labels.tolist(), prediction.reasons, prediction.probs, strict=True
     ):
         assert cells[1] == ("refused" if label < 0 else str(label))
         assert cells[2] == reason
-        assert cells[3] == pytest.approx(probs.max(), abs=1e-4)
-        assert all(type(number) is float for number in cells[3:6])
+        assert float(cells[3]) == pytest.approx(probs.max(), abs=1e-4)
+        assert all(float(number) >= 0 for number in cells[3:6])
+
+
+def test_the_tables_heads_and_names_are_heads_to_screen_readers_too(decided: Decisions) -> None:
+    table = shown(decided).table
+    heads = re.findall(r'<th scope="col" aria-sort="none"><button type="button">(.*?)</button></th>', table)
+    assert heads == list(HEADERS)
+    assert table.count('<th scope="row">') == len(decided.rows)
+    assert table_html([]) == ""
 
 
 def test_groups_count_every_image_once(decided: Decisions, prediction: Prediction) -> None:
@@ -209,7 +232,7 @@ def test_another_rule_changes_the_decisions_alone(classifier: Classifier, read: 
 def test_nothing_but_bad_files_is_told_without_downloads(classifier: Classifier) -> None:
     nothing = Images([], torch.zeros(0, 1, 28, 28), [Unusable("bad.png", "it is empty.")])
     told = shown(decisions(classifier, nothing))
-    assert (told.table, told.gallery) == ([], "")
+    assert (told.table, told.gallery) == ("", "")
     assert downloads(told.summary) == {}
     assert "1 file could not be used" in told.summary
     assert "it is empty." in told.summary

@@ -1,5 +1,7 @@
 """What the page says and draws of a decision: words, gauges and SVG, all pure functions."""
 
+import math
+import re
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -10,11 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from bnn.app.drawings import ensemble_svg, histogram, seen_svg
-from bnn.app.gauges import Gauge, gauges, gauges_html
-from bnn.app.words import small_print, verdict, verdict_html
-from bnn.classifier import Prediction
-from bnn.core.uncertainty import MAX_ENTROPY
+from bnn.app.drawings import ensemble_svg, seen_svg, vote_counts
+from bnn.app.gauges import Gauge, Limit, gauges, gauges_html
+from bnn.app.words import verdict, verdict_html, voices
+from bnn.prediction import Prediction
 from bnn.rules.abstention import AbstentionRule
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
@@ -22,6 +23,9 @@ from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
 SVG = "{http://www.w3.org/2000/svg}"
 CALIBRATED = CalibratedRule(30.0, 0.1, risk=0.002, delta=0.05, alpha=0.005)
 SPACE = "\N{NO-BREAK SPACE}"
+
+NAMES = tuple("0123456789")
+MAX_ENTROPY = math.log(10)  # nats
 
 ensembles = st.integers(0, 30).flatmap(
     lambda draws: arrays(np.float32, (draws, 10), elements=st.floats(0, 1, width=32))
@@ -46,15 +50,40 @@ def prediction(reason: str, *, candidates: tuple[int, ...] = (4, 9), blank: bool
         total=zero + 0.75,
         aleatoric=zero + 0.5,
         epistemic=zero + 0.25,
-        unfamiliarity=zero + 12,
+        ood_score=zero + 12,
         refusal_score=zero,
         candidates=[candidates],
         blank=np.array([blank]),
+        names=NAMES,
     )
 
 
 def surely(probability: float) -> Prediction:
     return replace(prediction("answered"), probs=np.full((1, 10), probability, np.float32))
+
+
+def doubtful(
+    epistemic: float, aleatoric: float, unfamiliarity: float = 12, confidence: float = 0.875
+) -> Prediction:
+    """Its total uncertainty is the sum of both kinds."""
+    return replace(
+        surely(confidence),
+        total=np.array([epistemic + aleatoric]),
+        epistemic=np.array([epistemic]),
+        aleatoric=np.array([aleatoric]),
+        ood_score=np.array([unfamiliarity]),
+    )
+
+
+def filled(gauge: Gauge) -> float:
+    return sum(gauge.parts.values())
+
+
+def columns(row: ET.Element, name: str) -> list[tuple[float, float]]:
+    """Places and heights of a row's votes or doubts."""
+    (path,) = parts(row, name) or (ET.Element("path"),)
+    found = re.findall(r"M([0-9.]+) [0-9.]+v-([0-9.]+)", path.get("d", ""))
+    return [(float(place), float(height)) for place, height in found]
 
 
 def gauge(name: str, of: Prediction, rule: AbstentionRule = CALIBRATED) -> Gauge:
@@ -107,28 +136,39 @@ def test_the_verdict_says_by_its_class_what_it_is() -> None:
     assert 'class="verdict blank"' in verdict_html(prediction("unfamiliar", blank=True))
 
 
+@pytest.mark.parametrize(
+    ("votes", "words"),
+    [
+        ({0: 50}, "50 of 50 networks say 0"),
+        ({4: 31, 9: 19}, "31 of 50 networks say 4, 19 say 9"),
+        ({9: 49, 2: 1}, "49 of 50 networks say 9, 1 says 2"),
+        ({1: 5, 2: 5}, "5 of 10 networks say 1, 5 say 2"),
+        (
+            {0: 1, 3: 6, 5: 9, 7: 5, 8: 4},
+            "9 of 25 networks say 5, 6 say 3, 5 say 7, 5 something else",
+        ),
+    ],
+)
+def test_the_votes_are_told_most_first(votes: dict[int, int], words: str) -> None:
+    counts = [votes.get(digit, 0) for digit in range(10)]
+    assert voices(counts) == words
+    assert f'<p class="voices">{words}</p>' in verdict_html(prediction("ambiguous"), counts)
+
+
+@given(st.lists(st.integers(0, 100), min_size=10, max_size=10).filter(any))
+def test_no_vote_is_lost_in_words(votes: list[int]) -> None:
+    total, *counts = (int(number) for number in re.findall(r"(?<!say )(?<!says )\b\d+", voices(votes)))
+    assert counts.pop(0) == sum(votes)
+    assert total + sum(counts) == sum(votes)
+
+
+def test_where_nobody_votes_no_votes_are_told() -> None:
+    assert "voices" not in verdict_html(prediction("unfamiliar", blank=True))
+
+
 def test_the_verdict_escapes_what_it_shows() -> None:
     odd = replace(prediction("answered"), reasons=np.array(['"><b>']))
     assert "<b>" not in verdict_html(odd)
-
-
-@pytest.mark.parametrize("rule", [EntropyRule(0.31234, 0.01), ConfidenceRule(0.31234, 0.01), MedianRule(0.2)])
-def test_small_print_names_draws_rule_and_its_numbers(rule: AbstentionRule) -> None:
-    line = small_print(rule, 64)
-    assert "64 sampled networks" in line
-    assert f"{rule.name} rule" in line
-    assert ("0.312" in line and "0.01" in line) or "level 0.2" in line
-
-
-def test_small_print_of_the_calibrated_rule_says_what_it_promises() -> None:
-    line = small_print(CALIBRATED, 64).replace("\N{NO-BREAK SPACE}", " ")
-    for part in (
-        "64 sampled networks",
-        "at most 0.2 % wrongly",
-        "95 % confidence",
-        "at most 0.5 % unfamiliar",
-    ):
-        assert part in line
 
 
 # Gauges
@@ -138,89 +178,161 @@ def test_small_print_of_the_calibrated_rule_says_what_it_promises() -> None:
 def test_every_gauge_is_filled_between_nothing_and_all(
     epistemic: float, aleatoric: float, confidence: float, unfamiliarity: float, threshold: float
 ) -> None:
-    one = replace(
-        surely(confidence),
-        epistemic=np.array([epistemic], np.float32),
-        aleatoric=np.array([aleatoric], np.float32),
-        unfamiliarity=np.array([unfamiliarity], np.float32),
+    shown = gauges(
+        doubtful(epistemic, aleatoric, unfamiliarity, confidence),
+        replace(CALIBRATED, unfamiliar_threshold=threshold),
     )
-    shown = gauges(one, replace(CALIBRATED, unfamiliar_threshold=threshold))
-    assert [found.name for found in shown] == ["Confidence", "Disagreement", "Ambiguity", "Familiarity"]
-    assert all(0 <= found.share <= 1 for found in shown)
+    assert [found.name for found in shown] == ["Confidence", "Uncertainty", "Unfamiliarity"]
+    for found in shown:
+        assert all(share >= 0 for share in found.parts.values())
+        assert filled(found) <= 1 + 1e-9
 
 
 def test_gauges_are_full_and_empty_where_their_numbers_end() -> None:
-    none = np.zeros(1, np.float32)
-    surest = replace(surely(1.0), epistemic=none, aleatoric=none, unfamiliarity=none)
-    assert [found.share for found in gauges(surest, CALIBRATED)] == [1, 0, 0, 1]
-    assert [found.value for found in gauges(surest, CALIBRATED)][:3] == ["100 %", "0.00 nats", "0.00 nats"]
-    wildest = replace(surely(0.1), epistemic=np.array([MAX_ENTROPY]), aleatoric=np.array([MAX_ENTROPY]))
-    assert [found.share for found in gauges(wildest, CALIBRATED)][:3] == [pytest.approx(0.1), 1, 1]
+    surest, wildest = doubtful(0, 0, 0, 1.0), doubtful(MAX_ENTROPY / 2, MAX_ENTROPY / 2, 1e30, 0.1)
+    assert [filled(found) for found in gauges(surest, CALIBRATED)] == [1, 0, 0]
+    assert [found.value for found in gauges(surest, CALIBRATED)][:2] == ["100 %", "0.00 nats"]
+    assert [filled(found) for found in gauges(wildest, CALIBRATED)] == pytest.approx([0.1, 1, 1])
 
 
 @given(nats, nats)
 def test_more_doubt_fills_more(one: float, other: float) -> None:
-    shares = [
-        gauge("Disagreement", replace(prediction("answered"), epistemic=np.array([value]))).share
-        for value in sorted((one, other))
-    ]
+    shares = [filled(gauge("Uncertainty", doubtful(value, 0))) for value in sorted((one, other))]
     assert shares == sorted(shares)
 
 
-def test_familiarity_is_half_where_the_rule_begins_to_refuse() -> None:
-    at = [
-        gauge("Familiarity", replace(prediction("answered"), unfamiliarity=np.array([value])))
-        for value in (CALIBRATED.unfamiliar_threshold * np.array([0.2, 0.49, 0.51, 1, 1.001, 3]))
-    ]
-    assert [found.value for found in at] == [
+def test_the_parts_of_the_uncertainty_are_as_the_nats() -> None:
+    parts = gauge("Uncertainty", doubtful(0.3, 0.1)).parts
+    assert list(parts) == ["dissent 0.30", "doubt 0.10"]
+    dissent, doubt = parts.values()
+    assert dissent == pytest.approx(3 * doubt)
+
+
+@given(
+    nats,
+    nats,
+    st.floats(0, 200),
+    st.floats(0.5, 200),
+)
+def test_a_bar_reaches_its_mark_where_the_rule_refuses(
+    total: float, highest: float, unfamiliarity: float, strangest: float
+) -> None:
+    rule = replace(CALIBRATED, ambiguous_threshold=highest, unfamiliar_threshold=strangest)
+    one = doubtful(0, total, unfamiliarity)
+    _, uncertainty, strangeness = gauges(one, rule)
+    for shown, is_above in ((uncertainty, total > highest), (strangeness, unfamiliarity > strangest)):
+        assert shown.limit is not None
+        start, end = shown.limit.refused
+        assert end == 1
+        assert is_above <= (filled(shown) >= start - 1e-6)
+        assert (not is_above) <= (filled(shown) <= start + 1e-6)
+
+
+@given(st.floats(0.1, 1), st.floats(-0.5, 1.5))
+def test_confidence_has_a_mark_where_a_rule_looks_at_it(confidence: float, threshold: float) -> None:
+    shown = gauge("Confidence", doubtful(0, 0, confidence=confidence), ConfidenceRule(threshold, 0.05))
+    assert shown.limit is not None
+    start, end = shown.limit.refused
+    assert start == 0
+    assert end == pytest.approx(min(1, max(0, 1 - threshold)))
+    assert gauge("Confidence", surely(confidence)).limit is None
+
+
+def test_marks_are_told_in_numbers() -> None:
+    found = gauges(prediction("answered"), CALIBRATED)
+    assert [one.limit.words for one in found if one.limit] == ["refused above 0.10", "refused above 30.0"]
+    entropy = gauge("Uncertainty", prediction("answered"), EntropyRule(0.345, 0.01))
+    assert entropy.limit is not None
+    assert entropy.limit.words == f"refused above {0.345:.2f}"
+    confidence = gauge("Confidence", prediction("answered"), ConfidenceRule(0.25, 0.01))
+    assert confidence.limit is not None
+    assert confidence.limit.words == "refused below 75 %"
+
+
+def test_unfamiliarity_has_words_up_to_where_the_rule_begins_to_refuse() -> None:
+    at = CALIBRATED.unfamiliar_threshold * np.array([0.2, 0.49, 0.51, 1, 1.001, 3])
+    found = [gauge("Unfamiliarity", doubtful(0, 0, value)) for value in at]
+    assert [one.value for one in found] == [
         *["like digits it learnt"] * 2,
         *["unusual"] * 2,
         *["too strange"] * 2,
     ]
-    assert at[3].share == 0.5
-    assert [found.share for found in at] == sorted((found.share for found in at), reverse=True)
+    assert [filled(one) for one in found] == sorted(filled(one) for one in found)
 
 
 @pytest.mark.parametrize("rule", [EntropyRule(0.3, 0.01), MedianRule(0.2)])
 def test_a_rule_that_tests_no_familiarity_shows_none(rule: AbstentionRule) -> None:
-    assert "Familiarity" not in {found.name for found in gauges(prediction("answered"), rule)}
+    assert "Unfamiliarity" not in {found.name for found in gauges(prediction("answered"), rule)}
+
+
+def test_a_rule_that_looks_at_no_gauge_has_no_mark() -> None:
+    assert [found.limit for found in gauges(prediction("answered"), MedianRule(0.2))] == [None, None]
 
 
 def test_gauges_are_meters_and_escape_what_they_show() -> None:
     hostile = '<b>"&'
-    html = gauges_html([Gauge(hostile, 0.256, hostile, hostile), *gauges(prediction("answered"), CALIBRATED)])
+    odd = Gauge(hostile, hostile, {hostile: 0.256}, Limit(hostile, (0.5, 1.0)))
+    html = gauges_html([odd, *gauges(prediction("answered"), CALIBRATED)])
     assert "<b>" not in html
     first, *others = (element for element in ET.fromstring(html).iter("span") if element.get("role"))
-    assert len(others) == 4
-    assert (first.get("role"), first.get("aria-label"), first.get("aria-valuetext")) == (
+    assert len(others) == 3
+    assert (first.get("role"), first.get("aria-label"), first.get("aria-valuenow")) == (
         "meter",
         hostile,
-        hostile,
+        "26",
     )
-    assert first.get("aria-valuenow") == "26"
-    assert first[0].get("style") == "width:26%"
+    assert first.get("aria-valuetext") == f"{hostile}; {hostile}; {hostile}"
+    assert [(part.get("class"), part.get("style")) for part in first] == [
+        ("part", "width:25.6%"),
+        ("refused onwards", "left:50.0%;width:50.0%"),
+    ]
 
 
 # Drawings
 
 
 @given(ensembles)
-def test_every_draw_stands_in_one_bar_of_each_row(probs: NDArray[np.float32]) -> None:
-    for digit, row in enumerate(rows(ensemble_svg(probs))):
-        bars = parts(row, "bar")
-        counts = np.array([int(bar.get("data-count", "")) for bar in bars])
-        heights = np.array([float(bar.get("height", "")) for bar in bars])
-        assert counts.sum() == len(probs) == histogram(probs[:, digit]).sum()
-        if len(probs):
-            np.testing.assert_allclose(heights / heights.max(), counts / counts.max(), rtol=1e-3)
+def test_each_draw_votes_once_and_is_a_column_of_its_own(probs: NDArray[np.float32]) -> None:
+    found = rows(ensemble_svg(probs, NAMES))
+    votes = [int(path.get("data-count", "")) for row in found for path in parts(row, "votes")]
+    assert votes == (vote_counts(probs).tolist() if len(probs) else [])
+    assert sum(votes) == len(probs)
+    for row in found:
+        places = [x for name in ("votes", "doubts") for x, _ in columns(row, name)]
+        assert len(set(places)) == len(places) <= len(probs)
+
+
+@given(ensembles.filter(len))
+def test_columns_are_as_tall_as_probabilities_on_one_scale(probs: NDArray[np.float32]) -> None:
+    height = float(parts(rows(ensemble_svg(probs, NAMES))[0], "paper")[0].get("height", ""))
+    for digit, row in enumerate(rows(ensemble_svg(probs, NAMES))):
+        tall = sorted(height for name in ("votes", "doubts") for _, height in columns(row, name))
+        drawn = np.sort(probs[:, digit])[len(probs) - len(tall) :]
+        assert np.array(tall) / height == pytest.approx(drawn, abs=0.1 / height)
+        rest = np.sort(probs[:, digit])[: len(probs) - len(tall)]
+        assert (rest * height < 0.05).all()
+
+
+@given(ensembles.filter(len))
+def test_a_draw_stands_at_one_place_in_all_rows_and_votes_are_sorted(probs: NDArray[np.float32]) -> None:
+    found = rows(ensemble_svg(probs, NAMES))
+    placed = [dict(columns(row, "votes")) for row in found]
+    places = [place for row in placed for place in row]
+    assert len(set(places)) == len(places)  # no draw votes twice
+    by_votes = sorted((digit for digit in range(10) if placed[digit]), key=lambda digit: -len(placed[digit]))
+    counts = vote_counts(probs)
+    if min(probs.max(1)) > 0.1 and len(set(counts[counts > 0])) == (counts > 0).sum():
+        assert [place for digit in by_votes for place in placed[digit]] == sorted(places)
+    for row in placed:
+        assert list(row.values()) == sorted(row.values(), reverse=True)
 
 
 @given(ensembles, st.integers(-1, 9))
 def test_ten_rows_with_one_label_each_and_at_most_one_answer(probs: NDArray[np.float32], answer: int) -> None:
-    found = rows(ensemble_svg(probs, answer))
-    assert [
-        (row.get("aria-label") or "").startswith(f"Digit {digit}") for digit, row in enumerate(found)
-    ] == [True] * 10
+    found = rows(ensemble_svg(probs, NAMES, answer))
+    assert [(row.get("aria-label") or "").startswith(NAMES[digit]) for digit, row in enumerate(found)] == [
+        True
+    ] * 10
     assert [row.findtext(f"{SVG}title") for row in found] == [row.get("aria-label") for row in found]
     assert [i for i, row in enumerate(found) if "answer" in (row.get("class") or "").split()] == (
         [answer] if answer >= 0 else []
@@ -228,29 +340,21 @@ def test_ten_rows_with_one_label_each_and_at_most_one_answer(probs: NDArray[np.f
 
 
 @given(ensembles.filter(len))
-def test_bars_and_median_stay_on_the_axis_and_the_median_is_named(probs: NDArray[np.float32]) -> None:
-    for digit, row in enumerate(rows(ensemble_svg(probs))):
-        (axis,), (median,), (value,) = parts(row, "axis"), parts(row, "median"), parts(row, "value end")
-        left, width = float(axis.get("x", "")), float(axis.get("width", ""))
-        place = float(median.get("d", "")[1:].split()[0])
-        assert place == pytest.approx(left + width * np.median(probs[:, digit]), abs=0.06)
-        assert value.text == f"{np.median(probs[:, digit]):.2f}"
-        for bar in parts(row, "bar"):
-            assert left - 0.01 <= float(bar.get("x", "")) <= left + width
-
-
-@given(ensembles.filter(len))
-def test_every_draw_is_marked_on_the_axis(probs: NDArray[np.float32]) -> None:
-    for digit, row in enumerate(rows(ensemble_svg(probs))):
-        (axis,), (marks,) = parts(row, "axis"), parts(row, "draws")
-        left, width = float(axis.get("x", "")), float(axis.get("width", ""))
-        places = np.array([float(mark.split()[0]) for mark in marks.get("d", "").split("M")[1:]])
-        for probability in probs[:, digit]:
-            assert np.abs(places - (left + width * probability)).min() < 0.2
+def test_columns_stay_on_their_row_and_votes_are_written_beside_it(probs: NDArray[np.float32]) -> None:
+    for digit, row in enumerate(rows(ensemble_svg(probs, NAMES))):
+        (paper,) = parts(row, "paper")
+        left, width = float(paper.get("x", "")), float(paper.get("width", ""))
+        texts = [text.text for text in row.iter(f"{SVG}text")]
+        assert texts == [str(digit), str(vote_counts(probs)[digit])]
+        for name in ("votes", "doubts"):
+            half = float(parts(row, name)[0].get("stroke-width", "")) / 2
+            for place, _ in columns(row, name):
+                assert left - 0.06 <= place - half
+                assert place + half <= left + width + 0.06
 
 
 def test_the_answer_is_marked_by_more_than_colour() -> None:
-    row = rows(ensemble_svg(np.full((4, 10), 0.5, np.float32), 3))[3]
+    row = rows(ensemble_svg(np.full((4, 10), 0.5, np.float32), NAMES, 3))[3]
     assert "✓" in "".join(row.itertext())
     assert "the answer" in (row.get("aria-label") or "")
 
@@ -259,7 +363,7 @@ def test_the_answer_is_marked_by_more_than_colour() -> None:
 def test_drawings_escape_their_text(text: str) -> None:
     label = f"<script>\"&'{text}"
     for svg in (
-        ensemble_svg(np.zeros((0, 10), np.float32), label=label),
+        ensemble_svg(np.zeros((0, 10), np.float32), NAMES, label=label),
         seen_svg(np.zeros((28, 28), np.float32), label),
     ):
         assert "<script" not in svg

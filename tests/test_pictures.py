@@ -14,7 +14,7 @@ from take_pictures import FILM_WIDTH, HOLD, PICTURES, SCHEMES, main
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
-TABS = ("draw", "many", "trust")
+TABS = ("draw", "many-empty", "many", "trust")
 NAMES = {
     "hero.png",
     "demo.gif",

@@ -3,6 +3,8 @@
 import io
 import struct
 import tracemalloc
+import urllib.request
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +13,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from bnn.data.digits import Digits
-from bnn.data.preprocess import BOX, MAX_PIXELS, is_blank, open_image, open_stream, prepare, to_mnist
+from bnn.data import preprocess
+from bnn.data.digits import Labelled
+from bnn.data.generated import GENERATED
+from bnn.data.imageset import ImageSet
+from bnn.data.preprocess import (
+    BOX,
+    MAX_PIXELS,
+    InvertedWarning,
+    is_blank,
+    open_image,
+    open_stream,
+    prepare,
+    to_mnist,
+)
 from bnn.errors import InputError
 
 Pixels = NDArray[np.float32]
@@ -58,7 +72,7 @@ def assert_in_layout(image: NDArray[Any]) -> None:
 # What real digits look like must not change
 
 
-def test_real_digits_come_back_nearly_unchanged(mnist_test: Digits) -> None:
+def test_real_digits_come_back_nearly_unchanged(mnist_test: Labelled) -> None:
     digits = mnist_test.images[:400, 0].numpy()
     again = np.stack([to_mnist(digit) for digit in digits])
     # Where a centre of mass lies between two pixels, the digit may move by one.
@@ -73,7 +87,7 @@ def test_real_digits_come_back_nearly_unchanged(mnist_test: Digits) -> None:
     assert np.mean(np.abs(again - digits).mean((1, 2)) < 0.01) > 0.97
 
 
-def test_real_digits_survive_enlargement_placement_and_inversion(mnist_test: Digits) -> None:
+def test_real_digits_survive_enlargement_placement_and_inversion(mnist_test: Labelled) -> None:
     for digit in mnist_test.images[:20, 0].numpy():
         once = to_mnist(digit)
         assert_same(to_mnist(1 - digit), once, 1e-6)
@@ -161,6 +175,7 @@ def test_arrays_files_and_images_agree(tmp_path: Path) -> None:
     grey = np.asarray(drawing())
     for image in (tmp_path / "seven.png", str(tmp_path / "seven.png"), grey, grey.astype(np.float64) / 255):
         assert_same(to_mnist(image), SEVEN, 1e-6)
+    assert_same(to_mnist(grey[:, :, None]), SEVEN, 1e-6)
     for channels in ("RGB", "RGBA"):
         assert_same(to_mnist(np.asarray(drawing().convert(channels))), SEVEN, 1e-6)
 
@@ -234,6 +249,13 @@ def test_blank_is_told_from_ink_image_by_image() -> None:
 # What needs no preparing is not touched
 
 
+def random_digits(count: int = 5) -> NDArray[np.uint8]:
+    """Images that differ in every pixel, dark at the border."""
+    pixels = np.zeros((count, 28, 28), np.uint8)
+    pixels[:, 2:26, 2:26] = np.random.default_rng(0).integers(0, 256, (count, 24, 24), np.uint8)
+    return pixels
+
+
 def test_arrays_of_the_networks_size_come_through_bit_for_bit() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
     scaled = pixels.astype(np.float32) / 255
@@ -241,6 +263,178 @@ def test_arrays_of_the_networks_size_come_through_bit_for_bit() -> None:
         assert np.array_equal(prepare(array).numpy()[:, 0], scaled)
         assert np.array_equal(prepare(array[0]).numpy()[:, 0], scaled[:1])
     assert prepare(scaled).dtype == torch.float32
+    assert prepare(pixels > 200).equal(prepare((pixels > 200).astype(np.float32)))
+
+
+SEEN = random_digits()
+EXACT = torch.from_numpy(SEEN.astype(np.float32) / 255)[:, None]
+
+
+@pytest.mark.parametrize("shape", [(5, 28, 28), (5, 1, 28, 28), (5, 28, 28, 1), (5, 784)])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, np.asfortranarray, list, iter])
+def test_images_of_the_networks_size_are_the_same_in_every_shape(
+    shape: tuple[int, ...], kind: Callable[[Any], Any]
+) -> None:
+    given = SEEN.reshape(shape)
+    if kind in (list, iter) and shape == (5, 784):
+        given = given[:, None]  # a row by itself is no image
+    assert prepare(kind(given)).equal(EXACT)
+    assert prepare(kind(given.astype(np.float64) / 255)).equal(EXACT)
+
+
+@pytest.mark.parametrize(
+    "shape", [(28, 28), (28, 28, 1), (1, 28, 28), (1, 1, 28, 28), (1, 28, 28, 1), (1, 784)]
+)
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_one_image_of_the_networks_size_is_one_image(
+    shape: tuple[int, ...], kind: Callable[[Any], Any]
+) -> None:
+    assert prepare(kind(SEEN[0].reshape(shape))).equal(EXACT[:1])
+
+
+def test_what_can_be_made_an_array_is_taken_as_one() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas, which is optional, is not installed")
+    frame = pandas.DataFrame(SEEN.reshape(5, 784), columns=[f"pixel{i}" for i in range(784)])
+    for same in (frame, ImageSet.from_arrays(SEEN), ImageSet.from_arrays(SEEN)[:]):
+        assert prepare(same).equal(EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_of_any_float_that_may_even_need_gradients_are_taken(dtype: torch.dtype) -> None:
+    tensor = EXACT.clone().to(dtype).requires_grad_()
+    assert prepare(tensor).equal(EXACT.to(dtype).float())
+    assert not prepare(tensor).requires_grad
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(28, 28, dtype=torch.int64),
+        torch.zeros(28, 28, dtype=torch.complex64),
+        torch.zeros(28, 28).to_sparse(),
+        torch.zeros(28, 28, device="meta"),
+        torch.full((28, 28), 2.0),
+        torch.full((28, 28), torch.nan),
+        torch.zeros(3),
+    ],
+)
+def test_tensors_that_are_no_images_are_refused(tensor: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"^[^\n]+\.$"):
+        prepare(tensor)
+
+
+def documented_count(shape: tuple[int, ...]) -> int | None:
+    """How many images an array of `shape` holds by `prepare`'s documentation; None where it is refused."""
+    match shape:
+        case (n, 784) | (n, 28, 28) | (n, 1, 28, 28) | (n, 28, 28, 1):
+            return n
+        case (28, 28) | (28, 28, 1):
+            return 1
+        case _ if 0 in shape:
+            return None
+        case (_, _) | (_, _, 1 | 3 | 4):
+            return 1
+        case (3 | 4, _, _):
+            return None
+        case (n, _, _) | (n, _, _, 1 | 3 | 4) | (n, 1, _, _):
+            return n
+    return None
+
+
+SIDES = st.sampled_from([0, 1, 2, 3, 4, 5, 27, 28, 29, 783, 784])
+
+
+@given(
+    st.lists(SIDES, max_size=5), st.sampled_from([np.uint8, np.float32, np.float64, np.bool_]), st.booleans()
+)
+def test_an_array_of_any_shape_is_as_many_images_as_is_documented_or_refused(
+    sides: list[int], dtype: type[np.generic], as_tensor: bool
+) -> None:
+    shape = tuple(sides)
+    assume(np.prod(shape) < 1_000_000)
+    array: Any = np.zeros(shape, dtype)
+    count = documented_count(shape)
+    if as_tensor:
+        array = torch.from_numpy(array)
+    if count is None:
+        with pytest.raises(InputError, match=r"^an array of shape [^\n]+\.$"):
+            prepare(array)
+    else:
+        assert prepare(array).shape == (count, 1, 28, 28)
+
+
+def test_flat_images_are_no_picture_and_a_channel_is_no_row() -> None:
+    assert prepare(np.zeros((2, 784))).shape == (2, 1, 28, 28)
+    assert prepare(np.zeros((28, 28, 1))).shape == (1, 1, 28, 28)
+
+
+def test_pictures_may_have_their_one_channel_before_or_after() -> None:
+    grey = np.asarray(drawing())
+    for many in (np.stack([grey, grey]), np.stack([grey, grey])[:, None], np.stack([grey, grey])[..., None]):
+        for image in prepare(many).numpy()[:, 0]:
+            assert_same(image, SEVEN, 1e-6)
+    assert_same(prepare(grey[..., None]).numpy()[0, 0], SEVEN, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 40, 50), (4, 40, 50), (2, 3, 40, 50), (2, 4, 40, 50), (2, 3, 28, 28), (1, 4, 28, 28)]
+)
+def test_colours_that_come_first_are_told_where_they_belong(shape: tuple[int, ...]) -> None:
+    for array in (np.zeros(shape), torch.zeros(shape)):
+        with pytest.raises(InputError, match=r"its colours first: move them to the end, or [^\n]+\.$"):
+            prepare(array)
+
+
+@pytest.mark.parametrize("value", [{"background": None, "layers": [], "composite": np.zeros((9, 9, 4))}, {}])
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [np.zeros((28, 28)), value]])
+def test_the_value_of_a_gradio_editor_is_told_apart(
+    value: dict[str, Any], wrap: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(
+        InputError, match=r"^a dictionary is no image: of a Gradio [^\n]+ under 'composite'\.$"
+    ):
+        prepare(wrap(value))
+
+
+# Dark ink on a bright ground, as arrays, gets a hint and no correction
+
+
+@pytest.mark.parametrize("shape", [(5, 28, 28), (5, 1, 28, 28), (5, 784)])
+def test_inverted_arrays_are_taken_as_they_are_with_a_hint_where_they_are_given(
+    shape: tuple[int, ...],
+) -> None:
+    inverted = (255 - SEEN).reshape(shape)
+    for array in (inverted, torch.from_numpy(inverted), inverted / 255):
+        with pytest.warns(InvertedWarning, match=r"give 1 − array \(255 − array of uint8\)\.$") as caught:
+            prepared = prepare(array)
+        assert prepared.numpy() == pytest.approx(1 - EXACT.numpy(), abs=1e-6)
+        assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(InvertedWarning) as caught:
+        prepare([inverted, drawing()])
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        SEEN,
+        np.concatenate((SEEN, 255 - SEEN)),  # which of them are meant so, no one knows
+        np.full((3, 28, 28), 255, np.uint8),  # nothing is drawn
+        np.zeros((0, 28, 28), np.uint8),
+        np.full((40, 30), 255, np.uint8),  # a picture, whose ground is found
+    ],
+)
+def test_no_hint_is_given_where_none_is_due(array: NDArray[np.uint8]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(array)
+
+
+@pytest.mark.parametrize("name", [*GENERATED, "digits"])
+def test_the_sets_that_are_known_by_name_give_no_such_hint(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(ImageSet.from_name(name, seed=1).images)
 
 
 def test_a_grey_file_of_the_networks_size_is_judged_as_the_array_is(tmp_path: Path) -> None:
@@ -266,6 +460,80 @@ def test_many_kinds_at_once_keep_their_order(tmp_path: Path) -> None:
     assert prepared.shape == (5, 1, 28, 28)
     assert is_blank(prepared).tolist() == [False, True, True, False, False]
     assert prepared[[0, 3]].equal(prepared[[4, 4]])
+
+
+class Unseekable(io.BytesIO):
+    """A stream that can be read once, as one from the network."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: Any) -> int:
+        raise io.UnsupportedOperation("seek")
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation("tell")
+
+
+def test_a_files_bytes_and_any_open_file_are_what_the_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "seven.png"
+    drawing().save(path)
+    content, expected = path.read_bytes(), prepare(path)
+    for same in (content, bytearray(content), memoryview(content), io.BytesIO(content), Unseekable(content)):
+        assert prepare(same).equal(expected)
+    with path.open("rb") as opened, urllib.request.urlopen(path.as_uri()) as fetched:
+        assert prepare([opened, fetched, content, path]).equal(expected.expand(4, -1, -1, -1))
+    written = io.BytesIO()
+    drawing().save(written, "PNG")  # which leaves it at its end
+    assert prepare(written).equal(expected)
+
+
+class Upload:
+    """An upload as web frameworks have it, whose bytes must be awaited."""
+
+    async def read(self) -> bytes:
+        return encoded("PNG")
+
+
+def closed() -> io.BytesIO:
+    stream = io.BytesIO(encoded("PNG"))
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: b"", "the file is empty"),
+        (lambda: b"seven.png", "the file is not an image .*"),
+        (lambda: io.BytesIO(), "the file is empty"),
+        (lambda: Unseekable(b""), "the file is empty"),
+        (lambda: Unseekable(encoded("PNG")[:200]), "the file cannot be read as an image: .*"),
+        (lambda: io.StringIO("seven"), "a file must be open in binary mode, .* give its bytes"),
+        (lambda: Upload(), "a file must be open in binary mode, .* give its bytes"),
+        (closed, "the file cannot be read as an image: I/O operation on closed file"),
+    ],
+)
+def test_files_that_cannot_be_read_are_told_in_one_sentence(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError, match=rf"^{message}\.$"):
+        prepare(make())
+
+
+def test_a_layout_of_ones_own_is_for_what_is_not_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def corner(brightness: Pixels) -> Pixels:
+        laid_out = np.zeros((28, 28), np.float32)
+        laid_out[0, 0] = brightness.mean()
+        return laid_out
+
+    monkeypatch.setitem(preprocess.LAYOUTS, "corner", corner)
+    grey = np.asarray(drawing())
+    for picture in (grey, drawing(), [grey[..., None]]):
+        laid_out = prepare(picture, "corner")
+        assert laid_out[0, 0, 0, 0].item() == pytest.approx(grey.mean() / 255, abs=1e-3)
+        assert laid_out.count_nonzero() == 1
+    assert prepare(SEEN, "corner").equal(EXACT)
+    with pytest.raises(InputError, match="there is no layout 'middle': choose one of mnist, corner"):
+        prepare(grey, "middle")
 
 
 @pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 28, 28), np.float32), [[], []]])
@@ -393,7 +661,7 @@ def with_value(value: float, shape: tuple[int, ...] = (28, 28)) -> NDArray[np.fl
         np.zeros((0, 0)),
         np.zeros((40, 0)),
         np.zeros((0, 5, 5, 3)),
-        np.zeros((1, 28, 28, 1), np.uint8),
+        np.zeros((2, 2, 28, 28), np.uint8),
         np.zeros((2, 2, 28, 28, 3), np.uint8),
         with_value(np.nan),
         with_value(np.inf),
@@ -417,7 +685,8 @@ def test_unusable_arrays_are_refused(array: NDArray[Any]) -> None:
         prepare(array)
 
 
-@pytest.mark.parametrize("thing", [None, 7, 0.5, b"seven.png", torch.zeros(28, 28), [None], [[0.1, 0.2]]])
+@pytest.mark.parametrize("thing", [None, 7, 0.5, [None], [[0.1, 0.2]], [(SEEN[0], 7)]])
 def test_what_is_no_image_at_all_is_named(thing: Any) -> None:
-    with pytest.raises(InputError, match=r"^images must be PIL images, paths or arrays, not \w+\.$"):
+    kinds = "PIL images, paths, bytes, files, arrays or tensors"
+    with pytest.raises(InputError, match=rf"^images must be {kinds}, not \w+\.$"):
         prepare(thing)

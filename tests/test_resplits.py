@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from bnn.core.evidence import Evidence
+from bnn.core.uncertainty import Predictive
 from bnn.evaluation.resplits import Resplits, resplit
-from bnn.ood.familiarity import Evidence
 from bnn.rules.abstention import Calibration
-from bnn.rules.promise import Wishes
+from bnn.rules.promise import Promise
 
-WISHES = Wishes(risk=0.05, delta=0.1, alpha=0.05)
+PROMISE = Promise(risk=0.05, delta=0.1, alpha=0.05)
 
 
 def digits(n: int, wrong_at: float, seed: int = 0) -> Calibration:
-    """`n` digits of entropies uniform below 2 nats; the answer is wrong where it is above `wrong_at`."""
+    """`n` digits of grid uniform below 2 nats; the answer is wrong where it is above `wrong_at`."""
     generator = torch.Generator().manual_seed(seed)
     total = 2 * torch.rand(n, generator=generator)
     labels = torch.randint(10, (n,), generator=generator)
@@ -24,15 +25,17 @@ def digits(n: int, wrong_at: float, seed: int = 0) -> Calibration:
     mean = torch.full((n, 10), 0.01)
     mean[torch.arange(n), said] = 0.91
     surprise = torch.rand(3, n, generator=generator).log().neg()
-    evidence = Evidence(mean, mean, total, total / 2, total / 2, *surprise)
+    surprises = dict(zip(("pixels", "features", "entropy"), surprise, strict=True))
+    predictive = Predictive(mean, mean, total, total / 2, total / 2)
+    evidence = Evidence(predictive, surprises, ood=2 * surprise.sum(0), novelty=torch.zeros(n))
     return Calibration(evidence, labels, 0.6 + 1.4 * torch.rand(500, generator=generator))
 
 
 def resplit_of(
-    sample: Calibration, wishes: Wishes = WISHES, splits: int = 40, own: int = 300
+    sample: Calibration, promise: Promise = PROMISE, splits: int = 40, own: int = 300
 ) -> dict[str, float]:
     calibration = digits(own, 1.0, seed=9)
-    found = resplit(sample.evidence, sample.labels, calibration, wishes, seed=1, splits=splits)
+    found = resplit(sample.evidence, sample.labels, calibration, promise, seed=1, splits=splits)
     return found.numbers()
 
 
@@ -56,7 +59,7 @@ def test_labels_that_change_between_the_parts_break_the_promise(monkeypatch: pyt
     """A rule fitted on digits that were all right is measured on ones that are all wrong."""
     sample = digits(800, wrong_at=3.0)
     wrong = (torch.arange(800) >= 400).long()
-    sample = Calibration(sample.evidence, (sample.labels + wrong) % 10, sample.entropies)
+    sample = Calibration(sample.evidence, (sample.labels + wrong) % 10, sample.grid)
 
     def first_half(size: int, first: int, _: torch.Generator) -> Tensor:
         return torch.arange(size) < first
@@ -69,7 +72,7 @@ def test_labels_that_change_between_the_parts_break_the_promise(monkeypatch: pyt
 
 
 def test_what_cannot_be_promised_is_counted_and_exceeds_nothing() -> None:
-    found = resplit_of(digits(60, 1.0), Wishes(risk=0.001, delta=0.01, alpha=0.05), splits=6)
+    found = resplit_of(digits(60, 1.0), Promise(risk=0.001, delta=0.01, alpha=0.05), splits=6)
     assert (found["splits"], found["infeasible"]) == (6, 6)
     assert found["risk_exceeded"] is None
     assert found["mean_coverage"] is None
@@ -78,7 +81,7 @@ def test_what_cannot_be_promised_is_counted_and_exceeds_nothing() -> None:
 
 def test_shares_count_every_resplit_and_means_those_fitted() -> None:
     found = Resplits(
-        wishes=WISHES,
+        promise=PROMISE,
         fitted_on=300,
         measured_on=400,
         infeasible=2,
@@ -98,7 +101,7 @@ def test_the_seed_decides_the_splits() -> None:
     sample = digits(700, 1.0)
     calibration = digits(300, 1.0, seed=9)
     first, again, other = (
-        resplit(sample.evidence, sample.labels, calibration, WISHES, seed=seed, splits=8)
+        resplit(sample.evidence, sample.labels, calibration, PROMISE, seed=seed, splits=8)
         for seed in (1, 1, 2)
     )
     assert first.numbers() == again.numbers()
@@ -110,6 +113,6 @@ def test_measured_risk_scatters_more_than_that_of_all() -> None:
     """On a small other part the share exceeded overstates: it scatters about the true risk."""
     sample = digits(700, 1.0)
     calibration = digits(330, 1.0, seed=9)
-    found = resplit(sample.evidence, sample.labels, calibration, WISHES, seed=1, splits=60)
+    found = resplit(sample.evidence, sample.labels, calibration, PROMISE, seed=1, splits=60)
     assert found.risk.std() > found.risk_of_all.std()
     assert math.isclose(found.risk.mean(), found.risk_of_all.mean(), abs_tol=0.02)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from bnn.classifier import Prediction
-from bnn.data.imageset import Source, familiar_source
+from bnn.data.imageset import ImageSet
 from bnn.evaluation import robustness
 from bnn.evaluation.robustness import CORRUPTIONS, measure
+from bnn.prediction import Prediction
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -25,25 +25,25 @@ def dot(row: int = 13, column: int = 13, copies: int = 1) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def digits() -> Source:
-    return familiar_source("digits", None, seed=0, limit=12)
+def digits() -> ImageSet:
+    return ImageSet.from_name("digits", limit=12)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_corruptions_keep_images_images_and_follow_the_seed(name: str, digits: Source) -> None:
+def test_corruptions_keep_images_images_and_follow_the_seed(name: str, digits: ImageSet) -> None:
     corruption, before = CORRUPTIONS[name], digits.images.clone()
     for amount in corruption.amounts:
-        spoilt = corruption.apply(digits.images, amount, seeded())
-        assert spoilt.shape == before.shape
-        assert spoilt.dtype == torch.float32
-        assert spoilt.min() >= 0
-        assert spoilt.max() <= 1
-        assert torch.equal(spoilt, corruption.apply(digits.images, amount, seeded()))
+        corrupted = corruption.apply(digits.images, amount, seeded())
+        assert corrupted.shape == before.shape
+        assert corrupted.dtype == torch.float32
+        assert corrupted.min() >= 0
+        assert corrupted.max() <= 1
+        assert torch.equal(corrupted, corruption.apply(digits.images, amount, seeded()))
     assert torch.equal(digits.images, before)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_each_strength_is_further_from_the_image(name: str, digits: Source) -> None:
+def test_each_strength_is_further_from_the_image(name: str, digits: ImageSet) -> None:
     corruption = CORRUPTIONS[name]
     distances = [
         (corruption.apply(digits.images, amount, seeded()) - digits.images).square().mean().item()
@@ -56,8 +56,8 @@ def test_each_strength_is_further_from_the_image(name: str, digits: Source) -> N
 @pytest.mark.parametrize("name", ["noise", "occlusion", "shift", "scale", "rotation"])
 def test_every_image_has_its_own_chance(name: str) -> None:
     corruption = CORRUPTIONS[name]
-    spoilt = corruption.apply(dot(11, 9, copies=30), corruption.amounts[2], seeded())
-    assert len(torch.unique(spoilt, dim=0)) > 1
+    corrupted = corruption.apply(dot(11, 9, copies=30), corruption.amounts[2], seeded())
+    assert len(torch.unique(corrupted, dim=0)) > 1
 
 
 def test_blur_spreads_a_dot_as_a_gaussian() -> None:
@@ -75,11 +75,11 @@ def test_noise_has_its_scale_before_it_is_clipped() -> None:
     assert robustness.noise(grey, 5.0, seeded()).eq(0).float().mean().item() == pytest.approx(0.46, abs=0.02)
 
 
-def test_contrast_keeps_the_mean_and_shrinks_the_rest(digits: Source) -> None:
+def test_contrast_keeps_the_mean_and_shrinks_the_rest(digits: ImageSet) -> None:
     faint = robustness.contrast(digits.images, 0.3, seeded())
-    for image, spoilt in zip(digits.images, faint, strict=True):
-        assert spoilt.mean().item() == pytest.approx(image.mean().item(), abs=1e-5)
-        assert spoilt.std().item() == pytest.approx(0.3 * image.std().item(), abs=1e-5)
+    for image, corrupted in zip(digits.images, faint, strict=True):
+        assert corrupted.mean().item() == pytest.approx(image.mean().item(), abs=1e-5)
+        assert corrupted.std().item() == pytest.approx(0.3 * image.std().item(), abs=1e-5)
 
 
 def test_occlusion_is_one_black_square_in_the_middle() -> None:
@@ -128,11 +128,11 @@ def test_rotation_turns_by_its_angle_either_way() -> None:
     assert radius.numpy() == pytest.approx(8, abs=0.1)
 
 
-def test_rotation_by_a_right_angle_is_exact(digits: Source) -> None:
+def test_rotation_by_a_right_angle_is_exact(digits: ImageSet) -> None:
     turned = robustness.rotation(digits.images, 90, seeded())
-    for image, spoilt in zip(digits.images, turned, strict=True):
+    for image, corrupted in zip(digits.images, turned, strict=True):
         either = [torch.rot90(image, k, (1, 2)) for k in (1, -1)]
-        assert any(torch.allclose(spoilt, one, atol=1e-4) for one in either)
+        assert any(torch.allclose(corrupted, one, atol=1e-4) for one in either)
 
 
 def brightness_decision(images: Tensor, _: str) -> Prediction:
@@ -147,14 +147,15 @@ def brightness_decision(images: Tensor, _: str) -> Prediction:
         total=nothing,
         aleatoric=nothing,
         epistemic=nothing,
-        unfamiliarity=nothing,
+        ood_score=nothing,
         refusal_score=nothing,
         candidates=[(0,)] * n,
         blank=np.zeros(n, bool),
+        names=tuple("0123456789"),
     )
 
 
-def test_every_corruption_is_measured_at_every_strength(digits: Source) -> None:
+def test_every_corruption_is_measured_at_every_strength(digits: ImageSet) -> None:
     names = []
 
     def decide(images: Tensor, name: str) -> Prediction:
@@ -169,9 +170,9 @@ def test_every_corruption_is_measured_at_every_strength(digits: Source) -> None:
     assert len(set(names)) == 35
     for cell in cells:
         assert cell.amount == CORRUPTIONS[cell.corruption].amounts[cell.strength - 1]
-        assert cell.labels is digits.labels
-        spoilt = CORRUPTIONS[cell.corruption].apply(digits.images, cell.amount, seeded(3))
-        assert cell.prediction.labels.tolist() == brightness_decision(spoilt, "").labels.tolist()
+        assert cell.labels.tolist() == digits.truth().tolist()
+        corrupted = CORRUPTIONS[cell.corruption].apply(digits.images, cell.amount, seeded(3))
+        assert cell.prediction.labels.tolist() == brightness_decision(corrupted, "").labels.tolist()
 
 
 def test_strength_alone_differs_between_strengths() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bnn.app import uploads
-from bnn.app.uploads import Unusable, Upload, contents, read_images
+from bnn.app.uploads import Stored, Unusable, Upload, contents, read_images
 from bnn.data.preprocess import prepare
 from bnn.errors import InputError
 
@@ -58,21 +58,25 @@ def zipped(entries: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> by
     return stream.getvalue()
 
 
-def stored(content: bytes, name: str = "a.zip") -> list[str]:
-    """`content` as a file, as paths."""
+def at(*paths: str) -> list[Stored | Unusable]:
+    return [Stored.at(path) for path in paths]
+
+
+def stored(content: bytes, name: str = "a.zip") -> list[Stored | Unusable]:
+    """`content` as an uploaded file."""
     Path(name).write_bytes(content)
-    return [name]
+    return at(name)
 
 
-def whys(paths: list[str]) -> dict[str, str]:
-    return {item.name: item.why for item in contents(paths) if isinstance(item, Unusable)}
+def whys(files: list[Stored | Unusable]) -> dict[str, str]:
+    return {item.name: item.why for item in contents(files) if isinstance(item, Unusable)}
 
 
 def test_files_and_archives_in_any_mixture_keep_their_order_and_names() -> None:
     stored(png(0), "first.png")
     stored(zipped({"b.png": png(40), "folder/": b"", "folder/c.png": png(80)}), "two.zip")
     stored(png(120), "last.png")
-    read = read_images(["first.png", "two.zip", "last.png"])
+    read = read_images(at("first.png", "two.zip", "last.png"))
     assert read.names == ["first.png", "b.png", "folder/c.png", "last.png"]
     assert read.unusable == []
     images = [Image.open(io.BytesIO(png(level))) for level in (0, 40, 80, 120)]
@@ -87,6 +91,7 @@ def test_no_files_are_no_images() -> None:
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_what_systems_add_to_archives_is_left_out(packing: int) -> None:
     clutter = ["__MACOSX/._a.png", "folder/._a.png", "Thumbs.db", "folder/desktop.ini", "__MACOSX/x/y.png"]
+    clutter += [".DS_Store", "folder/.hidden.png", ".git/x.png", "folder/.cache/x/y.png"]
     paths = stored(zipped({"a.png": png(), **dict.fromkeys(clutter, b"clutter")}, packing))
     assert [item.name for item in contents(paths)] == ["a.png"]
 
@@ -127,6 +132,32 @@ def test_a_nameless_entry_is_an_image_like_others_and_an_endless_name_is_cut() -
     read = read_images(stored(zipped({"": png(), endless: png(), f"y{endless}": b""})))
     assert read.names == ["", "x" * (uploads.MOST_NAME - 1) + "…"]
     assert len(read.unusable[0].name) == uploads.MOST_NAME
+
+
+def test_a_file_keeps_the_name_that_its_visitor_gave_it() -> None:
+    stored(png(), "stored-as-this.png")
+    stored(zipped({"inner.png": png()}), "stored-as-that.txt")
+    stored(b"", "stored-as-nothing.png")
+    given = {
+        "stored-as-this.png": "a/b/1.png",
+        "stored-as-that.txt": "a/c.zip",
+        "stored-as-nothing.png": "a/0.png",
+    }
+    read = read_images([Stored(path, name) for path, name in given.items()])
+    assert read.names == ["a/b/1.png", "inner.png"]
+    assert [one.name for one in read.unusable] == ["a/0.png"]
+
+
+def test_what_is_no_file_any_longer_or_was_never_uploaded_is_listed_and_the_rest_is_judged() -> None:
+    Path("folder.png").mkdir()
+    lost = Unusable("lost.png", "it could not be uploaded.")
+    read = read_images([*at("gone.png", "folder.png"), lost, *stored(png(), "here.png")])
+    assert read.names == ["here.png"]
+    assert {one.name: one.why for one in read.unusable} == {
+        "gone.png": "it is here no longer: upload it again.",
+        "folder.png": "it is here no longer: upload it again.",
+        "lost.png": "it could not be uploaded.",
+    }
 
 
 def test_an_encrypted_entry_is_named() -> None:
@@ -195,7 +226,7 @@ def test_damaged_archives_raise_nothing(
         content[place % len(content)] = byte
     path = tmp_path_factory.getbasetemp() / "damaged.zip"
     path.write_bytes(content)
-    for item in contents([str(path)]):
+    for item in contents(at(str(path))):
         assert isinstance(item, Upload | Unusable)
         assert not isinstance(item, Unusable) or item.why.endswith(".")
 
@@ -209,7 +240,7 @@ def test_too_many_images_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert len(read_images(stored(zipped(three | {"folder/": b"", "__MACOSX/x": b""}))).names) == 3
     stored(png(), "fourth.png")
     with pytest.raises(InputError, match=r"^these are more than 3 images: upload them in parts\.$"):
-        read_images(["a.zip", "fourth.png"])
+        read_images(at("a.zip", "fourth.png"))
     with pytest.raises(InputError, match="more than 3 images"):  # what cannot be read counts too
         read_images(stored(zipped(dict.fromkeys("abcd", b""))))
 
@@ -227,7 +258,7 @@ def test_a_file_that_is_too_large_is_not_read_whole(monkeypatch: pytest.MonkeyPa
     stored(zipped({"exactly": exactly, "more": more, "bomb": bytes(10**8)}))
     stored(exactly, "exactly.png")
     stored(more, "more.png")
-    found = list(contents(["a.zip", "exactly.png", "more.png"]))
+    found = list(contents(at("a.zip", "exactly.png", "more.png")))
     assert [item.name for item in found if isinstance(item, Upload)] == ["exactly", "exactly.png"]
     too_large = [item for item in found if isinstance(item, Unusable)]
     assert [(item.name, item.why) for item in too_large] == [
@@ -264,9 +295,9 @@ def test_all_together_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(uploads, "MOST_BYTES_TOGETHER", 2_000_000)
     part = zipped({f"{index}": bytes(500_000) for index in range(2)})
     stored(part, "b.zip")
-    assert len(list(contents([*stored(part), "b.zip"]))) == 4
+    assert len(list(contents([*stored(part), *at("b.zip")]))) == 4
     with pytest.raises(InputError, match=r"^these have more than 2 MB: upload them in parts\.$"):
-        list(contents(["a.zip", "b.zip", *stored(b"x", "more.png")]))
+        list(contents([*at("a.zip", "b.zip"), *stored(b"x", "more.png")]))
 
 
 def test_entries_that_are_unpacked_in_vain_count_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,26 +7,28 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import gradio as gr
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from bnn.app.drawings import ensemble_svg, seen_svg
+from bnn.app.drawings import Floats, ensemble_svg, seen_svg, vote_counts
 from bnn.app.examples import SAMPLE, Example, examples, render
 from bnn.app.gauges import gauges, gauges_html
 from bnn.app.pad import drawing, pad
-from bnn.app.strictness import Promises, strictness_choice
-from bnn.app.words import small_print, verdict_html
+from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
+from bnn.app.words import verdict_html
 from bnn.classifier import Classifier
-from bnn.core.networks import IMAGE_SIZE, NUM_CLASSES
-from bnn.core.uncertainty import Predictive
+from bnn.core.ensemble import summary
+from bnn.core.networks import IMAGE_SIZE
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import is_blank, prepare
 from bnn.errors import InputError
 
 DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
 AT_ONCE = 2  # drawings judged at a time
-_ANNOUNCED = '<div role="status" aria-live="polite">${value}</div>'
+_COLUMNS = "One column is one network: as tall as it finds the digit likely, pale where it votes for another."
+_HONESTLY = (
+    "It refuses about half of the letters and doodles drawn on the pad, and often refuses a 1 with a flag."
+)
 _SHOW_ON_PAD = """
 element.addEventListener("click", (event) => {
     const chosen = event.target.closest("button")?.querySelector("img");
@@ -51,17 +53,25 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     prepared = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE) if drawn is None else prepare(_framed(drawn))
     blank = is_blank(prepared)
     probs = classifier.ensemble.probs(prepared)
-    evidence = classifier.familiarity.evidence(prepared, Predictive.of(probs))
+    evidence = classifier.detector.evidence(prepared, summary(probs))
     prediction = classifier.decide(evidence, blank)
     seen = seen_svg(prepared[0, 0].numpy())
     figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
+    said = probs[:, 0].numpy()
     if blank[0]:
-        return Panels(verdict_html(prediction), figure, ensemble_svg(np.empty((0, NUM_CLASSES), np.float32)))
+        return Panels(verdict_html(prediction), figure, spread_html(said[:0], classifier.task.names))
     return Panels(
-        verdict_html(prediction),
+        verdict_html(prediction, vote_counts(said).tolist()),
         figure + gauges_html(gauges(prediction, classifier.rule)),
-        ensemble_svg(probs[:, 0].numpy(), int(prediction.labels[0])),
+        spread_html(said, classifier.task.names, int(prediction.labels[0])),
     )
+
+
+def spread_html(probs: Floats, names: Sequence[str], answer: int = -1) -> str:
+    """`ensemble_svg` with a title, and a line on how to read it."""
+    title = f"How the {len(probs)} networks vote" if len(probs) else "How the networks vote"
+    votes = ensemble_svg(probs, names, answer)
+    return f'<section><h2>{title}</h2>{votes}<p class="small-print">{_COLUMNS}</p></section>'
 
 
 def draw_tab(classifier: Classifier, promises: Promises) -> None:
@@ -71,27 +81,27 @@ def draw_tab(classifier: Classifier, promises: Promises) -> None:
         with gr.Column(min_width=290):
             paper = pad(render(SAMPLE), elem_id="pad")
         with gr.Column(min_width=290):
-            verdict = gr.HTML(nothing.verdict, html_template=_ANNOUNCED, elem_id="verdict", js_on_load=None)
+            verdict = gr.HTML(nothing.verdict, html_template=ANNOUNCED, elem_id="verdict", js_on_load=None)
             evidence = gr.HTML(nothing.evidence, elem_id="evidence", js_on_load=None)
         with gr.Column(min_width=290):
             spread = gr.HTML(nothing.spread, elem_id="spread", js_on_load=None)
-            strictness = strictness_choice(classifier, promises, elem_id="strictness")
     gr.HTML(examples_html(examples()), elem_id="examples", js_on_load=_SHOW_ON_PAD)
+    risk, alpha = strictness_controls(promises)
     with gr.Accordion("Advanced", open=False):
         draws = gr.Radio(
             DRAWS,
             value=_nearest(len(classifier.ensemble)),
             label="Networks sampled",
-            info=f"The promise was calibrated with {classifier.checkpoint.draws}.",
+            info=f"The promise was calibrated with {classifier.calibrated_draws}.",
             elem_id="draws",
         )
-        line = escape(small_print(classifier.rule, len(classifier.ensemble)))
+        line = escape(classifier.describe())
         gr.HTML(f'<p class="small-print">As it was loaded: {line}</p>', js_on_load=None)
     # Of one visitor's changes only the latest is judged: an answer never overtakes a later stroke.
     gr.on(
-        [paper.input, strictness.input, draws.input],
+        [paper.input, risk.input, alpha.input, draws.input],
         _judge(classifier, promises),
-        [paper, strictness, draws],
+        [paper, risk, alpha, draws],
         [verdict, evidence, spread],
         trigger_mode="always_last",
         show_progress="hidden",
@@ -111,19 +121,20 @@ def examples_html(shown: Sequence[Example]) -> str:
             for example in members
         )
         parts.append(f"<section><h3>{escape(group)}</h3><div>{buttons}</div></section>")
-    return f"<h2>Try these</h2>{''.join(parts)}"
+    head = f'<header><h2>Try these</h2><p class="small-print">{_HONESTLY}</p></header>'
+    return head + "".join(parts)
 
 
-def _judge(classifier: Classifier, promises: Promises) -> Callable[[Any, str | None, float | None], Panels]:
+def _judge(
+    classifier: Classifier, promises: Promises
+) -> Callable[[Any, str | None, str | None, float | None], Panels]:
     @lru_cache(maxsize=len(DRAWS))
     def of_size(draws: int) -> Classifier:
-        if draws == len(classifier.ensemble):
-            return classifier
-        return Classifier(classifier.checkpoint, draws=draws, seed=classifier.seed)
+        return classifier if draws == len(classifier.ensemble) else classifier.with_draws(draws)
 
-    def judge(drawn: Any, strictness: str | None, draws: float | None) -> Panels:
+    def judge(drawn: Any, risk: str | None, alpha: str | None, draws: float | None) -> Panels:
         size = len(classifier.ensemble) if draws is None else _nearest(draws)
-        chosen = of_size(size).with_rule(promises.get(strictness or "", classifier.rule))
+        chosen = of_size(size).with_rule(promises.rule(risk, alpha))
         try:
             return look(chosen, drawing(drawn))
         except InputError as error:

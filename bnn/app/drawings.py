@@ -4,47 +4,51 @@ Their colours and fonts are in `page.css`; here are only places and sizes, in SV
 by the XML writer.
 """
 
+from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnn.core.networks import IMAGE_SIZE, NUM_CLASSES
+from bnn.core.networks import IMAGE_SIZE
 
-BINS = 25  # of each histogram on [0, 1]
-_WIDTH, _LEFT, _RIGHT = 340, 30, 268  # of the drawing; where the axis starts and ends
-_TOP, _ROW, _BAR, _RUG = (
-    22,
-    32,
-    20,
-    4,
-)  # first row's place; heights of a row, of a full bar, of the marks below
-_AXIS_TICKS = (0, 0.5, 1)
+_WIDTH, _LEFT, _RIGHT = 340, 28, 288  # of the drawing; where the draws start and end
+_TOP, _ROW, _TALL = 20, 29, 23  # first row's place; heights of a row, and of a column that fills it
+_FILLED = 0.85  # of its place that a column takes in breadth
 
 Floats = NDArray[np.float32]
 
 
-def ensemble_svg(probs: Floats, answer: int = -1, label: str = "Probability of each digit") -> str:
-    """Ten rows, one a digit, each with the histogram of its probability over the draws.
+def ensemble_svg(
+    probs: Floats, names: Sequence[str], answer: int = -1, label: str = "What each network says"
+) -> str:
+    """A row a class, with a column for each draw: as tall as that class's probability.
 
-    A row's bars are drawn to its own scale, the tallest being full; `data-count` says how many draws each
-    holds. The marks below are the draws one by one, the upright line is their median.
+    One scale serves all rows. The draws stand in the same order in each: by the digit they vote for, which is
+    their likeliest, that of most votes first, then by how sure they are of it. A row's votes are drawn apart
+    from its doubts, the columns of draws that vote for another digit; `data-count` says how many they are.
 
     Args:
-        probs: (S, 10), each draw's probabilities of one image; with S = 0 the rows are empty.
-        answer: the digit to highlight, -1 for none.
+        probs: (S, C), each draw's probabilities of one image; with S = 0 the rows are empty.
+        names: of the C classes.
+        answer: the class to highlight, -1 for none.
         label: what a screen reader says of the whole drawing.
     """
-    height = _TOP + NUM_CLASSES * _ROW + 18
-    svg = _svg("ensemble", _WIDTH, height, label)
+    svg = _svg("ensemble", _WIDTH, _TOP + len(names) * _ROW, label)
     svg.set("role", "group")
-    _text(svg, _LEFT, 12, "probability", "caption")
-    _text(svg, _WIDTH - 8, 12, "median", "caption end")
-    for digit in range(NUM_CLASSES):
-        svg.append(_row(probs[:, digit], digit, digit == answer))
-    for tick in _AXIS_TICKS:
-        _text(svg, _x(tick), height - 4, f"{tick:g}", "caption middle")
+    _text(svg, _WIDTH - 8, 12, "votes", "caption end")
+    votes = probs.argmax(1)
+    order = np.lexsort((-probs.max(1, initial=0), votes, -vote_counts(probs)[votes]))
+    for label_of, name in enumerate(names):
+        row = _row(probs[order, label_of], votes[order] == label_of, name, label_of == answer)
+        row.set("transform", f"translate(0 {_TOP + label_of * _ROW})")
+        svg.append(row)
     return ET.tostring(svg, encoding="unicode")
+
+
+def vote_counts(probs: Floats) -> NDArray[np.int64]:
+    """How many draws, whose probabilities are `probs` (S, C), find each class the likeliest: (C,)."""
+    return np.bincount(probs.argmax(1), minlength=probs.shape[1])
 
 
 def seen_svg(image: Floats, label: str = "What the networks saw") -> str:
@@ -60,51 +64,39 @@ def seen_svg(image: Floats, label: str = "What the networks saw") -> str:
     return ET.tostring(svg, encoding="unicode")
 
 
-def histogram(values: Floats) -> NDArray[np.int64]:
-    """How many of `values` (S,) in [0, 1] fall into each of `BINS` equal bins."""
-    bins = np.clip((values * BINS).astype(np.int64), 0, BINS - 1)
-    return np.bincount(bins, minlength=BINS)
-
-
-def _row(values: Floats, digit: int, answered: bool) -> ET.Element:
+def _row(values: Floats, voted: NDArray[np.bool_], name: str, answered: bool) -> ET.Element:
     row = ET.Element("g", {"class": "row answer" if answered else "row", "role": "img"})
-    row.set("transform", f"translate(0 {_TOP + digit * _ROW})")
-    description = _described(values, digit, answered)
+    description = _described(values, int(voted.sum()), name, answered)
     row.set("aria-label", description)
     ET.SubElement(row, "title").text = description
     _rectangle(row, 2, 1, _WIDTH - 4, _ROW - 2).set("class", "ground")
-    _text(row, 10, 21, str(digit), "digit")
-    _rectangle(row, _LEFT, 3 + _BAR, _RIGHT - _LEFT, 0.5).set("class", "axis")
+    _text(row, 10, 20, name, "digit")
+    _rectangle(row, _LEFT, 3, _RIGHT - _LEFT, _TALL).set("class", "paper")
     if len(values) == 0:
         return row
-    counts = histogram(values)
-    for index in np.flatnonzero(counts).tolist():
-        _bar(row, index, int(counts[index]), int(counts.max()))
-    marks = "".join(f"M{_x(value):.1f} {4.5 + _BAR}v{_RUG}" for value in np.unique(values.round(3)).tolist())
-    ET.SubElement(row, "path", {"class": "draws", "d": marks})
-    median = float(np.median(values))
-    ET.SubElement(row, "path", {"class": "median", "d": f"M{_x(median):.1f} 3v{_BAR + _RUG + 2}"})
-    _text(row, _WIDTH - 8, 21, f"{'✓ ' if answered else ''}{median:.2f}", "value end")
+    _columns(row, values, ~voted, "doubts")
+    _columns(row, values, voted, "votes").set("data-count", str(voted.sum()))
+    count = f"{'✓ ' if answered else ''}{voted.sum()}"
+    _text(row, _WIDTH - 8, 20, count, "value end" if voted.any() else "none end")
     return row
 
 
-def _described(values: Floats, digit: int, answered: bool) -> str:
+def _columns(row: ET.Element, values: Floats, shown: NDArray[np.bool_], name: str) -> ET.Element:
+    """One path for all columns of `values` that are `shown`, for there may be many."""
+    step = (_RIGHT - _LEFT) / len(values)
+    columns = (
+        f"M{_LEFT + (index + 0.5) * step:.1f} {3 + _TALL}v-{values[index] * _TALL:.1f}"
+        for index in np.flatnonzero(shown & (values * _TALL >= 0.05)).tolist()
+    )
+    path = {"class": name, "d": "".join(columns), "stroke-width": f"{_FILLED * step:.4g}"}
+    return ET.SubElement(row, "path", path)
+
+
+def _described(values: Floats, votes: int, name: str, answered: bool) -> str:
     if len(values) == 0:
-        return f"Digit {digit}: nothing drawn yet"
-    spread = f"median probability {np.median(values):.2f}, from {values.min():.2f} to {values.max():.2f}"
-    return f"Digit {digit}{', the answer' if answered else ''}: {spread} over {len(values)} networks"
-
-
-def _bar(row: ET.Element, index: int, count: int, tallest: int) -> None:
-    height = count / tallest * _BAR
-    step = (_RIGHT - _LEFT) / BINS
-    bar = _rectangle(row, _LEFT + index * step, 3 + _BAR - height, step - 0.8, height)
-    bar.set("class", "bar")
-    bar.set("data-count", str(count))
-
-
-def _x(probability: float) -> float:
-    return _LEFT + probability * (_RIGHT - _LEFT)
+        return f"{name}: nothing drawn yet"
+    spread = f"probability {values.mean():.2f} on average, from {values.min():.2f} to {values.max():.2f}"
+    return f"{name}{', the answer' if answered else ''}: {votes} of {len(values)} networks; {spread}"
 
 
 def _svg(name: str, width: int, height: int, label: str) -> ET.Element:

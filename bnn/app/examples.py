@@ -73,9 +73,14 @@ FACE: Strokes = [
     [(0.6, 0.42), (0.6, 0.46)],
     arc(0.5, 0.52, 0.15, 0.13, 20, 160),
 ]
+HEART: Strokes = [
+    [(0.5, 0.36), *arc(0.37, 0.36, 0.13, 0.14, 0, -180), (0.5, 0.8), *arc(0.63, 0.36, 0.13, 0.14, 0, -180)]
+]
+CAPITAL: Strokes = [[(0.28, 0.8), (0.5, 0.2), (0.72, 0.8)], [(0.36, 0.6), (0.64, 0.6)]]
+FLAGGED: Strokes = [[(0.36, 0.36), (0.52, 0.2), (0.52, 0.8)]]
 LETTERS = "EKMX"
 STRANGE = "Not digits"  # the group of what should be refused
-FOOLING = "Still fool it"  # and of what should be and is not
+FOOLING = "Still fool it"  # and of what should be and is not, or is and should not be
 SAMPLE = DIGITS["6"]  # what is turned on an empty pad
 
 
@@ -86,8 +91,14 @@ def examples() -> list[Example]:
     letters = [Example(STRANGE, f"the letter {letter}", _letter(letter)) for letter in LETTERS]
     upside_down = Example(STRANGE, "an upside-down 4", render(DIGITS["4"]).rotate(180))
     strange = [*letters, upside_down, Example(STRANGE, "noise", _noise())]
-    # Shown because it is so: the checkpoint that ships takes both for a 0.
-    fooling = [Example(FOOLING, "the letter C", _letter("C")), Example(FOOLING, "a face", render(FACE))]
+    # Shown because it is so, with the checkpoint that ships and its own promises.
+    fooling = [
+        Example(FOOLING, "the letter C, taken for a 0", _letter("C")),
+        Example(FOOLING, "a face, taken for a 0", render(FACE)),
+        Example(FOOLING, "a heart, taken for a 0", render(HEART)),
+        Example(FOOLING, "a capital A, taken for a 4", render(CAPITAL)),
+        Example(FOOLING, "a 1 with a flag, refused", render(FLAGGED)),
+    ]
     return [*made, *strange, *fooling]
 
 

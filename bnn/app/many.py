@@ -1,41 +1,33 @@
 """The tab for many images: files and archives in; a table, galleries and downloads out."""
 
-import base64
-import csv
-import io
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from html import escape
-from itertools import chain
 from typing import Any, NamedTuple
 
 import gradio as gr
 from torch import Tensor
 
-from bnn.app.strictness import Promises, strictness_choice
-from bnn.app.uploads import MOST_BYTES, MOST_IMAGES, Images, Unusable, read_images
-from bnn.classifier import Classifier, Progress
-from bnn.core.networks import NUM_CLASSES
-from bnn.data.imageset import printable
+from bnn.app.examples import examples
+from bnn.app.files import data_url, files_choice, sample_archive, uploaded
+from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
+from bnn.app.table import table, table_html
+from bnn.app.uploads import Images, Unusable, read_images
+from bnn.classifier import Classifier
 from bnn.data.pictures import picture, png_url
 from bnn.data.preprocess import is_blank
+from bnn.decisions import decisions_csv
 from bnn.errors import InputError
+from bnn.files import printable
+from bnn.ood.detector import Progress
+from bnn.prediction import Prediction
 
 GROUPS = {
     "answered": "Answered",
     "ambiguous": "“I don't know”: ambiguous",
     "unfamiliar": "“I don't know”: unfamiliar",
 }
-HEADERS = ("File", "Answer", "Reason", "Probability", "Uncertainty (nats)", "Unfamiliarity", "Candidates")
-_TYPES: tuple[Any, ...] = ("str", "str", "str", "number", "number", "number", "str")
-_WIDTHS = ("230px", "100px", "120px", "140px", "210px", "160px", "150px")
-_MEASURES = ("total", "aleatoric", "epistemic", "unfamiliarity", "refusal_score")
-_LIMITS = (
-    f"PNG, JPEG and other images, or zip archives of them: up to {MOST_IMAGES:,} images of up to "
-    f"{MOST_BYTES // 10**6} MB each. They are deleted within 20 minutes."
-)
 
 Row = dict[str, Any]
 
@@ -45,21 +37,30 @@ class Decisions:
     """What was decided on many images.
 
     Attributes:
-        rows: for each image that could be read, its file's name and `Prediction.plain`.
+        names: of the files of the images that could be read.
+        prediction: what was decided on these images.
         images: what the networks saw of each, (N, 1, 28, 28).
         unusable: the files that could not be read.
     """
 
-    rows: list[Row]
+    names: list[str]
+    prediction: Prediction
     images: Tensor
     unusable: list[Unusable]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """For each image that could be read, its file's name and `Prediction.plain`."""
+        return [
+            {"file": name} | plain for name, plain in zip(self.names, self.prediction.plain(), strict=True)
+        ]
 
 
 class Shown(NamedTuple):
     """What the tab shows of decisions."""
 
     summary: str
-    table: list[list[Any]]
+    table: str
     gallery: str
 
 
@@ -67,50 +68,41 @@ def decisions(classifier: Classifier, read: Images, progress: Progress = iter) -
     """What `classifier` says of the images that were `read`; see `Classifier.evidence` for `progress`."""
     evidence = classifier.evidence(read.prepared, progress)
     prediction = classifier.decide(evidence, is_blank(read.prepared))
-    rows = [{"file": name} | plain for name, plain in zip(read.names, prediction.plain(), strict=True)]
-    return Decisions(rows, read.prepared, read.unusable)
+    return Decisions(read.names, prediction, read.prepared, read.unusable)
 
 
 def many_tab(classifier: Classifier, promises: Promises) -> None:
     """Lays the tab out where it is called, within a `gr.Blocks`."""
     with gr.Row(equal_height=False):
         with gr.Column(min_width=290):
-            files = gr.File(file_count="multiple", label="Images or zip archives", elem_id="files")
-            gr.HTML(f'<p class="small-print">{_LIMITS}</p>', js_on_load=None)
+            files = files_choice(sample_archive(examples()), elem_id="files")
         with gr.Column(min_width=290):
-            strictness = strictness_choice(classifier, promises, elem_id="many-strictness")
-    summary = gr.HTML(elem_id="summary", js_on_load=None)
-    table = gr.Dataframe(
-        headers=list(HEADERS),
-        datatype=_TYPES,
-        column_widths=list(_WIDTHS),
-        interactive=False,
-        visible=False,
-        label="Decisions (the ⋮ in a column's head sorts)",
-        elem_id="table",
-    )
+            risk, alpha = strictness_controls(promises, "many-")
+    summary = gr.HTML(html_template=ANNOUNCED, elem_id="summary", js_on_load=None)
+    rows = table(elem_id="table")
     gallery = gr.HTML(elem_id="gallery", js_on_load=None)
 
     def judge(
-        paths: list[str] | None,
-        promise: str | None,
+        value: Any,
+        risk: str | None,
+        alpha: str | None,
         bar: gr.Progress = gr.Progress(),  # noqa: B008
-    ) -> tuple[Any, ...]:
-        if not paths:
-            return "", gr.Dataframe(visible=False), ""
+    ) -> Shown:
         try:
-            read = read_images(bar.tqdm(paths, "Reading"))
+            given = uploaded(value)
+            if not given:
+                return Shown("", "", "")
+            read = read_images(bar.tqdm(given, "Reading"))
         except InputError as error:
             raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error
-        chosen = classifier.with_rule(promises.get(promise or "", classifier.rule))
-        told = shown(decisions(chosen, read, partial(bar.tqdm, desc="Judging")))
-        return told.summary, gr.Dataframe(told.table, visible=bool(told.table)), told.gallery
+        chosen = classifier.with_rule(promises.rule(risk, alpha))
+        return shown(decisions(chosen, read, partial(bar.tqdm, desc="Judging")))
 
     gr.on(
-        [files.change, strictness.input],
+        [files.input, risk.input, alpha.input],
         judge,
-        [files, strictness],
-        [summary, table, gallery],
+        [files, risk, alpha],
+        [summary, rows, gallery],
         trigger_mode="always_last",
         show_progress_on=summary,
         concurrency_limit=1,
@@ -121,7 +113,7 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
 
 def shown(decided: Decisions) -> Shown:
     """`decided` as a sentence with downloads, a table, and galleries of what the networks saw."""
-    return Shown(_summary(decided), [_cells(row) for row in decided.rows], _gallery(decided))
+    return Shown(_summary(decided), table_html(map(_cells, decided.rows)), _gallery(decided))
 
 
 def as_plain(decided: Decisions) -> dict[str, Any]:
@@ -130,25 +122,18 @@ def as_plain(decided: Decisions) -> dict[str, Any]:
     return {"images": decided.rows, "unreadable": unreadable}
 
 
-def as_csv(rows: Iterable[Row]) -> str:
-    """A line for each image, with the columns that `bnn evaluate` gives them too."""
-    text = io.StringIO()
-    writer = csv.writer(text)  # whose line ends have names with either of their characters quoted
-    probs = [f"p{digit}" for digit in range(NUM_CLASSES)]
-    writer.writerow(["file", "decision", "reason", *probs, *_MEASURES, "candidates"])
-    for row in rows:
-        numbers = (f"{number:.9g}" for number in chain(row["probs"], (row[name] for name in _MEASURES)))
-        writer.writerow([row["file"], _decision(row), row["reason"], *numbers, _candidates(row)])
-    return text.getvalue()
-
-
 def _summary(decided: Decisions) -> str:
     counts = {reason: sum(row["reason"] == reason for row in decided.rows) for reason in GROUPS}
     told = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
     parts = [f"<p><strong>Images judged: {len(decided.rows):,}</strong> ({told})</p>"]
     if decided.rows:
-        parts.append(_download("decisions.csv", "text/csv", as_csv(decided.rows)))
-        parts.append(_download("decisions.json", "application/json", json.dumps(as_plain(decided))))
+        links = (
+            _download(
+                "decisions.csv", "text/csv", decisions_csv([({"file": decided.names}, decided.prediction)])
+            ),
+            _download("decisions.json", "application/json", json.dumps(as_plain(decided))),
+        )
+        parts.append(f'<p class="downloads">{"".join(links)}</p>')
     if decided.unusable:
         items = "".join(
             f"<li><code>{escape(printable(one.name))}</code>: {escape(printable(one.why))}</li>"
@@ -163,18 +148,18 @@ def _summary(decided: Decisions) -> str:
 
 def _download(name: str, kind: str, text: str) -> str:
     """A link that holds the whole file, so that the server keeps none."""
-    packed = base64.b64encode(text.encode()).decode("ascii")
-    return f'<a class="download" download="{name}" href="data:{kind};base64,{packed}">Download {name}</a> '
+    url = data_url(kind, text.encode())
+    return f'<a class="download" download="{name}" href="{url}">Download {name}</a>'
 
 
-def _cells(row: Row) -> list[Any]:
+def _cells(row: Row) -> list[str]:
     return [
         printable(row["file"]),
         _decision(row),
         row["reason"],
-        round(max(row["probs"]), 4),
-        round(row["total"], 4),
-        round(row["unfamiliarity"], 2),
+        f"{max(row['probs']):.4f}",
+        f"{row['total']:.4f}",
+        f"{row['unfamiliarity']:.2f}",
         _candidates(row),
     ]
 

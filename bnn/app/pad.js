@@ -4,6 +4,7 @@
 const canvas = element.querySelector("canvas");
 const tools = Object.fromEntries([...element.querySelectorAll("button, input")].map((tool) => [tool.name, tool]));
 const angle = element.querySelector("output");
+const hint = element.querySelector(".hint");
 const paper = canvas.getContext("2d", { willReadFrequently: true });
 const size = canvas.width;
 
@@ -20,9 +21,12 @@ function turned(x, y, by) {
 }
 
 function drawStroke({ erases, points }) {
-    paper.strokeStyle = erases ? "#fff" : "#000";
+    paper.strokeStyle = paper.fillStyle = erases ? "#fff" : "#000";
     paper.lineWidth = props.brush * (erases ? 1.5 : 1);
     paper.lineCap = paper.lineJoin = "round";
+    paper.beginPath(); // a dot where it starts: of a line that leads nowhere a canvas draws nothing
+    paper.arc(...points[0], paper.lineWidth / 2, 0, 2 * Math.PI);
+    paper.fill();
     paper.beginPath();
     paper.moveTo(...points[0]);
     for (const point of points) paper.lineTo(...point);
@@ -40,7 +44,8 @@ function redraw() {
     strokes.forEach(drawStroke);
     angle.value = `${tools.turn.value}°`;
     tools.undo.disabled = strokes.length === 0;
-    tools.clear.disabled = strokes.length === 0 && !picture;
+    hint.hidden = strokes.length > 0 || Boolean(picture);
+    tools.clear.disabled = !hint.hidden;
 }
 
 function handOver() {
@@ -61,6 +66,7 @@ canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     const erases = erasing || event.buttons === 32; // a pen's own eraser
     current = { erases, points: [place(event)], pointer: event.pointerId };
+    hint.hidden = true;
     drawStroke(current);
 });
 

@@ -25,6 +25,20 @@ _SETTINGS = {  # that Gradio takes from the environment alone
 }
 
 
+# Gradio gives each button of a choice a name of its own, so that arrow keys do not move from one to the next.
+_ARROWS = """
+document.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step || event.target.type !== "radio" || event.altKey || event.ctrlKey || event.metaKey) return;
+    const buttons = [...event.target.closest("fieldset").querySelectorAll("input[type=radio]")];
+    const next = buttons.at((buttons.indexOf(event.target) + step) % buttons.length);
+    event.preventDefault();
+    next.focus();
+    next.click();
+});
+"""
+
+
 class Page(gr.Blocks):
     """Blocks that take no file but uploaded ones, and answer values they cannot use with one sentence.
 
@@ -53,15 +67,15 @@ def build_page(classifier: Classifier) -> gr.Blocks:
             f"<header><h1>{TITLE}</h1><p>Many sampled neural networks vote on what you draw. Where they "
             "disagree, or have never seen the like, the classifier says so.</p></header>",
             elem_id="head",
-            js_on_load=None,
+            js_on_load=_ARROWS,
         )
         with gr.Tabs():
             with gr.Tab("Draw", id="draw"):
                 draw_tab(classifier, promises)
             with gr.Tab("Many images", id="many"):
                 many_tab(classifier, promises)
-            with gr.Tab("Trust", id="card") as card:
-                card_tab(classifier, card)
+            with gr.Tab("Trust", id="card"):
+                card_tab(classifier)
         endpoints(classifier)
     page.state_session_capacity = _SESSIONS
     return page.queue(max_size=_WAITING, api_open=False)

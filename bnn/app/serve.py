@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from bnn.app.address import Address
 from bnn.app.bounds import AsgiApp, bounded, with_headers
+from bnn.app.linger import SPARE_BYTES, lingering
 from bnn.app.page import build_page
 from bnn.classifier import Classifier
 
@@ -82,6 +83,8 @@ def served(classifier: Classifier, address: Address) -> Iterator[Future[None]]:
         try:
             while not (server.started or serving.done()):
                 time.sleep(0.01)
+            if serving.done():
+                serving.result()  # raises why it did not start
             yield serving
         finally:
             server.should_exit = True
@@ -125,7 +128,8 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
     )
     # Mounting sets neither, and without them Gradio does not check which files it reads and shows.
     page.has_launched = page.is_running = True
-    return with_headers(bounded(app, address.max_upload))
+    guarded = with_headers(bounded(app, address.max_upload))
+    return lingering(guarded, address.max_upload + SPARE_BYTES)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """What visitors upload: image files and zip archives of them, bounded and never unpacked to disk."""
 
 import io
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +21,21 @@ MOST_BYTES_TOGETHER = 200_000_000  # of all, unpacked
 MOST_PIXELS_TOGETHER = 1_000_000_000  # of all: reading so many takes a minute or two
 MOST_NAME = 1000  # characters of a name in an archive, which may claim 65,535 for each
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without bound, a kilobyte to gigabytes
-_CLUTTER = ("__MACOSX", "Thumbs.db", "desktop.ini")  # that systems add to archives unasked
+# Hidden files, and what systems add to folders and archives unasked. The page's script has it too.
+CLUTTER = r"(^|/)(\.[^/.][^/]*|__MACOSX|Thumbs\.db|desktop\.ini)(/|$)"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An uploaded file: where it lies, and the name that its visitor gave it."""
+
+    path: str
+    name: str
+
+    @classmethod
+    def at(cls, path: str) -> "Stored":
+        """The file at `path`, which keeps its name."""
+        return cls(path, Path(path).name)
 
 
 @dataclass(frozen=True)
@@ -55,8 +69,8 @@ class Images:
     unusable: list[Unusable]
 
 
-def read_images(paths: Iterable[str]) -> Images:
-    """The images in the files and archives at `paths`.
+def read_images(files: Iterable[Stored | Unusable]) -> Images:
+    """The images in `files` and archives; those that could not be uploaded are unusable from the start.
 
     Raises:
         InputError: they are more than `MOST_IMAGES`, or larger together than `MOST_BYTES_TOGETHER` or
@@ -66,7 +80,7 @@ def read_images(paths: Iterable[str]) -> Images:
     prepared = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE)]
     unusable: list[Unusable] = []
     pixels = 0
-    for item in contents(paths):
+    for item in contents(files):
         read = _prepared(item) if isinstance(item, Upload) else item
         if isinstance(read, Unusable):
             unusable.append(read)
@@ -80,14 +94,14 @@ def read_images(paths: Iterable[str]) -> Images:
     return Images(names, torch.cat(prepared), unusable)
 
 
-def contents(paths: Iterable[str]) -> Iterator[Upload | Unusable]:
-    """The files at `paths`, archives replaced by what lies in them.
+def contents(files: Iterable[Stored | Unusable]) -> Iterator[Upload | Unusable]:
+    """What `files` hold, archives replaced by what lies in them.
 
     Raises:
         InputError: they are more than `MOST_IMAGES`, or larger together than `MOST_BYTES_TOGETHER`.
     """
     size = 0
-    for count, item in enumerate(_all(paths)):
+    for count, item in enumerate(_all(files)):
         size += item.size
         if count >= MOST_IMAGES:
             raise InputError(f"these are more than {MOST_IMAGES:,} images: upload them in parts.")
@@ -105,28 +119,33 @@ def _prepared(upload: Upload) -> tuple[Tensor, int] | Unusable:
         return Unusable(upload.name, str(error))
 
 
-def _all(paths: Iterable[str]) -> Iterator[Upload | Unusable]:
-    for path in map(Path, paths):
-        if zipfile.is_zipfile(path):
-            yield from _in_archive(path)
+def _all(files: Iterable[Stored | Unusable]) -> Iterator[Upload | Unusable]:
+    for file in files:
+        if isinstance(file, Unusable):
+            yield file
+        elif zipfile.is_zipfile(file.path):
+            yield from _in_archive(file)
         else:
-            with path.open("rb") as stream:
-                yield _read(stream, path.name)
+            yield _alone(file)
 
 
-def _in_archive(path: Path) -> Iterator[Upload | Unusable]:
+def _alone(file: Stored) -> Upload | Unusable:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Path(file.path).open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except OSError:  # such as that it was deleted meanwhile
+        return Unusable(file.name, "it is here no longer: upload it again.")
+    return Upload(file.name, content) if len(content) <= MOST_BYTES else Unusable(file.name, _too_large())
+
+
+def _in_archive(file: Stored) -> Iterator[Upload | Unusable]:
+    try:
+        with zipfile.ZipFile(file.path) as archive:
             for entry in archive.infolist():
-                if not entry.filename.endswith("/") and not _is_clutter(entry.filename):
+                if not entry.filename.endswith("/") and not re.search(CLUTTER, entry.filename):
                     yield _entry(archive, entry)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        yield Unusable(path.name, f"the archive is damaged: {error}.")
-
-
-def _is_clutter(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return any(part in _CLUTTER or part.startswith("._") for part in parts)
+        yield Unusable(file.name, f"the archive is damaged: {error}.")
 
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Upload | Unusable:
@@ -142,11 +161,6 @@ def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Upload | Unusabl
             return Upload(name, stream.read(entry.file_size))  # if there is more, it is damaged
     except Exception:  # damaged archives raise exceptions of nearly any kind
         return Unusable(name, "it cannot be unpacked: the archive is damaged there.", entry.file_size)
-
-
-def _read(stream: IO[bytes], name: str) -> Upload | Unusable:
-    content = stream.read(MOST_BYTES + 1)
-    return Upload(name, content) if len(content) <= MOST_BYTES else Unusable(name, _too_large())
 
 
 def _too_large() -> str:

@@ -1,12 +1,11 @@
 """What the page says: pure functions from a decision to words."""
 
+from collections.abc import Iterator, Sequence
 from html import escape
 
-from bnn.classifier import Prediction
-from bnn.rules.abstention import AbstentionRule
-from bnn.rules.calibrated import CalibratedRule
+from bnn.prediction import Prediction
 
-MOST_NAMED = 3  # candidates that are listed one by one
+MOST_NAMED = 3  # digits that are listed one by one
 
 
 def verdict(prediction: Prediction) -> tuple[str, str]:
@@ -21,31 +20,29 @@ def verdict(prediction: Prediction) -> tuple[str, str]:
     return "I don't know", "Unfamiliar: this is unlike any digit it has seen."
 
 
-def verdict_html(prediction: Prediction) -> str:
-    """`verdict` as HTML."""
+def voices(votes: Sequence[int]) -> str:
+    """How the networks vote, `votes` for each digit: such as "31 of 50 networks say 4, 19 say 9"."""
+    return ", ".join(_voices(votes))
+
+
+def verdict_html(prediction: Prediction, votes: Sequence[int] = ()) -> str:
+    """`verdict` as HTML, and below it the `votes` for each digit, if there are any."""
     headline, explanation = verdict(prediction)
     state = "blank" if prediction.blank[0] else str(prediction.reasons[0])
+    told = f'<p class="voices">{escape(voices(votes))}</p>' if sum(votes) else ""
     return (
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
-        f'<p class="explanation">{escape(explanation)}</p></div>'
+        f'<div><p class="explanation">{escape(explanation)}</p>{told}</div></div>'
     )
 
 
-def small_print(rule: AbstentionRule, draws: int) -> str:
-    """One line on what decides: the size of the ensemble and the rule."""
-    if isinstance(rule, CalibratedRule):
-        return (
-            f"{draws} sampled networks. Of digits like those it learnt, it promises to answer at most "
-            f"{_share(rule.risk)} wrongly (with {_share(1 - rule.delta)} confidence) and to call at most "
-            f"{_share(rule.alpha)} unfamiliar."
-        )
-    values = rule.to_dict()
-    name = values.pop("name")
-    options = ", ".join(
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in values.items()
-    )
-    return f"{draws} sampled networks; {name} rule ({options})"
+def _voices(votes: Sequence[int]) -> Iterator[str]:
+    digits = sorted((digit for digit in range(len(votes)) if votes[digit]), key=lambda digit: -votes[digit])
+    for digit in digits[:MOST_NAMED]:
+        who = f" of {sum(votes)} networks" if digit == digits[0] else ""
+        yield f"{votes[digit]}{who} {'says' if votes[digit] == 1 and not who else 'say'} {digit}"
+    if others := sum(votes[digit] for digit in digits[MOST_NAMED:]):
+        yield f"{others} something else"
 
 
 def _doubt(prediction: Prediction) -> str:

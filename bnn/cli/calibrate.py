@@ -2,58 +2,60 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bnn.classifier import Classifier
-from bnn.core import checkpoint as checkpoint_file
-from bnn.core.checkpoint import Checkpoint
-from bnn.data.imageset import Source, familiar_source, progress_bar
-from bnn.files import require_writable
-from bnn.recalibration import calibration_on, recalibrated
-from bnn.rules.abstention import Calibration
+from bnn.data.imageset import ImageSet
+from bnn.errors import InputError
+from bnn.files import require_free
+from bnn.progress import progress_bar
+from bnn.tables import table
 
 
 def calibrate_command(
-    path: Path,
-    wishes: Mapping[str, float],
+    path: Path | None,
+    promise: Mapping[str, float],
     *,
     rule: str | None = None,
     digits: str | None = None,
     out: Path | None = None,
     data_dir: Path | None = None,
     download: bool = False,
+    overwrite: bool = False,
 ) -> bool:
     """Writes the checkpoint at `path` with a rule fitted anew, and prints what it promises and does.
 
     Args:
-        path: the checkpoint.
-        wishes: fields of `bnn.rules.promise.Wishes`; those left out stay as they were.
+        path: the checkpoint; None for the one that ships.
+        promise: fields of `bnn.rules.promise.Promise`; those left out stay as they were.
         rule: name of the rule; by default the checkpoint's.
-        digits: what to calibrate on, see `bnn.data.imageset.familiar_source`; by default its own.
-        out: where the result goes; by default over the checkpoint.
-        data_dir, download: see `bnn.data.digits.load_digits`.
+        digits: what to calibrate on, see `ImageSet.from_spec`; by default the checkpoint's own.
+        out: where the result goes; by default over the checkpoint at `path`.
+        data_dir, download: see `ImageSet.from_name`.
+        overwrite: whether the result takes the place of what is there already.
 
     Returns:
         Whether some file of digits could not be read; they are listed on standard error.
 
     Raises:
-        InputError: the checkpoint or the digits cannot be used, or they cannot promise that; nothing is
-            written then.
+        InputError: the checkpoint or the digits cannot be used, they cannot promise that, or the result
+            has no free place to go; nothing is written then.
     """
+    if path is None and out is None:
+        raise InputError("the checkpoint that ships stays as it is: name a file for the new one with --out.")
     out = out or path
+    assert out is not None  # noqa: S101  # as was checked
     classifier = Classifier.load(path)
-    wished = replace(classifier.wishes, **wishes)
-    require_writable(out)
-    source = None if digits is None else familiar_source(digits, data_dir, seed=0, download=download)
-    calibration = classifier.calibration if source is None else _calibration(classifier, source)
-    done = recalibrated(classifier.checkpoint, rule or classifier.rule.name, wished, calibration)
-    checkpoint_file.save(done, out)
-    unreadable = [] if source is None else source.unreadable
+    require_free(out, overwrite=overwrite)
+    images = None
+    if digits is not None:
+        images = ImageSet.from_spec(digits, data_dir, labelled=True, task=classifier.task, download=download)
+    done = _calibrated(classifier, images, promise, rule)
+    done.save(out)
+    unreadable = [] if images is None else images.unreadable
     for file, why in unreadable:
         print(f"bnn: {file}: {why}", file=sys.stderr)
     _print_short(done)
@@ -61,20 +63,26 @@ def calibrate_command(
     return bool(unreadable)
 
 
-def _calibration(classifier: Classifier, source: Source) -> Calibration:
-    assert source.labels is not None  # noqa: S101
-    return calibration_on(classifier, source.images, source.labels, progress_bar(f"judging {source.name}"))
+def _calibrated(
+    classifier: Classifier, images: ImageSet | None, promise: Mapping[str, float], rule: str | None
+) -> Classifier:
+    if images is None:
+        return classifier.with_promise(rule=rule, **promise)
+    bar = progress_bar(f"judging {images.name}")
+    return classifier.calibrate(images, images.truth(), rule=rule, progress=bar, **promise)
 
 
-def _print_short(checkpoint: Checkpoint) -> None:
-    measured, rule = checkpoint.record["calibration"], dict(checkpoint.rule)
-    table = Table("what", "value", title=f"The {rule.pop('name')} rule, on {measured['digits']:,} digits")
-    rows = {name.replace("_", " "): f"{value:.6g}" for name, value in rule.items()}
+def _print_short(classifier: Classifier) -> None:
+    measured, rule = classifier.record["calibration"], classifier.rule.to_dict()
+    title = f"The {rule.pop('name')} rule, on {measured['digits']:,} images"
+    told = table("what", "value", title=title)
+    numbers = {name: value for name, value in rule.items() if isinstance(value, float)}
+    rows = {name.replace("_", " "): f"{value:.6g}" for name, value in numbers.items()}
     rows |= {
         "answered": f"{measured['coverage']:.2%}",
         "wrong among the answered": str(measured["errors_among_answered"]),
         "refused as unfamiliar": f"{measured['refused_as_unfamiliar']:.2%}",
     }
     for row in rows.items():
-        table.add_row(*row)
-    Console().print(table)
+        told.add_row(*row)
+    Console().print(told)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bnn.errors import InputError, choose
-from bnn.rules.promise import Wishes
+from bnn.rules.promise import PROMISES
 from bnn.training.config import PRESETS, TrainConfig
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ held out of training, and writes one checkpoint file.
 
   bnn train                                  MNIST, minutes on two cores (the preset "fast")
   bnn train --preset best                    a mixture of guides, as the checkpoint that ships: hours
-  bnn train --data digits --risk 0.05 --alpha 0.02
+  bnn train --data digits --risk 0.05 --alpha 0.02 --out digits.safetensors
                                              scikit-learn's digits: no download, under a minute
   bnn train --resume                         go on with the latest run after an interruption
   bnn train --preset notebook                the 2018 notebook, its results beside ours
@@ -48,8 +48,8 @@ EVALUATE = """\
 Runs labelled digits and images that are no digits through the classifier and writes a report:
 report.html to read, report.json and decisions.csv to compute with, and the plots.
 
-  bnn evaluate --familiar mnist --unfamiliar noise --out report
-  bnn evaluate --familiar mnist --elsewhere digits --unfamiliar letters/ --unfamiliar KMNIST"""
+  bnn evaluate --in-distribution mnist --ood noise --out report
+  bnn evaluate --in-distribution mnist --shifted digits --ood letters/ --ood KMNIST"""
 
 CALIBRATE = """\
 Fits the abstention rule of a checkpoint anew, without training. The calibrated rule promises, for digits
@@ -59,10 +59,11 @@ like those it is calibrated on:
   --risk    at most this share of the answers is wrong, unless the calibration digits mislead,
   --delta   which they do with at most this probability.
 
-  bnn calibrate mnist.safetensors --risk 0.001 --delta 0.05 --alpha 0.005
-  bnn calibrate mnist.safetensors --digits mine/ --out mine.safetensors
+  bnn calibrate --risk 0.005 --out strict.safetensors                   the checkpoint that ships
+  bnn calibrate mine.safetensors --digits digits/ --out ours.safetensors
+  bnn calibrate mine.safetensors --alpha 0.01 --overwrite
 
-What cannot be promised is refused with what can, and nothing is overwritten."""
+What cannot be promised is refused with what can, and no file is written then."""
 
 PREDICT = """\
 Prints for each image the digit, or "I don't know" and why.
@@ -77,6 +78,15 @@ Opens the page on which anyone can draw a digit and see the sampled networks vot
   bnn serve --port 8000 --checkpoint mine.safetensors"""
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
+GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imported by
+    "gradio": "page",
+    "pyro": "train",
+    "pytorch_lightning": "train",
+    "jinja2": "evaluate",
+    "matplotlib": "evaluate",
+    "sklearn": "evaluate",
+    "torchvision": "evaluate",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,9 +107,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"bnn: {error}", file=sys.stderr)
         return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if error.name not in GROUPS:
+            raise
+        print(f"bnn: {_how_to_install(error.name)}", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("bnn: interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _how_to_install(module: str) -> str:
+    return (
+        f"this needs {module}, which is not installed: in the project's folder, run `make install`, or "
+        f"`python -m pip install --constraint constraints.txt --editable '.[{GROUPS[module]}]'`."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,9 +165,13 @@ def _add_rule(parser: argparse.ArgumentParser) -> None:
         "--rule",
         help="abstention rule: calibrated, entropy, confidence or median (default: the checkpoint's)",
     )
-    for field in fields(Wishes):
-        text = TrainConfig.__dataclass_fields__[field.name].metadata["help"]
-        parser.add_argument(f"--{field.name}", type=float, help=f"{text} (default: the checkpoint's)")
+    for name in PROMISES:
+        text = TrainConfig.__dataclass_fields__[name].metadata["help"]
+        parser.add_argument(f"--{name}", type=float, help=f"{text} (default: the checkpoint's)")
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace what is already where --out says")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +184,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         default=Path("mnist.safetensors"),
         help="checkpoint to write (default: %(default)s)",
     )
+    _add_overwrite(parser)
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of logs (default: %(default)s)"
     )
@@ -187,17 +214,21 @@ def _parsing(hint: Any) -> dict[str, Any]:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--familiar", default="mnist", help="digits: mnist, digits, or a folder with sub-folders 0 to 9"
+        "--in-distribution",
+        default="mnist",
+        metavar="SET",
+        help="labelled images like those it learnt: mnist, digits, or a folder with sub-folders 0 to 9",
     )
     parser.add_argument(
-        "--unfamiliar",
+        "--out-of-distribution",
+        "--ood",
         action="append",
         default=[],
         metavar="SET",
         help="not digits: a folder of images, a torchvision set by name, or noise; may be given again",
     )
     parser.add_argument(
-        "--elsewhere",
+        "--shifted",
         action="append",
         default=[],
         metavar="SET",
@@ -208,11 +239,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=500,
         metavar="N",
-        help="digits that are blurred, shifted and so on, in 35 ways (default: %(default)s; 0: none)",
+        help="digits that are corrupted (blurred, moved and so on), in 35 ways (default: %(default)s; 0: none)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("report"), help="folder for the report (default: %(default)s)"
     )
+    _add_overwrite(parser)
     parser.add_argument(
         "--seed", type=int, default=0, help="of noise, corruptions, re-splits (default: %(default)s)"
     )
@@ -227,8 +259,17 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the checkpoint file")
-    parser.add_argument("--out", type=Path, help="where the result goes (default: over CHECKPOINT)")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        nargs="?",
+        metavar="CHECKPOINT",
+        help="the checkpoint file (default: the one that ships)",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="where the result goes (default: CHECKPOINT itself, with --overwrite)"
+    )
+    _add_overwrite(parser)
     parser.add_argument(
         "--digits",
         metavar="SET",
@@ -278,22 +319,23 @@ def _train(arguments: argparse.Namespace) -> int:
     trainer_options = _trainer_options(arguments.trainer)
 
     from bnn.training.summary import print_notebook_comparison, print_summary
-    from bnn.training.training import train
+    from bnn.training.train import train_command
 
-    checkpoint = train(
+    classifier = train_command(
         config,
         arguments.out,
         data_dir=arguments.data_dir,
         download=arguments.download,
         runs=arguments.runs,
         resume=arguments.resume,
+        overwrite=arguments.overwrite,
         trainer_options=trainer_options,
     )
-    if checkpoint is None:  # a rank of a distributed run that has nothing to say
+    if classifier is None:  # a rank of a distributed run that has nothing to say
         return 0
-    print_summary(checkpoint, arguments.out)
+    print_summary(classifier, arguments.out)
     if arguments.preset.startswith("notebook"):
-        print_notebook_comparison(checkpoint, arguments.data_dir)
+        print_notebook_comparison(classifier, arguments.data_dir)
     return 0
 
 
@@ -317,19 +359,17 @@ def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:
 
 def _classifier(arguments: argparse.Namespace) -> "Classifier":
     from bnn.classifier import Classifier
-    from bnn.rules.thresholds import fit_rule
 
     classifier = Classifier.load(arguments.checkpoint, draws=arguments.draws)
-    wishes = _wishes(arguments)
-    if arguments.rule is None and not wishes:
+    promise = _promise(arguments)
+    if arguments.rule is None and not promise:
         return classifier
-    name = arguments.rule or classifier.rule.name
-    return classifier.with_rule(fit_rule(name, classifier.calibration, replace(classifier.wishes, **wishes)))
+    return classifier.with_promise(rule=arguments.rule, **promise)
 
 
-def _wishes(arguments: argparse.Namespace) -> dict[str, float]:
-    """Those of a rule's wishes that were given."""
-    given = {field.name: getattr(arguments, field.name) for field in fields(Wishes)}
+def _promise(arguments: argparse.Namespace) -> dict[str, float]:
+    """Those fields of a promise that were given."""
+    given = {name: getattr(arguments, name) for name in PROMISES}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -338,30 +378,32 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
     return calibrate_command(
         arguments.checkpoint,
-        _wishes(arguments),
+        _promise(arguments),
         rule=arguments.rule,
         digits=arguments.digits,
         out=arguments.out,
         data_dir=arguments.data_dir,
         download=arguments.download,
+        overwrite=arguments.overwrite,
     )
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from bnn.evaluation.evaluate import evaluate_command
+    from bnn.cli.evaluate import evaluate_command
 
     return evaluate_command(
         _classifier(arguments),
-        arguments.familiar,
-        arguments.unfamiliar,
+        arguments.in_distribution,
+        arguments.out_of_distribution,
         arguments.out,
-        elsewhere=arguments.elsewhere,
+        shifted=arguments.shifted,
         robustness=arguments.robustness,
         data_dir=arguments.data_dir,
         download=arguments.download,
         seed=arguments.seed,
         limit=arguments.limit,
         record=_checkpoint_file(arguments) if arguments.record else None,
+        overwrite=arguments.overwrite,
     )
 
 

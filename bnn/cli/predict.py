@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bnn.classifier import Classifier, Prediction
-from bnn.data.imageset import image_files, printable, tracked
+from bnn.classifier import Classifier
+from bnn.data.imageset import image_files
 from bnn.errors import InputError
+from bnn.files import printable
+from bnn.prediction import Prediction
+from bnn.progress import tracked
 
 NARROW = ("answer", "reason", "prob.", "total\n(nats)", "epistemic\n(nats)")  # columns that are not wrapped
 PIPED_WIDTH = 160  # characters of a line where standard output is no terminal
@@ -79,12 +82,12 @@ def _print_table(decisions: Iterator[tuple[Path, Prediction]]) -> None:
     for file, prediction in decisions:
         answered = prediction.labels[0] >= 0
         table.add_row(
-            str(prediction.labels[0]) if answered else "I don't know",
+            prediction.decision(0) if answered else "I don't know",
             str(prediction.reasons[0]),
             f"{prediction.probs[0].max():.3f}",
             f"{prediction.total[0]:.3f}",
             f"{prediction.epistemic[0]:.3f}",
-            " ".join(map(str, prediction.candidates[0])),
+            " ".join(prediction.names[label] for label in prediction.candidates[0]),
             Text(printable(file)),
         )
     if table.row_count:

@@ -101,7 +101,7 @@ def load(path: str | Path | None = None) -> Checkpoint:
     if not path.is_file():
         raise InputError(
             f"there is no checkpoint at {path}: name one that is there, or none for the one that ships "
-            f"(`bnn train --out {path}` makes one)."
+            f"(`bnn train --out {path}`, or `bnn.train(out=...)`, makes one)."
         )
     try:
         with safe_open(path, framework="pt") as file:

@@ -69,8 +69,9 @@ class MeanField(Posterior):
     name = "mean-field"
 
     def __init__(self, loc: Weights, scale: Weights) -> None:
-        self.loc = {name: value.half() for name, value in loc.items()}
-        self.scale = {name: value.half() for name, value in scale.items()}
+        # Contiguous, as a checkpoint gives it back: some layers round by how their weights lie in memory.
+        self.loc = {name: value.half().contiguous() for name, value in loc.items()}
+        self.scale = {name: value.half().contiguous() for name, value in scale.items()}
 
     def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
         return self.sample_each([self], draws, seed)

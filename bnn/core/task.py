@@ -3,9 +3,13 @@
 A task is kept in the checkpoint, and whatever decides asks it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from bnn.errors import InputError, shown
 
@@ -56,12 +60,7 @@ class Task:
         Raises:
             InputError: one is not.
         """
-        strange = next((label for label in labels if not 0 <= label < self.classes), None)
-        if strange is not None:
-            raise InputError(
-                f"a label must be from 0 to {self.classes - 1}, one of this task's {self.classes} classes, "
-                f"and {strange} is not."
-            )
+        _require_classes(labels, self.classes)
 
     def to_dict(self) -> dict[str, Any]:
         """The task as plain values for `from_dict`."""
@@ -86,3 +85,32 @@ class Task:
 
 
 DIGITS = Task(tuple("0123456789"))
+
+
+def checked_labels(labels: Any, n: int, classes: int) -> Tensor:
+    """`labels`, an array, a tensor or a sequence, as (n,) int64.
+
+    Raises:
+        InputError: n is 0, or they are not one of so many `classes` for each of n images.
+    """
+    if n == 0:
+        raise InputError("there are no images: give some, each with its label.")
+    try:
+        given = labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
+    except ValueError as error:  # of several lengths
+        raise InputError(f"{n} images need as many labels, one each, in one array.") from error
+    if given.shape != (n,) or given.dtype.kind not in "iu":
+        raise InputError(
+            f"{n} images need as many labels, whole numbers, one each, not {given.dtype} {given.shape}."
+        )
+    _require_classes(given.tolist(), classes)
+    return torch.from_numpy(given.astype(np.int64))
+
+
+def _require_classes(labels: Iterable[int], classes: int) -> None:
+    strange = next((label for label in labels if not 0 <= label < classes), None)
+    if strange is not None:
+        raise InputError(
+            f"a label must be from 0 to {classes - 1}, one of this task's {classes} classes, and {strange} "
+            "is not."
+        )

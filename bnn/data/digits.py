@@ -18,6 +18,10 @@ from bnn.core.task import DIGITS
 from bnn.data.preprocess import to_mnist
 from bnn.errors import InputError
 
+# How errors name what is an argument in Python and an option of the command.
+PLACE = "data_dir (--data-dir) or BNN_DATA_DIR"
+FETCH = "by download=True (--download)"
+
 
 class Labelled(NamedTuple):
     """`images` (N, 1, 28, 28) float32 in [0, 1], and the class of each, `labels` (N,) int64."""
@@ -73,13 +77,11 @@ def _no_mnist(folder: Path) -> str:
     ]
     if all((folder / file).is_file() for file in files):
         return (
-            f"the MNIST files in {folder} are damaged or cut short: delete them and fetch them again "
-            "(`--download`)."
+            f"the MNIST files in {folder} are damaged or cut short: delete them and fetch them again {FETCH}."
         )
     return (
-        f"MNIST is not in {folder}: put {', '.join(files)} there (uncompressed), name another place "
-        "with --data-dir or BNN_DATA_DIR, let it be fetched with --download, or use `--data digits`, "
-        "which needs no file."
+        f"MNIST is not in {folder}: put {', '.join(files)} there (uncompressed), name another place with "
+        f"{PLACE}, let it be fetched {FETCH}, or use the set 'digits', which needs no file."
     )
 
 
@@ -87,11 +89,11 @@ def _checked(digits: Labelled, where: str) -> Labelled:
     if len(digits.images) != len(digits.labels) or digits.images.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE):
         raise InputError(
             f"the digits in {where} do not fit together: images {tuple(digits.images.shape)}, "
-            f"labels {tuple(digits.labels.shape)}; fetch them again (`--download`)."
+            f"labels {tuple(digits.labels.shape)}; fetch them again {FETCH}."
         )
     if digits.labels.max() >= DIGITS.classes:
         raise InputError(
             f"the labels in {where} go up to {digits.labels.max()}, which is no digit: fetch them again "
-            "(`--download`)."
+            f"{FETCH}."
         )
     return digits

@@ -1,16 +1,18 @@
 """Sets of images, labelled or not: from folders, arrays, torchvision, or known by name."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from bnn.core.task import DIGITS, Task
+from bnn.core.rows import chosen_rows
+from bnn.core.task import DIGITS, Task, checked_labels
 from bnn.data.digits import LABELLED, Labelled
 from bnn.data.digits import data_dir as data_root
 from bnn.data.generated import GENERATED
@@ -23,9 +25,11 @@ from bnn.progress import tracked
 CALIBRATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """A set of images, as the networks see them.
+
+    It has a length, can be indexed and sliced as an array, and is taken wherever images are.
 
     Attributes:
         name: of the set.
@@ -36,8 +40,11 @@ class ImageSet:
 
     Example:
         >>> from bnn import ImageSet
-        >>> ImageSet.from_name("digits", limit=100).images.shape
-        torch.Size([100, 1, 28, 28])
+        >>> digits = ImageSet.from_name("digits", limit=100)
+        >>> digits
+        ImageSet 'digits': 100 images, labelled
+        >>> digits[:2].images.shape
+        torch.Size([2, 1, 28, 28])
     """
 
     name: str
@@ -49,6 +56,17 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __iter__(self) -> Iterator[Self]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        labelled = "not labelled" if self.labels is None else "labelled"
+        unreadable = f", {len(self.unreadable):,} unreadable" if self.unreadable else ""
+        return f"ImageSet {self.name!r}: {len(self):,} image{'s' * (len(self) != 1)}, {labelled}{unreadable}"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.images.numpy(), dtype, copy=copy)
+
     @classmethod
     def from_arrays(
         cls, images: Images, labels: Any = None, *, name: str = "arrays", task: Task = DIGITS
@@ -59,7 +77,7 @@ class ImageSet:
             images: of any of the kinds that `bnn.data.preprocess.prepare` takes.
             labels: their classes, (N,), where they have any.
             name: of the set.
-            task: whose classes the labels are.
+            task: whose classes the labels are, and whose layout the images get.
 
         Raises:
             InputError: an image or a label cannot be used, or there are no images.
@@ -70,16 +88,10 @@ class ImageSet:
             >>> len(ImageSet.from_arrays(np.zeros((3, 28, 28)), [1, 2, 3]))
             3
         """
-        prepared = prepare(images)
+        prepared = prepare(images, task.layout)
         if len(prepared) == 0:
             raise InputError(f"the set {name} has no images: give at least one.")
-        truth = None if labels is None else torch.as_tensor(labels).long()
-        if truth is not None:
-            if truth.shape != (len(prepared),):
-                raise InputError(
-                    f"{len(prepared)} images need as many labels, one each, not {tuple(truth.shape)}."
-                )
-            task.require_labels(truth.tolist())
+        truth = None if labels is None else checked_labels(labels, len(prepared), task.classes)
         return cls(name, prepared, truth, _numbered(name, range(len(prepared))))
 
     @classmethod
@@ -98,7 +110,7 @@ class ImageSet:
             folder: its path.
             labelled: whether they lie in sub-folders named as the task's classes; what lies elsewhere is
                 then listed as unreadable.
-            task: whose classes these are.
+            task: whose classes these are, and whose layout the images get.
             seed: chooses the images where there are more than `limit`.
             limit: how many images at most.
 
@@ -113,7 +125,8 @@ class ImageSet:
         path = Path(folder)
         if not path.is_dir():
             raise InputError(f"there is no folder {path}: name a folder of images.")
-        return cls(**(_labelled_folder(path, task, limit, seed) if labelled else _folder(path, limit, seed)))
+        read = _labelled_folder if labelled else _folder
+        return cls(**read(path, task, limit, seed))
 
     @classmethod
     def from_torchvision(
@@ -142,8 +155,7 @@ class ImageSet:
             Traceback (most recent call last):
             bnn.errors.InputError: KMNIST is not in nowhere/KMNIST/raw: put its uncompressed files there, ...
         """
-        known = {known.lower(): known for known in TORCHVISION}
-        spelt = choose(known, name.lower(), "torchvision set")
+        spelt = _spelt(name, TORCHVISION, "torchvision set")
         return cls(**_chosen_arrays(spelt, torchvision_images(spelt, data_dir, download), None, limit, seed))
 
     @classmethod
@@ -160,7 +172,7 @@ class ImageSet:
         """A set that is known by name: in `LABELLED` (with its labels), `GENERATED` or `TORCHVISION`.
 
         Args:
-            name: of the set.
+            name: of the set, in any case.
             data_dir, download: see `from_torchvision`.
             part: of a labelled set "train", "test", or "all", the training part first.
             seed: of a generated set, and of the choice where there are more images than `limit`.
@@ -172,19 +184,18 @@ class ImageSet:
         Example:
             >>> from bnn import ImageSet
             >>> ImageSet.from_name("noise", limit=5).sources[0]
-            'noise[31]'
+            'noise[37]'
         """
-        if name in LABELLED:
-            images, labels = _labelled(name, data_dir, part, download)
-            return cls(**_chosen_arrays(name, images, labels, limit, seed))
-        if name in GENERATED:
-            if seed < 0:
-                raise InputError(f"the seed of generated images must be at least 0, and {seed} is not.")
-            images = torch.from_numpy(GENERATED[name](np.random.default_rng(seed))).unsqueeze(1)
-            return cls(**_chosen_arrays(name, images, None, limit, seed))
-        if name.lower() in (known.lower() for known in TORCHVISION):
-            return cls.from_torchvision(name, data_dir, download=download, seed=seed, limit=limit)
-        raise InputError(f"there is no set {name!r}: choose one of {', '.join(known_names())}.")
+        spelt = _spelt(name, known_names(), "set of images")
+        if spelt in TORCHVISION:
+            return cls.from_torchvision(spelt, data_dir, download=download, seed=seed, limit=limit)
+        if spelt in LABELLED:
+            images, labels = _labelled(spelt, data_dir, part, download)
+            return cls(**_chosen_arrays(spelt, images, labels, limit, seed))
+        if seed < 0:
+            raise InputError(f"the seed of generated images must be at least 0, and {seed} is not.")
+        images = torch.from_numpy(GENERATED[spelt](np.random.default_rng(seed))).unsqueeze(1)
+        return cls(**_chosen_arrays(spelt, images, None, limit, seed))
 
     @classmethod
     def from_spec(
@@ -202,7 +213,7 @@ class ImageSet:
         """What a person names on the command line: a known set, or else a folder.
 
         Args:
-            spec: the set's name, or the folder's path.
+            spec: the set's name in any case, or the folder's path (of a folder of such a name "./" and that).
             data_dir, part, download, seed, limit: see `from_name`.
             labelled: whether it must have labels; if not, a set that has them is taken with them.
             task: whose classes a labelled folder's sub-folders are.
@@ -225,12 +236,13 @@ class ImageSet:
         Raises:
             InputError: `limit` is below 1.
         """
-        return self[torch.tensor(_chosen(len(self), limit, seed))]
+        return self[_chosen(len(self), limit, seed)]
 
-    def __getitem__(self, index: Tensor) -> Self:
-        labels = None if self.labels is None else self.labels[index]
-        sources = [self.sources[i] for i in torch.arange(len(self))[index].tolist()]
-        return replace(self, images=self.images[index], labels=labels, sources=sources, unreadable=())
+    def __getitem__(self, index: Any) -> Self:
+        chosen = chosen_rows(len(self), index)
+        labels = None if self.labels is None else self.labels[chosen]
+        sources = [self.sources[i] for i in chosen.tolist()]
+        return replace(self, images=self.images[chosen], labels=labels, sources=sources, unreadable=())
 
     def split_calibration(self, seed: int) -> tuple[Self, Self]:
         """(to train on, held out for calibration): one twelfth is held out, chosen by `seed`."""
@@ -272,6 +284,12 @@ def image_files(folder: Path) -> list[Path]:
     raise InputError(f"the folder {folder} holds no images: put some there or name another.")
 
 
+def _spelt(name: str, names: Iterable[str], what: str) -> str:
+    """The one of `names` that is `name` in another case."""
+    spellings = {known.lower(): known for known in names}
+    return choose({known: known for known in spellings.values()}, spellings.get(name.lower(), name), what)
+
+
 def _labelled(name: str, data_dir: str | Path | None, part: str, download: bool) -> Labelled:
     parts = choose({"train": (True,), "test": (False,), "all": (True, False)}, part, "part of a data set")
     loaded = [LABELLED[name](data_root(data_dir), train=train, download=download) for train in parts]
@@ -283,10 +301,9 @@ def _chosen_arrays(
 ) -> dict[str, Any]:
     """The fields of a set of the `limit` images that `seed` chooses."""
     chosen = _chosen(len(images), limit, seed)
-    if len(chosen) == len(images):
-        return {"name": name, "images": images, "labels": labels, "sources": _numbered(name, chosen)}
-    picked = None if labels is None else labels[chosen]
-    return {"name": name, "images": images[chosen], "labels": picked, "sources": _numbered(name, chosen)}
+    rows = slice(None) if len(chosen) == len(images) else chosen  # all of them are not copied
+    picked = None if labels is None else labels[rows]
+    return {"name": name, "images": images[rows], "labels": picked, "sources": _numbered(name, chosen)}
 
 
 def _numbered(name: str, chosen: Iterable[int]) -> list[str]:
@@ -316,37 +333,40 @@ def _labelled_folder(folder: Path, task: Task, limit: int | None, seed: int) -> 
     """The fields of the set of images in sub-folders of `folder` named as the task's classes."""
     files = _files(folder)
     classes = {path: task.names.index(name) for path in files if (name := _top(path, folder)) in task.names}
+    names = f"{task.names[0]} to {task.names[-1]}"
     if not classes:
         raise InputError(
-            f"the folder {folder} has no images in sub-folders named {', '.join(task.names)}: sort them into such."
+            f"the folder {folder} has no images in sub-folders named {names}: sort them into such."
         )
-    fields = _folder(folder, limit, seed, list(classes))
-    others = [printable(path.relative_to(folder)) for path in files if path not in classes]
+    fields = _read(folder, list(classes), task, limit, seed)
     by_source = {printable(path.relative_to(folder)): label for path, label in classes.items()}
-    named = f"it is in no sub-folder named {task.names[0]} to {task.names[-1]}."
+    others = [printable(path.relative_to(folder)) for path in files if path not in classes]
+    elsewhere = [(file, f"it is in no sub-folder named {names}.") for file in others]
     return fields | {
         "labels": torch.tensor([by_source[source] for source in fields["sources"]]),
-        "unreadable": [*fields["unreadable"], *((file, named) for file in others)],
+        "unreadable": [*fields["unreadable"], *elsewhere],
     }
 
 
 def _top(path: Path, folder: Path) -> str:
-    """The sub-folder of `folder` in which `path` lies; its own name where it lies in none."""
-    return path.relative_to(folder).parts[0]
+    """The sub-folder of `folder` in which `path` lies; nothing where it lies in none."""
+    return next(iter(path.relative_to(folder).parent.parts), "")
 
 
-def _folder(
-    folder: Path, limit: int | None, seed: int, files: Sequence[Path] | None = None
-) -> dict[str, Any]:
-    """The fields of the set of images among `files`, each prepared by itself; what cannot be read is listed."""
-    files = _files(folder) if files is None else files
+def _folder(folder: Path, task: Task, limit: int | None, seed: int) -> dict[str, Any]:
+    """The fields of the set of all images in `folder`."""
+    return _read(folder, _files(folder), task, limit, seed)
+
+
+def _read(folder: Path, files: Sequence[Path], task: Task, limit: int | None, seed: int) -> dict[str, Any]:
+    """The fields of the set of images among `files`, each by itself; what cannot be read is listed."""
     name = printable(folder.resolve().name)
     images, sources, unreadable = [], [], []
     chosen = [files[index] for index in _chosen(len(files), limit, seed)]
     for path in tracked(chosen, f"reading {name}", len(chosen)):
         file = printable(path.relative_to(folder))
         try:
-            images.append(prepare(path))
+            images.append(prepare(path, task.layout))
             sources.append(file)
         except InputError as error:
             unreadable.append((file, str(error).replace(str(path), "the file")))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 PNG_URL = "data:image/png;base64,"  # how the URL of a PNG image starts
 
@@ -21,3 +21,8 @@ def png_url(image: Image.Image) -> str:
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return PNG_URL + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def framed(image: Image.Image) -> Image.Image:
+    """The grey `image` with a white edge, so that ink reaching its edge is not taken for the ground."""
+    return ImageOps.expand(image, border=1, fill=255)

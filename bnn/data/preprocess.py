@@ -4,12 +4,13 @@ MNIST's layout (LeCun et al. 1998): white ink on black, the ink's box fitted int
 ratio kept, then placed in 28×28 with its centre of mass in the middle.
 """
 
+import inspect
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -24,26 +25,24 @@ from bnn.errors import InputError, choose
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
 MAX_PIXELS = 50_000_000  # of one image: a decompression bomb is refused before it is unpacked
 BOX = 20  # side of the square that the ink is fitted into
-_RESIZE_ABOVE, _RESIZE_BELOW = BOX, BOX - 3  # ink of about the right size is not resampled, hence not blurred
+_RESIZE_BELOW = BOX - 3  # ink of about the right size is not resampled, hence not blurred
 _INK = 0.15  # brightness above the background from which a pixel counts as ink
 _CONTRAST = 0.1  # an image whose brightness varies by less shows nothing
+_BRIGHT, _DARK = 0.9, 0.5  # borders above, with ink below, look like dark ink on a bright ground
+_COLOURS = (1, 3, 4)  # numbers of a pixel: grey, RGB, RGBA
 
-_INVERTED = 0.9  # brightness of the borders from which arrays look like dark ink on a bright ground
 
-Images = (
-    NDArray[np.generic]
-    | Tensor
-    | Image.Image
-    | str
-    | os.PathLike[str]
-    | bytes
-    | IO[bytes]
-    | Iterable["Images"]
-)
+class _Array(Protocol):
+    """What NumPy can make an array of, such as a tensor."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]: ...
+
+
+_File = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+Images = _Array | Image.Image | _File | Iterable["Images"]
 Pixels = NDArray[np.floating[Any]]
-Layout = Callable[
-    [Pixels], Pixels
-]  # a picture's brightness (H, W) in [0, 1] to what the network sees, (28, 28)
+# A picture's brightness (H, W) in [0, 1] to what the network sees, (28, 28).
+Layout = Callable[[Pixels], Pixels]
 
 
 class InvertedWarning(UserWarning):
@@ -53,27 +52,30 @@ class InvertedWarning(UserWarning):
 def prepare(images: "Images", layout: str = "mnist") -> Tensor:
     """What the network sees of `images`: (N, 1, 28, 28) float32 in [0, 1], white ink on black.
 
+    What has the network's size is taken as it is: arrays (N, 28, 28), (N, 1, 28, 28), (N, 28, 28, 1),
+    (28, 28), (28, 28, 1) and flat ones (N, 784), and grey images of 28×28 on a dark ground, so that a digit
+    is judged alike as an array and as a file. Everything else is brought to the layout: pictures of any
+    size, and arrays (H, W), (H, W, 1), (H, W, 3), (H, W, 4), or N of these, or (N, 1, H, W). Any other
+    shape is refused, and so is (3, H, W) or (4, H, W): it may be grey images or one with its colours first.
+
     Args:
-        images: a PIL image, a path, the bytes of an image file, an open file of one, an array or a tensor,
-            or an iterable of these. What has the network's size is taken as it is: arrays and tensors
-            (N, 28, 28), (N, 1, 28, 28), (N, 28, 28, 1), (28, 28), (28, 28, 1) and flat ones (N, 784), uint8
-            or float in [0, 1], and grey images of 28×28 on a dark ground, so that a digit is judged alike as
-            an array and as a file. Everything else is brought to the layout: pictures of any size, and
-            arrays (H, W), (H, W, 3), (H, W, 4) and (N, H, W, …), but that whatever has 784 columns is flat.
+        images: a PIL image, a path, the bytes of an image file, an open file of one, an array (also a tensor,
+            a data frame, an `ImageSet`) of uint8 or of floats in [0, 1], or an iterable of these.
         layout: a name in `LAYOUTS`.
 
     Raises:
-        InputError: an image cannot be read or used; the message says which.
+        InputError: an image cannot be read or used.
+
+    Warns:
+        InvertedWarning: arrays that are taken as they are look like dark ink on a bright ground.
     """
     laid_out = choose(LAYOUTS, layout, "layout")
-    if isinstance(images, Tensor):
-        images = images.detach().cpu().numpy()
-    if isinstance(images, np.ndarray):
-        return torch.from_numpy(_prepare_array(images, laid_out)).unsqueeze(1)
-    if isinstance(images, bytes):
+    if isinstance(images, bytes | bytearray | memoryview):
         images = io.BytesIO(images)
     if isinstance(images, Image.Image | str | os.PathLike) or hasattr(images, "read"):
         return torch.from_numpy(_prepare_image(images, laid_out))[None, None]
+    if hasattr(images, "__array__"):
+        return torch.from_numpy(_prepare_array(_array(images), laid_out)).unsqueeze(1)
     if isinstance(images, Mapping):
         raise InputError(
             "a dictionary is no image: of a Gradio editor's value, give the picture under 'composite'."
@@ -94,8 +96,8 @@ def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) 
     in MNIST's layout comes back nearly unchanged.
 
     Args:
-        image: a PIL image of any mode, a path, or an array (H, W), (H, W, 3) or (H, W, 4), uint8 or
-            float in [0, 1].
+        image: a PIL image of any mode, a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4),
+            uint8 or float in [0, 1].
 
     Raises:
         InputError: it cannot be read, has over `MAX_PIXELS` pixels, or holds values out of range.
@@ -175,9 +177,30 @@ def _opened(image: Any) -> tuple[Image.Image, str]:
         return _upright(image, "an image"), "an image"
     if not hasattr(image, "read"):
         return open_image(image), str(Path(image))
-    if not image.seekable():
-        image = io.BytesIO(image.read())
-    return open_stream(image, "the file"), "the file"
+    return open_stream(_seekable(image), "the file"), "the file"
+
+
+def _seekable(stream: Any) -> BinaryIO:
+    """`stream`, or all that is left in it where it cannot be read again."""
+    if isinstance(stream, io.TextIOBase) or inspect.iscoroutinefunction(stream.read):
+        raise InputError("a file must be open in binary mode, and not be one to await: give its bytes.")
+    try:
+        return stream if stream.seekable() else io.BytesIO(stream.read())
+    except (AttributeError, TypeError, ValueError, OSError) as error:  # a closed one, for one
+        raise InputError(_unreadable("the file", error)) from error
+
+
+def _array(images: Any) -> NDArray[np.generic]:
+    try:
+        if not isinstance(images, Tensor):
+            return np.asarray(images)
+        known = images.float() if images.is_floating_point() else images  # NumPy has no bfloat16
+        array: NDArray[np.generic] = known.numpy(force=True)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{type(images).__name__} cannot be made an array: {' '.join(str(error).split()).rstrip('.')}."
+        ) from error
+    return array
 
 
 def _prepare_image(image: Any, laid_out: Layout) -> Pixels:
@@ -192,9 +215,14 @@ def _prepare_array(array: NDArray[np.generic], laid_out: Layout) -> Pixels:
         pixels = _unit_range(array).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
         _warn_of_inverted(pixels)
         return pixels
-    if array.ndim == 4 and array.shape[1] in (3, 4) and array.shape[-1] not in (1, 3, 4):
-        raise InputError(f"an array of shape {array.shape} has its colours first: move them to the end.")
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4)):
+    if array.ndim in (3, 4) and array.shape[-3] in (3, 4) and array.shape[-1] not in _COLOURS:
+        raise InputError(
+            f"an array of shape {array.shape} seems to have its colours first: move them to the end, or give "
+            "grey images as a list."
+        )
+    if array.ndim == 4 and array.shape[1] == 1 and array.shape[-1] not in _COLOURS:
+        array = array[:, 0]
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _COLOURS):
         return laid_out(_array_brightness(array))[None]
     if array.ndim in (3, 4) and array.size:
         return np.stack([laid_out(_array_brightness(image)) for image in array])
@@ -219,13 +247,21 @@ def _has_network_size(shape: tuple[int, ...]) -> bool:
 
 def _warn_of_inverted(pixels: Pixels) -> None:
     borders = np.concatenate((pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]), axis=1)
-    if borders.size and np.median(borders, axis=1).min() > _INVERTED:
+    if borders.size and np.median(borders, axis=1).min() > _BRIGHT and pixels.min() < _DARK:
         warnings.warn(
-            "these arrays look like dark ink on a bright ground, and are taken as they are: white ink on black is "
-            "expected, so give 1 − array (255 − array of uint8).",
+            "these arrays look like dark ink on a bright ground and are taken as they are: expected is white "
+            "ink on black, so give 1 − array (255 − array of uint8).",
             InvertedWarning,
-            stacklevel=2,
+            stacklevel=_callers_level(),
         )
+
+
+def _callers_level() -> int:
+    """How many frames above who asks for it the first one outside of this package is."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "bnn":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _unit_range(array: NDArray[np.generic]) -> Pixels:
@@ -248,7 +284,7 @@ def _unit_range(array: NDArray[np.generic]) -> Pixels:
 def _array_brightness(array: NDArray[np.generic]) -> Pixels:
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or not array.size:
         raise InputError(f"an array of shape {array.shape} is no image: give (H, W), (H, W, 3) or (H, W, 4).")
     _check_size(array.shape[:2], "an array")
     pixels = _unit_range(array)
@@ -300,7 +336,7 @@ def _laid_out(brightness: Pixels) -> Pixels:
     return _centred(_fitted(_cropped(ink)))
 
 
-LAYOUTS: Mapping[str, Layout] = {"mnist": _laid_out}
+LAYOUTS: MutableMapping[str, Layout] = {"mnist": _laid_out}
 
 
 def _border(pixels: Pixels) -> Pixels:

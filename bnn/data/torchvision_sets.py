@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bnn.data.digits import FETCH, PLACE
 from bnn.data.digits import data_dir as data_root
 from bnn.errors import InputError
 
@@ -41,8 +42,8 @@ def torchvision_images(name: str, root: str | Path | None, download: bool) -> Te
     except _TORCHVISION_ERRORS as error:
         what = "is damaged or incomplete" if raw.is_dir() and any(raw.iterdir()) else "is not"
         raise InputError(
-            f"{name} {what} in {raw}: put its uncompressed files there, name another place with --data-dir "
-            "or BNN_DATA_DIR, or delete what is there and let it be fetched with --download."
+            f"{name} {what} in {raw}: put its uncompressed files there, name another place with {PLACE}, or "
+            f"delete what is there and let it be fetched {FETCH}."
         ) from error
     upright = images.transpose(1, 2) if name == "EMNIST" else images  # EMNIST's files hold columns as rows
     return upright.unsqueeze(1).float() / 255

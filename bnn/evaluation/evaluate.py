@@ -1,9 +1,7 @@
-"""Batch evaluation: digits and not digits through a classifier, to a `Report`."""
+"""Batch evaluation: images of the classes, and others, through a classifier, to a `Report`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,119 +11,94 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from bnn import __version__
-from bnn.classifier import Classifier, Prediction
-from bnn.core import checkpoint as checkpoint_file
+from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
-from bnn.data.imageset import Source, elsewhere_source, familiar_source, progress_bar, unfamiliar_source
+from bnn.core.evidence import Evidence
+from bnn.core.task import Task
+from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import is_blank
 from bnn.errors import InputError
-from bnn.evaluation.printed import print_short
-from bnn.evaluation.report import write_report
 from bnn.evaluation.resplits import Resplits, resplit
 from bnn.evaluation.results import Judged, Report, Rotation
-from bnn.evaluation.robustness import measure
-from bnn.files import require_writable
-from bnn.ood.familiarity import Evidence
+from bnn.evaluation.robustness import CELLS, measure
+from bnn.prediction import Prediction
+from bnn.progress import Advance, progress
 from bnn.rules.calibrated import CalibratedRule
 
 ROTATED_DIGIT = 6  # turned upside down it is a digit again, and on the way it is none
 ANGLES = tuple(range(0, 181, 10))  # degrees
-RECORDED = ("familiar", "unfamiliar", "elsewhere", "robustness", "resplits")  # in a checkpoint, of a report
-ROBUSTNESS = 500  # digits that are spoilt, in each way at each strength
+RECORDED = (
+    "in_distribution",
+    "out_of_distribution",
+    "shifted",
+    "robustness",
+    "resplits",
+)  # in a checkpoint, of a report
+ROBUSTNESS = 500  # digits that are corrupted, in each way at each strength
+FIRST = 1.0  # seconds after which it is estimated how long all will take
 
 
 def evaluate(
     classifier: Classifier,
-    familiar: Source,
-    unfamiliar: Sequence[Source] = (),
-    elsewhere: Sequence[Source] = (),
+    in_distribution: ImageSet,
+    out_of_distribution: ImageSet | Sequence[ImageSet] = (),
+    shifted: ImageSet | Sequence[ImageSet] = (),
     *,
     robustness: int = ROBUSTNESS,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
 ) -> Report:
-    """What `classifier` does with labelled digits and with images that are no digits.
+    """What `classifier` does with labelled images, and with images that need not show any class.
 
     Args:
         classifier: to be judged.
-        familiar: labelled digits, e.g. from `bnn.data.imageset.familiar_source`.
-        unfamiliar: e.g. from `bnn.data.imageset.unfamiliar_source`.
-        elsewhere: labelled digits from other sources, e.g. from `bnn.data.imageset.elsewhere_source`.
-        robustness: on how many of the familiar digits corruptions are tried, 35 times each; 0 for none.
+        in_distribution: labelled images like those that were learnt.
+        out_of_distribution: a set, or several, that need not show any class.
+        shifted: a labelled set, or several, of the same classes from other sources.
+        robustness: on how many of the in-distribution images corruptions are tried, 35 times each; 0 for none.
         seed: of corruptions and re-splits.
         settings: how the sets were chosen, plain values, for the report to tell.
 
     Raises:
-        InputError: digits have no labels, two sets have the same name, or `robustness` is below 0.
+        InputError: labels are missing or none of the classifier's, two sets have the same name, or
+            `robustness` is below 0.
+
+    Example:
+        >>> import bnn
+        >>> report = bnn.evaluate(
+        ...     bnn.Classifier.load(draws=5),
+        ...     bnn.ImageSet.from_name("digits", limit=50),
+        ...     bnn.ImageSet.from_name("noise", limit=20),
+        ...     robustness=0,
+        ... )
+        >>> report.numbers["out_of_distribution"][0]["refused"]
+        1.0
     """
-    _require_usable(familiar, unfamiliar, elsewhere)
-    spoilt = familiar.part(robustness, seed) if robustness else None
-    decide = partial(_decide, classifier)
-    evidence = _evidence(classifier, familiar.images, familiar.name)
-    judged = Judged(familiar, classifier.decide(evidence, is_blank(familiar.images)))
+    strange, moved = _several(out_of_distribution), _several(shifted)
+    _require_usable(classifier.task, in_distribution, strange, moved)
+    corrupted = in_distribution.part(robustness, seed) if robustness else None
+    others = (*strange, *moved)
+    repeated = CELLS * len(corrupted) if corrupted else 0
+    total = len(in_distribution) + sum(map(len, others)) + len(ANGLES) + repeated
+    with progress(total, FIRST) as advance:
+
+        def decide(images: Tensor, name: str) -> Prediction:
+            return classifier.decide(_evidence(classifier, images, name, advance), is_blank(images))
+
+        evidence = _evidence(classifier, in_distribution.images, in_distribution.name, advance)
+        judged = Judged(in_distribution, classifier.decide(evidence, is_blank(in_distribution.images)))
+        judged_others = [Judged(one, decide(one.images, one.name)) for one in others]
+        rotation = _rotation(decide, judged)
+        cells = list(measure(decide, corrupted, seed)) if corrupted else []
     return Report(
-        familiar=judged,
-        unfamiliar=[Judged(source, decide(source.images, source.name)) for source in unfamiliar],
-        elsewhere=[Judged(source, decide(source.images, source.name)) for source in elsewhere],
-        rotation=_rotation(classifier, judged),
-        robustness=list(measure(decide, spoilt, seed)) if spoilt else [],
+        in_distribution=judged,
+        out_of_distribution=judged_others[: len(strange)],
+        shifted=judged_others[len(strange) :],
+        rotation=rotation,
+        robustness=cells,
         resplits=_resplits(classifier, evidence, judged, seed),
         settings=_settings(classifier) | dict(settings or {}),
     )
-
-
-def evaluate_command(
-    classifier: Classifier,
-    familiar: str,
-    unfamiliar: Sequence[str],
-    out: Path,
-    *,
-    elsewhere: Sequence[str] = (),
-    robustness: int = ROBUSTNESS,
-    data_dir: Path | None = None,
-    download: bool = False,
-    seed: int = 0,
-    limit: int | None = None,
-    record: Path | None = None,
-) -> bool:
-    """`bnn evaluate`: writes the report to the folder `out` and prints its numbers in short.
-
-    Args:
-        classifier: to be judged.
-        familiar, unfamiliar, elsewhere: see the functions of these names in `bnn.data.imageset`.
-        out: folder of the report; missing folders are made, files of an earlier report replaced.
-        robustness: see `evaluate`.
-        data_dir, download, seed, limit: see `bnn.data.imageset.unfamiliar_source`.
-        record: the classifier's checkpoint file, if it is to keep the numbers.
-
-    Returns:
-        Whether some file could not be read.
-
-    Raises:
-        InputError: a set cannot be had, the report cannot be written, or the numbers to be recorded are not
-            those of the checkpoint as it is.
-    """
-    require_writable(out / "report.json")
-    if record is not None:
-        _require_as_stored(classifier, record)
-    options: dict[str, Any] = {"seed": seed, "download": download, "limit": limit}
-    data = classifier.checkpoint.record.get("data")
-    learnt = data.get("name") if isinstance(data, Mapping) else None
-    sets = {"familiar": familiar, "unfamiliar": list(unfamiliar), "elsewhere": list(elsewhere)}
-    report = evaluate(
-        classifier,
-        familiar_source(familiar, data_dir, **options),
-        [unfamiliar_source(spec, data_dir, **options) for spec in unfamiliar],
-        [elsewhere_source(spec, data_dir, trained_on=learnt, **options) for spec in elsewhere],
-        robustness=robustness,
-        seed=seed,
-        settings={"sets": sets | {"limit": limit, "robustness": robustness, "seed": seed}},
-    )
-    write_report(report, out)
-    if record is not None:
-        checkpoint_file.save(recorded(classifier.checkpoint, report), record)
-    print_short(report, out)
-    return bool(report.unreadable)
 
 
 def recorded(checkpoint: Checkpoint, report: Report) -> Checkpoint:
@@ -134,65 +107,60 @@ def recorded(checkpoint: Checkpoint, report: Report) -> Checkpoint:
     return replace(checkpoint, record={**checkpoint.record, "evaluation": numbers})
 
 
-def _require_as_stored(classifier: Classifier, path: Path) -> None:
-    require_writable(path)
-    stored = classifier.checkpoint
-    judged = (len(classifier.ensemble), classifier.seed, classifier.rule.to_dict())
-    if judged != (stored.draws, stored.seed, stored.rule):
-        raise InputError(
-            "only what the checkpoint does as it is can be recorded in it: leave out --record, or --draws, "
-            "--rule and the rule's options."
-        )
+def _several(sets: ImageSet | Sequence[ImageSet]) -> Sequence[ImageSet]:
+    return (sets,) if isinstance(sets, ImageSet) else sets
 
 
-def _require_usable(familiar: Source, unfamiliar: Sequence[Source], elsewhere: Sequence[Source]) -> None:
-    for source in (familiar, *elsewhere):
-        if source.labels is None:
-            raise InputError(f"the digits of {source.name} have no labels: give labelled ones.")
-    names = [source.name for source in (familiar, *unfamiliar, *elsewhere)]
+def _require_usable(
+    task: Task, in_distribution: ImageSet, strange: Sequence[ImageSet], shifted: Sequence[ImageSet]
+) -> None:
+    for labelled in (in_distribution, *shifted):
+        task.require_labels(labelled.truth().unique().tolist())
+    names = [one.name for one in (in_distribution, *strange, *shifted)]
     if len(set(names)) < len(names):
         raise InputError(f"two sets have the same name among {', '.join(names)}: rename one or leave it out.")
 
 
-def _evidence(classifier: Classifier, images: Tensor, name: str) -> Evidence:
-    return classifier.evidence(images, progress_bar(f"judging {name}"))
+def _evidence(classifier: Classifier, images: Tensor, name: str, advance: Advance) -> Evidence:
+    def through(chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+        for chunk in chunks:
+            yield chunk
+            advance(len(chunk), f"judging {name}")
 
-
-def _decide(classifier: Classifier, images: Tensor, name: str) -> Prediction:
-    return classifier.decide(_evidence(classifier, images, name), is_blank(images))
+    return classifier.evidence(images, through)
 
 
 def _resplits(classifier: Classifier, evidence: Evidence, judged: Judged, seed: int) -> Resplits | None:
     if not isinstance(classifier.rule, CalibratedRule):
         return None
     labels = torch.from_numpy(judged.labels)
-    return resplit(evidence, labels, classifier.calibration, classifier.wishes, seed=seed)
+    return resplit(evidence, labels, classifier.calibration, classifier.promise, seed=seed)
 
 
-def _rotation(classifier: Classifier, judged: Judged) -> Rotation:
+def _rotation(decide: Callable[[Tensor, str], Prediction], judged: Judged) -> Rotation:
     """A digit answered rightly, turned by `ANGLES`: a 6 where there is one."""
     labels = judged.labels
     right = judged.prediction.labels == labels
     best = int(np.argmax(2 * right + (labels == ROTATED_DIGIT)))
-    image = judged.source.images[best]
+    image = judged.images.images[best]
     turned = torch.stack([rotate(image, angle, InterpolationMode.BILINEAR) for angle in ANGLES])
-    return Rotation(
-        judged.source.sources[best], np.array(ANGLES), _decide(classifier, turned, "a rotating digit")
-    )
+    return Rotation(judged.images.sources[best], np.array(ANGLES), decide(turned, "a rotating digit"))
 
 
 def _settings(classifier: Classifier) -> dict[str, Any]:
-    checkpoint = classifier.checkpoint
+    parts = classifier.parts
     return {
         "version": __version__,
         "draws": len(classifier.ensemble),
         "ensemble_seed": classifier.seed,
         "rule": classifier.rule.to_dict(),
         "checkpoint": {
-            "network": checkpoint.network,
-            "network_options": dict(checkpoint.network_options),
-            "components": len(next(iter(checkpoint.loc.values()))),
-            "calibration_digits": len(classifier.calibration),
-            "record": {key: told for key, told in checkpoint.record.items() if key != "evaluation"},
+            "network": parts.network,
+            "network_options": dict(parts.network_options),
+            "posterior": parts.posterior,
+            "scores": list(parts.scores),
+            "components": len(classifier.posterior.components),
+            "calibration_images": len(classifier.calibration),
+            "record": {key: told for key, told in classifier.record.items() if key != "evaluation"},
         },
     }

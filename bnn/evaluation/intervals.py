@@ -93,16 +93,16 @@ def aurc_statistic(errors: NDArray[np.bool_], scores: Floats) -> Statistic:
     return statistic
 
 
-def auroc_statistic(familiar: Floats, unfamiliar: Floats) -> Statistic:
-    """`bnn.evaluation.metrics.auroc`, of the counts of the familiar images and those of the unfamiliar."""
-    order = np.argsort(familiar, kind="stable")
-    below = np.searchsorted(familiar[order], unfamiliar, "left")
-    not_above = np.searchsorted(familiar[order], unfamiliar, "right")
+def auroc_statistic(in_distribution: Floats, out_of_distribution: Floats) -> Statistic:
+    """`bnn.evaluation.metrics.auroc`, of the counts of the in-distribution images and those of the out-of-distribution."""
+    order = np.argsort(in_distribution, kind="stable")
+    below = np.searchsorted(in_distribution[order], out_of_distribution, "left")
+    not_above = np.searchsorted(in_distribution[order], out_of_distribution, "right")
 
-    def statistic(familiar_counts: Array, unfamiliar_counts: Array) -> Array:
-        cumulative = np.pad(familiar_counts[:, order].cumsum(1), ((0, 0), (1, 0)))
+    def statistic(in_counts: Array, ood_counts: Array) -> Array:
+        cumulative = np.pad(in_counts[:, order].cumsum(1), ((0, 0), (1, 0)))
         beaten = (cumulative[:, below] + cumulative[:, not_above]) / 2
-        pairs = familiar_counts.sum(1) * unfamiliar_counts.sum(1)
-        return (beaten * unfamiliar_counts).sum(1) / pairs
+        pairs = in_counts.sum(1) * ood_counts.sum(1)
+        return (beaten * ood_counts).sum(1) / pairs
 
     return statistic

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from bnn.evaluation.curves import Array, Floats, Labels, reliability, risk_coverage
 
-REFUSED_UNFAMILIAR = 0.95  # share of unfamiliar images refused at the threshold of `fpr95`
+REFUSED_OOD = 0.95  # share of out-of-distribution images refused at the threshold of `fpr95`
 
 
 def accuracy(probs: Floats, labels: Labels) -> float:
@@ -73,22 +73,22 @@ def aurc(errors: NDArray[np.bool_], scores: Floats) -> float:
     return float(risk_coverage(errors, scores)[1].mean())
 
 
-def auroc(familiar: Floats, unfamiliar: Floats) -> float:
-    """P(unfamiliar image's score > familiar one's), a tie counting half: in [0, 1], higher is better.
+def auroc(in_distribution: Floats, out_of_distribution: Floats) -> float:
+    """P(out-of-distribution image's score > in-distribution one's), a tie counting half: in [0, 1], higher is better.
 
-    The area under the ROC curve with unfamiliar as the positive class, 0.5 being chance (Hendrycks &
+    The area under the ROC curve with out-of-distribution as the positive class, 0.5 being chance (Hendrycks &
     Gimpel 2017).
     """
-    positive = np.repeat([False, True], [len(familiar), len(unfamiliar)])
-    return float(roc_auc_score(positive, np.concatenate((familiar, unfamiliar))))
+    positive = np.repeat([False, True], [len(in_distribution), len(out_of_distribution)])
+    return float(roc_auc_score(positive, np.concatenate((in_distribution, out_of_distribution))))
 
 
-def fpr95(familiar: Floats, unfamiliar: Floats) -> float:
-    """Share of familiar images refused where 95 % of the unfamiliar are: in [0, 1], lower is better.
+def fpr95(in_distribution: Floats, out_of_distribution: Floats) -> float:
+    """Share of in-distribution images refused where 95 % of the out-of-distribution are: in [0, 1], lower is better.
 
-    Unfamiliar is the positive class. The threshold is the highest score at or above which at least 95 %
-    of the unfamiliar images lie (Liang et al. 2018, "ODIN", with the classes named the other way round).
+    Out-of-distribution is the positive class. The threshold is the highest score at or above which at least 95 %
+    of the out-of-distribution images lie (Liang et al. 2018, "ODIN", with the classes named the other way round).
     """
-    needed = int(np.ceil(REFUSED_UNFAMILIAR * len(unfamiliar) - 1e-9))
-    threshold = np.sort(unfamiliar)[-needed]
-    return float((familiar >= threshold).mean())
+    needed = int(np.ceil(REFUSED_OOD * len(out_of_distribution) - 1e-9))
+    threshold = np.sort(out_of_distribution)[-needed]
+    return float((in_distribution >= threshold).mean())

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnn.classifier import Prediction
 from bnn.evaluation import metrics
 from bnn.evaluation.intervals import (
     aurc_statistic,
@@ -19,6 +18,7 @@ from bnn.evaluation.intervals import (
     mean_statistic,
     share_interval,
 )
+from bnn.prediction import Prediction
 
 Labels = NDArray[np.int64]
 
@@ -44,7 +44,7 @@ def answer_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
     }
 
 
-def familiar_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
+def in_distribution_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
     """`answer_numbers`, and how good the probabilities and the order of the scores are."""
     probs, n = prediction.probs, len(labels)
     wrong = probs.argmax(1) != labels
@@ -66,27 +66,29 @@ def familiar_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
     return answers | values | {"intervals": answers["intervals"] | intervals}
 
 
-def unfamiliar_numbers(familiar: Prediction, unfamiliar: Prediction) -> dict[str, Any]:
-    """How many images of a set are refused, and how well they are told from familiar digits."""
-    refused, sizes = unfamiliar.labels < 0, (len(familiar), len(unfamiliar))
-    rule = familiar.refusal_score, unfamiliar.refusal_score
-    ensemble = familiar.total, unfamiliar.total
+def out_of_distribution_numbers(
+    in_distribution: Prediction, out_of_distribution: Prediction
+) -> dict[str, Any]:
+    """How many images of a set are refused, and how well they are told from in-distribution images."""
+    refused, sizes = out_of_distribution.labels < 0, (len(in_distribution), len(out_of_distribution))
+    rule = in_distribution.refusal_score, out_of_distribution.refusal_score
+    ensemble = in_distribution.total, out_of_distribution.total
     return {
-        "n": len(unfamiliar),
+        "n": len(out_of_distribution),
         "refused": float(refused.mean()),
         "auroc": metrics.auroc(*rule),
         "auroc_ensemble": metrics.auroc(*ensemble),
         "fpr95": metrics.fpr95(*rule),
         "fpr95_ensemble": metrics.fpr95(*ensemble),
         "intervals": {
-            "refused": share_interval(int(refused.sum()), len(unfamiliar)),
+            "refused": share_interval(int(refused.sum()), len(out_of_distribution)),
             "auroc": bootstrap(auroc_statistic(*rule), *sizes),
             "auroc_ensemble": bootstrap(auroc_statistic(*ensemble), *sizes),
         },
     }
 
 
-def elsewhere_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
+def shifted_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
     """`answer_numbers` of digits from another source, with the share of right answers."""
     answers = answer_numbers(prediction, labels)
     answered, right = answers["answered"], answers["answered"] - answers["errors"]

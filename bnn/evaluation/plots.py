@@ -21,14 +21,14 @@ from bnn.evaluation.results import Report
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (ORANGE, GREEN, VERMILION, PURPLE, SKY, "#000000")
 DASHES = ("-", "--", ":", "-.")
-SPOILT = {  # line, colour and name of each measure of spoilt digits
+CORRUPTED = {  # line, colour and name of each measure of corrupted digits
     "accuracy": (".--", BLUE, "right if forced to answer"),
     "coverage": (".-", GREEN, "answered"),
     "selective_risk": (".:", VERMILION, "wrong among the answered"),
 }
 LEADING = 4  # digits drawn of the rotating digit
 BINS = 40  # of a histogram
-LEAST_UNFAMILIAR = 0.1  # left end of the axis of unfamiliarity
+LEAST_OOD = 0.1  # left end of the axis of OOD scores
 STYLE: Any = {  # of matplotlib's own type, which has no public name
     "text.parse_math": False,  # names of files and folders are shown as they are
     "svg.hashsalt": "bnn",  # the same report gives the same bytes
@@ -55,11 +55,11 @@ def plots(report: Report) -> Mapping[str, Plot]:
             "How often answers are wrong as the least certain digits are refused.",
         ),
         "reliability": (reliability, "How often a digit is right that is given a certain probability."),
-        "uncertainty": (uncertainty, "How uncertain each set's images are, and how unfamiliar."),
+        "uncertainty": (uncertainty, "How uncertain each set's images are, and how far out of distribution."),
         "rotation": (rotation, "A digit turned by half a circle; shaded where the answer is refused."),
     }
     if report.robustness:
-        caption = "Digits spoilt in several ways, from mildly (1) to severely (5)."
+        caption = "Digits corrupted in several ways, from mildly (1) to severely (5)."
         drawings["robustness"] = robustness, caption
     with mpl.rc_context(STYLE):
         return {name: Plot(_svg(draw(report)), caption) for name, (draw, caption) in drawings.items()}
@@ -67,7 +67,7 @@ def plots(report: Report) -> Mapping[str, Plot]:
 
 def risk_coverage(report: Report) -> Figure:
     """Selective risk against coverage by the rule's score and the ensemble's; where the rule stands."""
-    prediction, labels = report.familiar.prediction, report.familiar.labels
+    prediction, labels = report.in_distribution.prediction, report.in_distribution.labels
     errors = prediction.probs.argmax(1) != labels
     figure, axes = _figure("Risk and coverage", "coverage (share of digits answered, %)")
     for score, dash, colour, label in (
@@ -88,7 +88,9 @@ def risk_coverage(report: Report) -> Figure:
 
 def reliability(report: Report) -> Figure:
     """Accuracy against confidence in bins, over the share of images in each."""
-    confidence, right, share = curves.reliability(report.familiar.prediction.probs, report.familiar.labels)
+    confidence, right, share = curves.reliability(
+        report.in_distribution.prediction.probs, report.in_distribution.labels
+    )
     figure, axes = _figure("Reliability", "probability of the likeliest digit (mean of the bin)")
     axes.plot((0, 1), (0, 1), "--", color="grey", label="perfect calibration")
     axes.bar(confidence, share, width=0.02, color=SKY, label="share of all digits")
@@ -99,18 +101,18 @@ def reliability(report: Report) -> Figure:
 
 
 def uncertainty(report: Report) -> Figure:
-    """Histograms of total and epistemic uncertainty and of unfamiliarity for every set."""
+    """Histograms of total and epistemic uncertainty and of the OOD score for every set."""
     figure = Figure(figsize=(9.5, 7.6), layout="constrained")
-    panels = figure.subplot_mosaic([["total", "epistemic"], ["unfamiliarity", "."]], sharey=True)
+    panels = figure.subplot_mosaic([["total", "epistemic"], ["ood_score", "."]], sharey=True)
     for measure in ("total", "epistemic"):
         highest = max(1e-3, *(getattr(judged.prediction, measure).max() for _, judged in report.sets))
         _histograms(panels[measure], report, measure, np.linspace(0, highest, BINS + 1))
         title, unit = f"{measure.capitalize()} uncertainty", f"{measure} uncertainty (nats)"
         panels[measure].set(title=title, xlabel=unit)
-    _unfamiliarity(panels["unfamiliarity"], report)
-    for side in ("total", "unfamiliarity"):
+    _ood_scores(panels["ood_score"], report)
+    for side in ("total", "ood_score"):
         panels[side].set_ylabel("share of the set's images (%)")
-    figure.legend(*panels["unfamiliarity"].get_legend_handles_labels(), loc="lower right", ncols=1)
+    figure.legend(*panels["ood_score"].get_legend_handles_labels(), loc="lower right", ncols=1)
     return figure
 
 
@@ -142,14 +144,14 @@ def robustness(report: Report) -> Figure:
     panels = figure.subplots(2, math.ceil(len(names) / 2), sharex=True, sharey=True).ravel()
     for axes, name in zip(panels, names, strict=False):
         cells = [row for row in rows if row["corruption"] == name]
-        for measure, (dash, colour, label) in SPOILT.items():
+        for measure, (dash, colour, label) in CORRUPTED.items():
             shares = np.array([cell[measure] for cell in cells], np.float64)  # None, if unanswered, is a gap
             axes.plot([cell["strength"] for cell in cells], 100 * shares, dash, color=colour, label=label)
         axes.set(title=name.capitalize(), xlabel="strength", ylim=(-3, 103))
     for axes in panels[len(names) :]:
         axes.remove()
     figure.supylabel("share of the digits, or of the answers (%)", fontsize="medium")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SPOILT))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(CORRUPTED))
     return figure
 
 
@@ -160,14 +162,14 @@ def _figure(title: str, xlabel: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _unfamiliarity(axes: Axes, report: Report) -> None:
+def _ood_scores(axes: Axes, report: Report) -> None:
     """Its histograms, of which the first bin holds all that is below, and the rule's threshold."""
-    highest = max(10 * LEAST_UNFAMILIAR, *(one.prediction.unfamiliarity.max() for _, one in report.sets))
-    _histograms(axes, report, "unfamiliarity", np.geomspace(LEAST_UNFAMILIAR, highest, BINS + 1))
+    highest = max(10 * LEAST_OOD, *(one.prediction.ood_score.max() for _, one in report.sets))
+    _histograms(axes, report, "ood_score", np.geomspace(LEAST_OOD, highest, BINS + 1))
     threshold = report.settings["rule"].get("unfamiliar_threshold")
     if threshold is not None:
-        axes.axvline(threshold, color="black", linewidth=1, label="the rule's threshold of unfamiliarity")
-    axes.set(title="Unfamiliarity", xlabel="unfamiliarity (Fisher's statistic)", xscale="log")
+        axes.axvline(threshold, color="black", linewidth=1, label="the rule's threshold of the OOD score")
+    axes.set(title="OOD score", xlabel="OOD score (Fisher's statistic)", xscale="log")
     _plain_numbers(axes.xaxis)
 
 
@@ -183,7 +185,7 @@ def _histograms(axes: Axes, report: Report, measure: str, edges: NDArray[np.floa
                 "linewidth": 1.5,
             }
         weights = np.full(len(values), 100 / len(values))
-        axes.hist(values, edges.tolist(), weights=weights, label=f"{kind}: {judged.source.name}", **looks)
+        axes.hist(values, edges.tolist(), weights=weights, label=f"{kind}: {judged.images.name}", **looks)
     axes.set_yscale("log")
     _plain_numbers(axes.yaxis)
 

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from bnn.data.imageset import tracked
+from bnn.core.evidence import Evidence
 from bnn.errors import InputError
-from bnn.ood.familiarity import Evidence
+from bnn.progress import tracked
 from bnn.rules.abstention import Calibration
 from bnn.rules.calibrated import CalibratedRule
-from bnn.rules.promise import Wishes
+from bnn.rules.promise import Promise
 
 SPLITS = 1000
 
@@ -28,16 +28,16 @@ class Resplits:
     """What K fitted rules did, out of K + `infeasible` re-splits.
 
     Attributes:
-        wishes: what each rule was fitted for.
+        promise: what each rule was fitted for.
         fitted_on, measured_on: digits in the two parts.
         infeasible: re-splits whose digits could not promise what is wished.
         risk: (K,) share of wrong ones among the answers to the other part; 0 where none was given.
         risk_of_all: (K,) the same of all digits, those it was fitted on too.
-        unfamiliar: (K,) share of the other part that is above the rule's threshold of unfamiliarity.
+        unfamiliar: (K,) share of the other part that is above the rule's threshold of the OOD score.
         coverage: (K,) share of the other part that was answered.
     """
 
-    wishes: Wishes
+    promise: Promise
     fitted_on: int
     measured_on: int
     infeasible: int
@@ -57,11 +57,11 @@ class Resplits:
             "infeasible": self.infeasible,
             "fitted_on": self.fitted_on,
             "measured_on": self.measured_on,
-            "risk": self.wishes.risk,
-            "delta": self.wishes.delta,
-            "alpha": self.wishes.alpha,
-            "risk_exceeded": _share(self.risk > self.wishes.risk, splits),
-            "risk_of_all_exceeded": _share(self.risk_of_all > self.wishes.risk, splits),
+            "risk": self.promise.risk,
+            "delta": self.promise.delta,
+            "alpha": self.promise.alpha,
+            "risk_exceeded": _share(self.risk > self.promise.risk, splits),
+            "risk_of_all_exceeded": _share(self.risk_of_all > self.promise.risk, splits),
             "mean_risk": _mean(self.risk),
             "mean_unfamiliar": _mean(self.unfamiliar),
             "mean_coverage": _mean(self.coverage),
@@ -72,7 +72,7 @@ def resplit(
     evidence: Evidence,
     labels: Tensor,
     calibration: Calibration,
-    wishes: Wishes,
+    promise: Promise,
     *,
     seed: int,
     splits: int = SPLITS,
@@ -83,20 +83,20 @@ def resplit(
         evidence: of N digits that the classifier was neither trained nor calibrated on.
         labels: what they are, (N,).
         calibration: the classifier's own. As many digits as it has are fitted on, but at most half.
-        wishes: what to fit for.
+        promise: what to fit for.
         seed: of the splits.
         splits: how many.
     """
     fitted_on = min(len(calibration), len(labels) // 2)
     generator = torch.Generator().manual_seed(seed)
     measured = [
-        _measured(evidence, labels, calibration, wishes, _dealt(len(labels), fitted_on, generator))
+        _measured(evidence, labels, calibration, promise, _dealt(len(labels), fitted_on, generator))
         for _ in tracked(range(splits), "re-splitting the digits", splits)
     ]
     fitted = [row for row in measured if row is not None]
     risk, risk_of_all, unfamiliar, coverage = np.array(fitted, np.float64).reshape(-1, 4).T
     return Resplits(
-        wishes=wishes,
+        promise=promise,
         fitted_on=fitted_on,
         measured_on=len(labels) - fitted_on,
         infeasible=splits - len(fitted),
@@ -115,19 +115,19 @@ def _dealt(size: int, first: int, generator: Generator) -> Tensor:
 
 
 def _measured(
-    evidence: Evidence, labels: Tensor, calibration: Calibration, wishes: Wishes, fit_on: Tensor
+    evidence: Evidence, labels: Tensor, calibration: Calibration, promise: Promise, fit_on: Tensor
 ) -> tuple[float, float, float, float] | None:
     """(risk, risk of all, share unfamiliar, coverage) of the rule fitted on `fit_on` (N,) bool."""
     part = replace(calibration, evidence=evidence[fit_on], labels=labels[fit_on])
     try:
-        rule = CalibratedRule.fit_if_feasible(part, wishes)
+        rule = CalibratedRule.fit_if_feasible(part, promise)
     except InputError:  # too few digits
         return None
     if rule is None:
         return None
     answered = ~rule.refuses(evidence)
     wrong = answered & (rule.labels(evidence) != labels)
-    unfamiliar = evidence.unfamiliarity > rule.unfamiliar_threshold
+    unfamiliar = evidence.ood > rule.unfamiliar_threshold
     other = ~fit_on
     return (
         _ratio(wrong[other], answered[other]),

@@ -9,25 +9,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bnn.classifier import Prediction
-from bnn.data.imageset import Source
-from bnn.evaluation.numbers import answer_numbers, elsewhere_numbers, familiar_numbers, unfamiliar_numbers
+from bnn.data.imageset import ImageSet
+from bnn.evaluation.numbers import (
+    answer_numbers,
+    in_distribution_numbers,
+    out_of_distribution_numbers,
+    shifted_numbers,
+)
 from bnn.evaluation.resplits import Resplits
 from bnn.evaluation.robustness import Cell
+from bnn.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Judged:
     """A set of images and the decisions on them."""
 
-    source: Source
+    images: ImageSet
     prediction: Prediction
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The true digits (N,) of a labelled set."""
-        assert self.source.labels is not None  # noqa: S101
-        return self.source.labels
+        """The true classes (N,) of a labelled set."""
+        labels: NDArray[np.int64] = self.images.truth().numpy()
+        return labels
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -49,18 +54,18 @@ class Report:
     """What an evaluation found.
 
     Attributes:
-        familiar: labelled digits.
-        unfamiliar: sets that need not be digits.
-        elsewhere: labelled digits from other sources than those that were learnt.
+        in_distribution: labelled images like those that were learnt.
+        out_of_distribution: sets that need not show any class.
+        shifted: labelled sets of the same classes from other sources.
         rotation: a digit turned by half a circle.
-        robustness: some of the familiar digits, spoilt; may be empty.
-        resplits: how the calibrated rule keeps its promises on the familiar digits; None for other rules.
+        robustness: some of the in-distribution images, corrupted; may be empty.
+        resplits: how the calibrated rule keeps its promises on the in_distribution digits; None for other rules.
         settings: what was judged and how, plain values.
     """
 
-    familiar: Judged
-    unfamiliar: Sequence[Judged]
-    elsewhere: Sequence[Judged]
+    in_distribution: Judged
+    out_of_distribution: Sequence[Judged]
+    shifted: Sequence[Judged]
     rotation: Rotation
     robustness: Sequence[Cell]
     resplits: Resplits | None
@@ -68,31 +73,35 @@ class Report:
 
     @property
     def sets(self) -> list[tuple[str, Judged]]:
-        """Every set after what it is: "familiar", "unfamiliar" or "elsewhere"."""
-        unfamiliar = [("unfamiliar", judged) for judged in self.unfamiliar]
-        return [("familiar", self.familiar), *unfamiliar, *(("elsewhere", one) for one in self.elsewhere)]
+        """Every set after what it is: "in_distribution", "out_of_distribution" or "shifted"."""
+        out_of_distribution = [("out_of_distribution", judged) for judged in self.out_of_distribution]
+        return [
+            ("in_distribution", self.in_distribution),
+            *out_of_distribution,
+            *(("shifted", one) for one in self.shifted),
+        ]
 
     @property
     def unreadable(self) -> list[dict[str, str]]:
         """Set, file and reason of every file that could not be used."""
         return [
-            {"set": judged.source.name, "file": file, "why": why}
+            {"set": judged.images.name, "file": file, "why": why}
             for _, judged in self.sets
-            for file, why in judged.source.unreadable
+            for file, why in judged.images.unreadable
         ]
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
         """The report as plain values: what `report.json` holds. `docs/metrics.md` defines each."""
-        digits = self.familiar
+        digits = self.in_distribution
         return {
-            "familiar": {"name": digits.source.name} | familiar_numbers(digits.prediction, digits.labels),
-            "unfamiliar": [
-                _named(one, unfamiliar_numbers(digits.prediction, one.prediction)) for one in self.unfamiliar
+            "in_distribution": {"name": digits.images.name}
+            | in_distribution_numbers(digits.prediction, digits.labels),
+            "out_of_distribution": [
+                _named(one, out_of_distribution_numbers(digits.prediction, one.prediction))
+                for one in self.out_of_distribution
             ],
-            "elsewhere": [
-                _named(one, elsewhere_numbers(one.prediction, one.labels)) for one in self.elsewhere
-            ],
+            "shifted": [_named(one, shifted_numbers(one.prediction, one.labels)) for one in self.shifted],
             "robustness": [_row(cell) for cell in self.robustness],
             "resplits": None if self.resplits is None else self.resplits.numbers(),
             "settings": _plain(self.settings),
@@ -101,7 +110,7 @@ class Report:
 
 
 def _named(judged: Judged, numbers: dict[str, Any]) -> dict[str, Any]:
-    return {"name": judged.source.name} | numbers | {"unreadable": len(judged.source.unreadable)}
+    return {"name": judged.images.name} | numbers | {"unreadable": len(judged.images.unreadable)}
 
 
 def _row(cell: Cell) -> dict[str, Any]:

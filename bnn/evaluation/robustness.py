@@ -1,4 +1,4 @@
-"""Robustness: what becomes of answers as digits are spoilt, in seven ways at five strengths each.
+"""Robustness: what becomes of answers as digits are corrupted, in seven ways at five strengths each.
 
 A new corruption is one function here and one entry in `CORRUPTIONS`. Each function takes images
 (N, 1, 28, 28) in [0, 1], the amount, and a generator for what is random; every image has its own.
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torchvision.transforms.functional import adjust_contrast, gaussian_blur
 
-from bnn.classifier import Prediction
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.imageset import Source
+from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import BOX
+from bnn.prediction import Prediction
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way to spoil images: `apply`, and its `amounts` from mild (strength 1) to severe (5)."""
+    """A way to corrupt images: `apply`, and its `amounts` from mild (strength 1) to severe (5)."""
 
     apply: Callable[[Tensor, float, Generator], Tensor]
     amounts: tuple[float, float, float, float, float]
@@ -31,7 +31,7 @@ class Corruption:
 
 @dataclass(frozen=True)
 class Cell:
-    """Decisions on digits that were spoilt in one way at one strength."""
+    """Decisions on digits that were corrupted in one way at one strength."""
 
     corruption: str
     strength: int
@@ -40,22 +40,22 @@ class Cell:
     prediction: Prediction
 
 
-def measure(decide: Callable[[Tensor, str], Prediction], source: Source, seed: int) -> Iterator[Cell]:
-    """Each corruption in `CORRUPTIONS` at each strength, on the labelled digits of `source`.
+def measure(decide: Callable[[Tensor, str], Prediction], images: ImageSet, seed: int) -> Iterator[Cell]:
+    """Each corruption in `CORRUPTIONS` at each strength, on labelled `images`.
 
     The seed is the same for every cell, so that strengths differ in nothing but strength.
 
     Args:
         decide: gives the decisions on images (N, 1, 28, 28), and has a name for what it is doing.
-        source: labelled digits.
+        images: labelled.
         seed: of places, directions, signs and noise.
     """
-    assert source.labels is not None  # noqa: S101
+    labels = images.truth().numpy()
     for name, corruption in CORRUPTIONS.items():
         for strength, amount in enumerate(corruption.amounts, start=1):
-            spoilt = corruption.apply(source.images, amount, torch.Generator().manual_seed(seed))
-            prediction = decide(spoilt, f"{name}, strength {strength} of {len(corruption.amounts)}")
-            yield Cell(name, strength, amount, source.labels, prediction)
+            corrupted = corruption.apply(images.images, amount, torch.Generator().manual_seed(seed))
+            prediction = decide(corrupted, f"{name}, strength {strength} of {len(corruption.amounts)}")
+            yield Cell(name, strength, amount, labels, prediction)
 
 
 def blur(images: Tensor, sigma: float, _: Generator) -> Tensor:
@@ -116,6 +116,8 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "scale": Corruption(scale, (1.1, 1.2, 1.35, 1.5, 1.75)),
     "rotation": Corruption(rotation, (10, 20, 30, 45, 60)),
 }
+
+CELLS = sum(len(corruption.amounts) for corruption in CORRUPTIONS.values())
 
 
 def _warped(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:

@@ -38,7 +38,9 @@ def plot_votes(prediction: Prediction) -> Figure:
     if prediction.votes is None:
         raise InputError("prediction holds no votes: take it from Classifier.predict.")
     if not 0 < len(prediction) <= MOST_IMAGES:
-        raise InputError(f"1 to {MOST_IMAGES} images can be plotted, not {len(prediction)}: slice the prediction.")
+        raise InputError(
+            f"1 to {MOST_IMAGES} images can be plotted, not {len(prediction)}: slice the prediction."
+        )
     columns = min(COLUMNS, len(prediction))
     rows = -(-len(prediction) // columns)
     figure = Figure((WIDTH * columns, HEIGHT * rows), layout="constrained")

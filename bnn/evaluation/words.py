@@ -30,17 +30,18 @@ def summary(numbers: Mapping[str, Any]) -> str:
 
 
 def _sentences(numbers: Mapping[str, Any]) -> Iterator[str]:
-    digits = numbers["familiar"]
+    digits = numbers["in_distribution"]
     yield (
         f"Of {digits['n']:,} digits ({digits['name']}) it answered {_answers(digits)}; made to answer every "
         f"digit, it would be wrong on {percent(1 - digits['accuracy'])}."
     )
-    if numbers["unfamiliar"]:
+    if numbers["out_of_distribution"]:
         shares = [
-            f"{percent(row['refused'])} of {row['n']:,} ({row['name']})" for row in numbers["unfamiliar"]
+            f"{percent(row['refused'])} of {row['n']:,} ({row['name']})"
+            for row in numbers["out_of_distribution"]
         ]
         yield f"Of images that need not be digits it refused {', '.join(shares)}."
-    for row in numbers["elsewhere"]:
+    for row in numbers["shifted"]:
         yield f"Of {row['n']:,} digits from another source ({row['name']}) it answered {_answers(row)}."
     if numbers["robustness"]:
         yield _robustness_sentence(numbers["robustness"])
@@ -68,8 +69,8 @@ def _robustness_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     }
     ways = len({row["corruption"] for row in rows})
     strengths = len({row["strength"] for row in rows})
-    spoilt = f"{rows[0]['n']:,} digits spoilt in {ways} ways at {strengths} strengths"
-    return f"Of {spoilt} it answered {_answers(pooled)}."
+    corrupted = f"{rows[0]['n']:,} digits corrupted in {ways} ways at {strengths} strengths"
+    return f"Of {corrupted} it answered {_answers(pooled)}."
 
 
 def _resplits_sentence(row: Mapping[str, Any]) -> str:

@@ -84,6 +84,6 @@ class OODScore(ABC):
         """
         if tensors:
             raise InputError(
-                f"the OOD score {cls.name!r} is fitted to nothing, and the checkpoint holds some."
+                f"the OOD score {cls.name!r} is fitted to nothing, and tensors are given for it."
             )
         return cls()

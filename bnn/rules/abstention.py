@@ -5,7 +5,7 @@ A new rule is one class and one name in `bnn.rules.table.RULES`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bnn.core.evidence import Evidence
+from bnn.core.task import checked_labels
 from bnn.core.tensors import grouped, require, under
 from bnn.errors import InputError
 from bnn.rules.promise import Promise
@@ -53,9 +54,10 @@ class Calibration:
         Raises:
             InputError: there are no images, or `labels` are not a class for each.
         """
-        truth = checked_labels(labels, len(evidence), evidence.classes)
-        order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))
-        trial, rest = order.tensor_split([max(1, len(truth) // TRIAL)])
+        n = len(evidence)
+        truth = checked_labels(labels, n, evidence.classes)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        trial, rest = order.tensor_split([n - calibrated_count(n)])
         return cls(evidence[rest], truth[rest], evidence[trial].total)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -91,6 +93,11 @@ class Calibration:
         return cls(evidence, truth["labels"], truth["grid"])
 
 
+def calibrated_count(n: int) -> int:
+    """How many of n images `Calibration.of` leaves to calibrate on."""
+    return n - max(1, n // TRIAL)
+
+
 class Decisions(NamedTuple):
     """What a rule decides on N images.
 
@@ -112,6 +119,7 @@ class AbstentionRule(ABC):
     """
 
     name: ClassVar[str]
+    controls: ClassVar[tuple[str, ...]] = ()  # fields of `Promise` that it is fitted for
 
     @classmethod
     def fit(cls, probs: Any, labels: Any, promise: Promise | None = None, *, scores: Any = None) -> Self:
@@ -190,8 +198,16 @@ class AbstentionRule(ABC):
         return None
 
     @property
+    def asked(self) -> tuple[str, Promise]:
+        """Name and promise of the rule to fit where it is to be fitted anew."""
+        return self.name, self.promise or Promise()
+
+    @property
     def thresholds(self) -> Mapping[str, float]:
-        """The highest value still answered, of "total" (nats) and "ood", where the rule compares it."""
+        """The highest value that is still answered, of each measure that the rule compares.
+
+        Measures: "total" (nats), "ood" and "doubt" (1 − the highest probability).
+        """
         return {}
 
     @abstractmethod
@@ -209,11 +225,26 @@ class RefuseAll(AbstentionRule):
 
     Attributes:
         why: in a sentence.
+        instead_of: name of the rule that could not be fitted.
+        wanted: what that should have promised.
     """
 
     why: str
+    instead_of: str = "calibrated"
+    wanted: Promise = field(default_factory=Promise)
 
     name: ClassVar[str] = "refuse-all"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.wanted, Mapping):  # plain values
+            object.__setattr__(self, "wanted", Promise(**self.wanted))
+        kinds = {"why": str, "instead_of": str, "wanted": Promise}
+        if not all(isinstance(getattr(self, name), kind) for name, kind in kinds.items()):
+            raise InputError("the rule that refuses everything needs a reason, a rule's name and a promise.")
+
+    @property
+    def asked(self) -> tuple[str, Promise]:
+        return self.instead_of, self.wanted
 
     def score(self, evidence: Evidence) -> Tensor:
         return torch.ones(len(evidence))
@@ -226,7 +257,7 @@ class RefuseAll(AbstentionRule):
 
     @classmethod
     def fit_on(cls, calibration: Calibration, promise: Promise) -> Self:
-        return cls("it was asked to.")
+        return cls("it was asked to.", wanted=promise)
 
     @classmethod
     def require_fittable(cls, n: int, promise: Promise) -> None:
@@ -239,27 +270,6 @@ class RefuseAll(AbstentionRule):
 def as_evidence(probs: Any, scores: Any = None) -> Evidence:
     """`probs` where they are `Evidence`, else `Evidence.of` the arrays; raises as that does."""
     return probs if isinstance(probs, Evidence) else Evidence.of(probs, scores)
-
-
-def checked_labels(labels: Any, n: int, classes: int) -> Tensor:
-    """`labels` as (n,) int64.
-
-    Raises:
-        InputError: n is 0, or they are not one class for each of n images.
-    """
-    truth = torch.as_tensor(labels)
-    if n == 0:
-        raise InputError("there are no images to calibrate on: give some, each with its label.")
-    if truth.shape != (n,) or truth.dtype.is_floating_point or truth.dtype == torch.bool:
-        raise InputError(
-            f"{n} images need as many labels, whole numbers, one each, not {tuple(truth.shape)}."
-        )
-    if not ((truth >= 0) & (truth < classes)).all():
-        strange = truth[(truth < 0) | (truth >= classes)][0].item()
-        raise InputError(
-            f"a label must be from 0 to {classes - 1}, one of {classes} classes, and {strange} is not."
-        )
-    return truth.long()
 
 
 def percent(share: float) -> str:

@@ -40,6 +40,7 @@ class CalibratedRule(AbstentionRule):
     alpha: float
 
     name: ClassVar[str] = "calibrated"
+    controls: ClassVar[tuple[str, ...]] = ("risk", "delta", "alpha")
 
     def __post_init__(self) -> None:
         Promise(risk=self.risk, delta=self.delta, alpha=self.alpha)
@@ -104,12 +105,13 @@ class CalibratedRule(AbstentionRule):
     def describe(self) -> str:
         return (
             f"Of images like those it learnt, it promises to answer at most {percent(self.risk)} wrongly "
-            f"(with {percent(1 - self.delta)} confidence) and to call at most {percent(self.alpha)} unfamiliar."
+            f"(with {percent(1 - self.delta)} confidence) and to call at most {percent(self.alpha)} "
+            "unfamiliar."
         )
 
 
 def _unfamiliar_threshold(calibration: Calibration, promise: Promise) -> float:
-    """The highest OOD score that is still familiar; 0 where there are none, for then all count as 0."""
+    """The highest OOD score that is still familiar; 0 where there are none, which all count as 0."""
     if not calibration.evidence.surprises:
         return 0.0
     return conformal_threshold(calibration.evidence.ood, promise.alpha)

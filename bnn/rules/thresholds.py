@@ -68,6 +68,7 @@ class ThresholdRule(AbstentionRule):
     refuse: float
 
     measures: ClassVar[str]
+    controls: ClassVar[tuple[str, ...]] = ("refuse",)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.threshold) or not 0 < self.refuse < 1:
@@ -101,8 +102,8 @@ class ThresholdRule(AbstentionRule):
 
     def describe(self) -> str:
         return (
-            f"Of images like those it learnt, it promises to refuse at most {percent(self.refuse)}: those "
-            f"whose {self.measures} is above {self.threshold:.3g}."
+            f"Of images like those it learnt, it promises to refuse at most {percent(self.refuse)}: "
+            f"those whose {self.measures} is above {self.threshold:.3g}."
         )
 
 
@@ -111,6 +112,10 @@ class ConfidenceRule(ThresholdRule):
 
     name = "confidence"
     measures = "doubt (1 − the highest probability)"
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        return {"doubt": self.threshold}
 
     def highest_score(self, classes: int) -> float:
         return 1.0

@@ -1,7 +1,6 @@
 """From a fitted posterior to a classifier: the ensemble, the OOD detector, and the rule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from bnn.classifier import Classifier, measured
@@ -58,9 +57,7 @@ def calibrated(
         seed=config.seed,
         rule=rule.to_dict(),
         record={
-            "config": {
-                name: list(value) if name == "scores" else value for name, value in asdict(config).items()
-            },
+            "config": config.plain(),
             "data": {
                 "name": config.data,
                 "fingerprint": data.fingerprint,
@@ -93,4 +90,4 @@ def _rule(config: TrainConfig, calibration: Calibration) -> AbstentionRule:
     try:
         return fit_rule(config.rule, calibration, config.promise)
     except InputError as error:
-        return RefuseAll(f"the {config.rule} rule could not be fitted: {error}")
+        return RefuseAll(f"the {config.rule} rule could not be fitted: {error}", config.rule, config.promise)

@@ -1,10 +1,11 @@
 """What a training run is: one dataclass, and the named presets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
-from bnn.errors import InputError
+from bnn.errors import InputError, choose
 from bnn.rules.promise import Promise
 
 
@@ -76,6 +77,10 @@ class TrainConfig:
             self.schedule in ("one-cycle", "constant"), "schedule", self.schedule, "one-cycle or constant"
         )
 
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain values that JSON can hold."""
+        return asdict(self) | {"network_options": dict(self.network_options), "scores": list(self.scores)}
+
     @property
     def promise(self) -> Promise:
         """What the rule is fitted for."""
@@ -110,3 +115,17 @@ PRESETS: Mapping[str, TrainConfig] = {
     "notebook": _NOTEBOOK,
     "notebook-better": replace(_NOTEBOOK, guide="mean-field", estimator="local"),
 }
+
+
+def configured(preset: str, options: Mapping[str, Any]) -> TrainConfig:
+    """The preset with other `options`, fields of `TrainConfig`.
+
+    Raises:
+        InputError: there is no such preset or option, or an option is out of its range.
+    """
+    known = [field.name for field in fields(TrainConfig)]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=3) or known
+            raise InputError(f"{name} is no option of the training: did you mean {', '.join(near)}?")
+    return replace(choose(PRESETS, preset, "preset"), **options)

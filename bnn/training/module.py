@@ -1,7 +1,5 @@
 """Stochastic variational inference as a Lightning module."""
 
-from dataclasses import asdict
-
 import pyro
 import pytorch_lightning as pl
 import torch
@@ -21,6 +19,13 @@ from bnn.training.model import BayesianClassifier
 MONITOR_DRAWS = 2  # networks drawn to watch the calibration digits between epochs
 
 
+class DivergedError(Exception):
+    """The loss is no longer a finite number."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the training diverged at step {step}: lower the learning rate, lr.")
+
+
 class SVIModule(pl.LightningModule):
     """Fits a guide to a `BayesianClassifier` by gradient descent on the tempered negative ELBO.
 
@@ -36,7 +41,7 @@ class SVIModule(pl.LightningModule):
 
     def __init__(self, config: TrainConfig, task: Task, n_train: int) -> None:
         super().__init__()
-        self.save_hyperparameters({"config": asdict(config), "task": task.to_dict(), "n_train": n_train})
+        self.save_hyperparameters({"config": config.plain(), "task": task.to_dict(), "n_train": n_train})
         self.config = config
         network = build_network(config.network, config.network_options, task)
         self.model = BayesianClassifier(network, n_train, config.prior_scale)
@@ -56,6 +61,8 @@ class SVIModule(pl.LightningModule):
         nll, kl = (term / self.model.n_train for term in terms)
         self.log_dict({"nll": nll, "kl": kl}, prog_bar=True, on_step=True, on_epoch=False)
         loss: Tensor = nll + self.beta() * kl
+        if not loss.isfinite():
+            raise DivergedError(self.global_step)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

@@ -4,43 +4,41 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from bnn.classifier import Classifier
-from bnn.core.checkpoint import Checkpoint
-from bnn.data.digits import data_dir, load_digits
-from bnn.data.imageset import progress_bar, unfamiliar_source
+from bnn.data.digits import data_dir
+from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
+from bnn.progress import progress_bar
+from bnn.tables import table
 
 FORCED_DRAWS = 10  # the notebook forced an answer with 10 networks, and refused with 100
 NOISE_IMAGES = 100
 
 
-def print_summary(checkpoint: Checkpoint, out: Path) -> None:
-    """Prints what was trained, how it does on the calibration digits, and where it lies."""
-    record = checkpoint.record
+def print_summary(classifier: Classifier, out: Path) -> None:
+    """Prints what was trained, how it does on the calibration images, and where it lies."""
+    record = classifier.record
     config, data, measured = record["config"], record["data"], record["calibration"]
-    table = Table(
-        title=f"Trained on {data['trained_on']} digits, measured on {data['calibrated_on']} held out"
-    )
-    table.add_column("what")
-    table.add_column("value", justify="right")
+    title = f"Trained on {data['trained_on']} images, measured on {data['calibrated_on']} held out"
+    told = table("what", "value", title=title)
     rows = {
         "accuracy when forced to answer": f"{measured['accuracy']:.2%}",
         "NLL (nats)": f"{measured['nll']:.4f}",
-        f"answered by the {checkpoint.rule['name']} rule": f"{measured['coverage']:.2%}",
+        f"answered by the {classifier.rule.name} rule": f"{measured['coverage']:.2%}",
         "errors among the answered": str(measured["errors_among_answered"]),
-        "networks drawn": f"{checkpoint.draws} from {record['training']['components_done']} component(s)",
+        "networks drawn": f"{len(classifier.ensemble)} from {record['training']['components_done']} component(s)",
         "beta (weight of the KL term)": f"{config['beta']:g}",
         "seed": str(config["seed"]),
     }
     for row in rows.items():
-        table.add_row(*row)
+        told.add_row(*row)
     console = Console()
-    console.print(table)
-    if measured["infeasible"]:
-        console.print(f"The {config['rule']} rule could not be fitted: {measured['infeasible']}")
+    console.print(told)
+    if classifier.rule.promise is None:
+        console.print(classifier.rule.describe())
     if record["training"]["interrupted"]:
         done = record["training"]["components_done"]
         console.print(
@@ -50,39 +48,36 @@ def print_summary(checkpoint: Checkpoint, out: Path) -> None:
     console.print(f"Wrote {out}. Next: `bnn serve --checkpoint {out}` or `bnn evaluate --checkpoint {out}`.")
 
 
-def print_notebook_comparison(checkpoint: Checkpoint, root: Path | None) -> None:
-    """Prints the 2018 notebook's four results beside this checkpoint's.
+def print_notebook_comparison(classifier: Classifier, root: Path | None) -> None:
+    """Prints the 2018 notebook's four results beside this classifier's.
 
     The notebook's are measured on the test digits, on uniform noise and on 459 not-MNIST letters (in
     `notMNIST` under the data directory; without them that row says so).
     """
-    classifier = Classifier(checkpoint)
-    test = load_digits(checkpoint.record["config"]["data"], root, train=False)
+    letters = data_dir(root) / "notMNIST"
+    test = ImageSet.from_name(classifier.record["config"]["data"], root)
     bar = progress_bar("judging the test digits")
-    forced = Classifier(checkpoint, draws=FORCED_DRAWS).evidence(test.images, bar)
+    forced = classifier.with_draws(FORCED_DRAWS).evidence(test.images, bar)
     free = classifier.evidence(test.images, bar)
     answered = ~classifier.rule.refuses(free)
-    right = classifier.rule.labels(free)[answered] == test.labels[answered]
-    noise = torch.rand(NOISE_IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(checkpoint.seed))
+    right = classifier.rule.labels(free)[answered] == test.truth()[answered]
+    noise = torch.rand(NOISE_IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(classifier.seed))
     rows = {
         f"accuracy when forced to answer ({FORCED_DRAWS} draws)": (
             "89 %",
-            f"{(forced.mean.argmax(-1) == test.labels).double().mean():.1%}",
+            f"{(forced.mean.argmax(-1) == test.truth()).double().mean():.1%}",
         ),
-        f"answered / right when answered ({checkpoint.draws} draws)": (
+        f"answered / right when answered ({len(classifier.ensemble)} draws)": (
             "87.5 % / 96 %",
             f"{answered.double().mean():.1%} / {right.double().mean():.1%}",
         ),
         "random noise refused": ("95 of 100", _refused(classifier, noise)),
-        "not-MNIST letters refused": (
-            "363 of 459",
-            _letters_refused(classifier, data_dir(root) / "notMNIST"),
-        ),
+        f"letters in {letters} refused": ("363 of 459", _letters_refused(classifier, letters)),
     }
-    table = Table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
+    told = table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
     for what, numbers in rows.items():
-        table.add_row(what, *numbers)
-    Console().print(table)
+        told.add_row(Text(what), *numbers)
+    Console().print(told)
 
 
 def _refused(classifier: Classifier, images: Tensor) -> str:
@@ -91,6 +86,6 @@ def _refused(classifier: Classifier, images: Tensor) -> str:
 
 def _letters_refused(classifier: Classifier, folder: Path) -> str:
     try:
-        return _refused(classifier, unfamiliar_source(str(folder), folder.parent, seed=0).images)
+        return _refused(classifier, ImageSet.from_folder(folder).images)
     except InputError:
-        return f"no letters in {folder}"
+        return "no letters there"

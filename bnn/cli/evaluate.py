@@ -1,0 +1,91 @@
+"""`bnn evaluate`: a report on thousands of images, as files and in short."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bnn.classifier import Classifier
+from bnn.core import checkpoint as checkpoint_file
+from bnn.data.imageset import ImageSet
+from bnn.errors import InputError
+from bnn.evaluation.evaluate import ROBUSTNESS, evaluate, recorded
+from bnn.evaluation.printed import print_short
+from bnn.evaluation.report import write_report
+from bnn.files import require_free, require_writable
+
+
+def evaluate_command(
+    classifier: Classifier,
+    in_distribution: str,
+    out_of_distribution: Sequence[str],
+    out: Path,
+    *,
+    shifted: Sequence[str] = (),
+    robustness: int = ROBUSTNESS,
+    data_dir: Path | None = None,
+    download: bool = False,
+    seed: int = 0,
+    limit: int | None = None,
+    record: Path | None = None,
+    overwrite: bool = False,
+) -> bool:
+    """`bnn evaluate`: writes the report to the folder `out` and prints its numbers in short.
+
+    Args:
+        classifier: to be judged.
+        in_distribution, out_of_distribution, shifted: see `ImageSet.from_spec`.
+        out: folder of the report; missing folders are made.
+        robustness: see `evaluate`.
+        data_dir, download, seed, limit: see `ImageSet.from_name`.
+        record: the classifier's checkpoint file, if it is to keep the numbers.
+        overwrite: whether the report takes the place of one that is in `out` already.
+
+    Returns:
+        Whether some file could not be read.
+
+    Raises:
+        InputError: a set cannot be had, the report cannot be written or would replace another, or the
+            numbers to be recorded are not those of the checkpoint as it is.
+    """
+    require_free(out / "report.html", overwrite=overwrite)
+    if record is not None:
+        _require_as_stored(classifier, record)
+    options: dict[str, Any] = {"task": classifier.task, "seed": seed, "download": download, "limit": limit}
+    sets = {
+        "in_distribution": in_distribution,
+        "out_of_distribution": list(out_of_distribution),
+        "shifted": list(shifted),
+    }
+    report = evaluate(
+        classifier,
+        ImageSet.from_spec(in_distribution, data_dir, labelled=True, **options),
+        [ImageSet.from_spec(spec, data_dir, labelled=False, **options) for spec in out_of_distribution],
+        [_shifted(classifier, spec, data_dir, **options) for spec in shifted],
+        robustness=robustness,
+        seed=seed,
+        settings={"sets": sets | {"limit": limit, "robustness": robustness, "seed": seed}},
+    )
+    write_report(report, out)
+    if record is not None:
+        checkpoint_file.save(recorded(classifier.checkpoint(), report), record)
+    print_short(report, out)
+    return bool(report.unreadable)
+
+
+def _shifted(classifier: Classifier, spec: str, data_dir: Path | None, **options: Any) -> ImageSet:
+    """All of a known set, but only the test part of the one that was learnt."""
+    data = classifier.record.get("data")
+    learnt = data.get("name") if isinstance(data, Mapping) else None
+    part = "test" if spec.lower() == learnt else "all"  # as sets are named in any case
+    return ImageSet.from_spec(spec, data_dir, labelled=True, part=part, **options)
+
+
+def _require_as_stored(classifier: Classifier, path: Path) -> None:
+    require_writable(path)
+    stored = checkpoint_file.load(path)
+    judged = (len(classifier.ensemble), classifier.seed, classifier.rule.to_dict())
+    if judged != (stored.draws, stored.seed, stored.rule):
+        raise InputError(
+            "only what the checkpoint does as it is can be recorded in it: leave out --record, or --draws, "
+            "--rule and the rule's options."
+        )

@@ -1,0 +1,316 @@
+"""Training runs: from a configuration and images to a classifier."""
+
+import difflib
+import inspect
+import logging
+import math
+import signal
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger
+
+from bnn.classifier import Classifier
+from bnn.core.networks import build_network, feature_layer
+from bnn.core.stacked import require_runnable
+from bnn.core.task import DIGITS, Task
+from bnn.data.digits import LABELLED
+from bnn.data.imageset import ImageSet
+from bnn.errors import InputError, choose
+from bnn.files import require_free
+from bnn.ood.detector import require_names
+from bnn.progress import Lines
+from bnn.rules.table import RULES
+from bnn.training.calibration import calibrated
+from bnn.training.config import TrainConfig, configured
+from bnn.training.datamodule import TrainingData
+from bnn.training.elbo import ELBOS
+from bnn.training.guide import GUIDES, MixtureGuide
+from bnn.training.module import DivergedError, SVIModule
+from bnn.training.runs import is_from, keep_log, last_checkpoint, new_run, run_to_resume
+
+OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
+
+
+class _ProgressBar(RichProgressBar):
+    def __init__(self, component: str) -> None:
+        super().__init__()
+        self._component = component
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"{self._component}, {super()._get_train_description(current_epoch).lower()}"
+
+    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
+        return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
+
+
+class _ProgressLines(ProgressBar):
+    """What `_ProgressBar` is on a terminal, for files and pipes: a line now and then."""
+
+    def __init__(self, component: str) -> None:
+        super().__init__()
+        self._component, self._is_disabled = component, False
+
+    def disable(self) -> None:
+        self._is_disabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._done = trainer.global_step
+        total = trainer.estimated_stepping_batches - self._done
+        self._lines = None if self._is_disabled or math.isinf(total) else Lines(int(total))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._lines is not None:
+            self._lines.advance(trainer.global_step - self._done, f"training {self._component}")
+            self._done = trainer.global_step
+
+
+def train(
+    data: str | ImageSet = "mnist",
+    *,
+    preset: str = "fast",
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    task: Task = DIGITS,
+    trainer_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Classifier:
+    """Trains and calibrates a classifier; writes nothing unless told where.
+
+    Args:
+        data: name of a labelled set in `bnn.data.digits.LABELLED`, or labelled images.
+        preset: name in `bnn.training.config.PRESETS`, where the other options start.
+        out: checkpoint to write; None writes none.
+        data_dir, download: see `ImageSet.from_name`.
+        task: whose classes the labels are.
+        trainer_options: arguments of Lightning's `Trainer`.
+        options: fields of `bnn.training.config.TrainConfig`, such as `epochs` or `risk`.
+
+    Raises:
+        InputError: the data cannot be had, an option is not known or out of its range, the configuration
+            cannot be built, or `out` is there already.
+
+    Example:
+        >>> import bnn
+        >>> clf = bnn.train("digits", epochs=1, draws=5, rule="entropy", network="mlp",
+        ...                 trainer_options={"enable_progress_bar": False})
+        >>> len(clf.ensemble)
+        5
+    """
+    config = configured(preset, options)
+    images = data if isinstance(data, ImageSet) else _training_part(data, data_dir, download)
+    if out is not None:
+        require_free(out)
+    config = replace(config, data=images.name)
+    with TemporaryDirectory(prefix="bnn-") as folder:
+        trained = train_run(config, images, task, run=Path(folder), trainer_options=trainer_options)
+    assert trained is not None  # noqa: S101  # one process alone
+    if out is not None:
+        trained.save(out)
+    return trained
+
+
+def train_command(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    runs: str | Path = "runs",
+    resume: bool = False,
+    overwrite: bool = False,
+    trainer_options: Mapping[str, Any] | None = None,
+) -> Classifier | None:
+    """`bnn train`: trains as `config` says and writes the checkpoint to `out`.
+
+    Lightning's log (CSV) and resumable checkpoints go to a new folder under `runs` after every epoch.
+
+    Args:
+        config: what to train.
+        out: where the checkpoint goes.
+        data_dir, download: see `ImageSet.from_name`.
+        runs: folder of the runs.
+        resume: whether to go on with the latest run under `runs`, which must have the same `config`.
+        overwrite: whether the checkpoint takes the place of a file that is there already. One that the
+            resumed run wrote is replaced in any case.
+        trainer_options: see `train`.
+
+    Returns:
+        The classifier; None on the ranks of a distributed run that write none.
+
+    Raises:
+        InputError: as `train`, or there is no run to resume.
+    """
+    require_free(out, overwrite=overwrite or (resume and is_from(Path(out), config)))
+    images = _training_part(config.data, data_dir, download)
+    run = run_to_resume(Path(runs), config) if resume else new_run(Path(runs))
+    trained = train_run(config, images, DIGITS, run=run, trainer_options=trainer_options)
+    if trained is not None:
+        trained.save(out)
+    return trained
+
+
+def train_run(
+    config: TrainConfig,
+    images: ImageSet,
+    task: Task,
+    *,
+    run: Path,
+    trainer_options: Mapping[str, Any] | None = None,
+) -> Classifier | None:
+    """Trains the components, mixes and calibrates them.
+
+    A component that ends by itself keeps its last epoch, so that the calibration images have chosen
+    nothing. Ctrl-C ends the training and keeps the components that were done, or else the epoch of the
+    first that was best on the calibration images.
+
+    Args:
+        config: what to train.
+        images: labelled, of which a part is held out for calibration.
+        task: whose classes the labels are.
+        run: folder of Lightning's log and checkpoints, from which it goes on where some are there.
+        trainer_options: see `train`.
+
+    Returns:
+        The classifier; None on the ranks of a distributed run that write none.
+
+    Raises:
+        InputError: the configuration cannot be built, its images cannot promise what it asks, or the
+            Trainer refuses its options.
+    """
+    data = TrainingData(images, task, seed=config.seed, batch_size=config.batch_size, augment=config.augment)
+    _require_trainable(config, data)
+    fits = _fit_all(config, data, run, trainer_options or {})
+    if not fits[-1].trainer.is_global_zero:
+        return None
+    training = {
+        "interrupted": any(fit.ended_early for fit in fits) or len(fits) < config.components,
+        "epochs_done": fits[-1].trainer.current_epoch,
+        "components_done": len(fits),
+    }
+    posterior = MixtureGuide([fit.module.guide for fit in fits]).posterior()
+    return calibrated(config, posterior, data, training)
+
+
+def _training_part(name: str, data_dir: str | Path | None, download: bool) -> ImageSet:
+    choose(LABELLED, name, "labelled data set")
+    return ImageSet.from_name(name, data_dir, part="train", download=download)
+
+
+def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
+    """Checks all that would otherwise fail after the training."""
+    rule = choose(RULES, config.rule, "abstention rule")
+    rule.require_fittable(len(data.calibration_images), config.promise)
+    require_names(config.scores)
+    choose(GUIDES, config.guide, "guide")
+    choose(ELBOS, config.estimator, "estimator")
+    network = build_network(config.network, config.network_options, data.task)
+    require_runnable(network, tuple(data.train_images.images.shape[1:]), data.task.classes)
+    feature_layer(network)
+
+
+class _Fit(NamedTuple):
+    """A component's training after it has ended: by itself, by Ctrl-C, or since it diverged."""
+
+    trainer: pl.Trainer
+    module: SVIModule
+    diverged: DivergedError | None = None
+
+    @property
+    def ended_early(self) -> bool:
+        return self.trainer.interrupted or self.diverged is not None
+
+
+def _fit_all(config: TrainConfig, data: TrainingData, run: Path, options: Mapping[str, Any]) -> list[_Fit]:
+    """One component after another; where one ends early, those that were done, or the first at its best."""
+    fits: list[_Fit] = []
+    for component in range(config.components):
+        fits.append(_fit(config, component, data, run / str(component), options))
+        if fits[-1].ended_early:
+            break
+    done = [fit for fit in fits if not fit.ended_early]
+    if not done:
+        _restore_best(fits[0])
+    if fits[-1].diverged:
+        print(f"bnn: component {len(fits)}: {fits[-1].diverged}", file=sys.stderr)
+    return done or fits
+
+
+def _fit(
+    config: TrainConfig, component: int, data: TrainingData, folder: Path, options: Mapping[str, Any]
+) -> _Fit:
+    """Trains one component, or what is left of it, with its start and noise depending on nothing else."""
+    seed = hash((config.seed, component)) % 2**32
+    pl.seed_everything(seed, verbose=False)
+    module = SVIModule(config, data.task, len(data.train_images))
+    trainer = _trainer(config, component, folder, options)
+    last = last_checkpoint(folder)
+    keep_log(folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the data lie in memory
+            warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning against a newer torch
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run's folder
+            warnings.filterwarnings("ignore", ".*will be replaced by.*DistributedSampler.*")  # which shuffles
+            trainer.fit(module, data.with_noise(seed), ckpt_path=last, weights_only=True)
+    except MisconfigurationException as error:
+        raise InputError(_trainer_refuses(error)) from error
+    except DivergedError as error:
+        return _Fit(trainer, module, error)
+    except SystemExit:  # how Lightning ends a fit after Ctrl-C
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which Lightning had switched off
+    return _Fit(trainer, module)
+
+
+def _restore_best(fit: _Fit) -> None:
+    saver = fit.trainer.checkpoint_callback
+    best = saver.best_model_path if isinstance(saver, ModelCheckpoint) else ""
+    if not best:
+        why = str(fit.diverged or "the training was interrupted.").rstrip(".")
+        raise InputError(f"{why}, before its first epoch ended: there is nothing to keep.")
+    fit.module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
+
+
+def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping[str, Any]) -> pl.Trainer:
+    known = [name for name in inspect.signature(pl.Trainer).parameters if name not in OURS]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3) or known
+            raise InputError(
+                f"--trainer.{name} is no option of the training: did you mean {', '.join(near)}?"
+            )
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logger = CSVLogger(folder.parent, name="", version=folder.name)
+    savers = [  # the best first: `_restore_best` asks the first, and the last.ckpt tells where it lies
+        ModelCheckpoint(folder, name, monitor, save_on_train_epoch_end=True, enable_version_counter=False)
+        for name, monitor in (("best", "calibration_nll"), ("last", None))
+    ]
+    defaults = {
+        "max_epochs": config.epochs,
+        "log_every_n_steps": 10,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+    }
+    shown = options.get("enable_progress_bar", True)
+    kind = _ProgressBar if sys.stdout.isatty() else _ProgressLines
+    bar = [kind(f"component {component + 1}/{config.components}")] if shown else []
+    try:
+        return pl.Trainer(logger=logger, callbacks=[*savers, *bar], **{**defaults, **options})
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise InputError(_trainer_refuses(error)) from error
+
+
+def _trainer_refuses(error: Exception) -> str:
+    return f"Lightning's Trainer refuses its options: {' '.join(str(error).split()).rstrip('.')}."
