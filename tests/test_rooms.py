@@ -14,7 +14,7 @@ FLOORS = (  # from the lowest to the highest; a name is a folder's or a module's
     ("errors", "files", "progress"),
     ("core",),
     ("data", "ood", "rules"),
-    ("classifier", "export", "prediction"),
+    ("classifier", "decisions", "export", "prediction"),
     ("training", "evaluation", "app"),
     ("cli",),
 )
