@@ -39,6 +39,6 @@ lint: .venv/tests  ## check style and types
 docs: .venv/docs  ## build the documentation, with the API reference, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# The groups of packages in pyproject.toml, each of which holds those before it.
+# The groups of packages in pyproject.toml; install.sh says what each holds.
 .venv/page .venv/all .venv/examples .venv/docs .venv/tests: pyproject.toml constraints.txt
 	@MAKECMDGOALS='$(MAKECMDGOALS)' sh install.sh $(@F)
