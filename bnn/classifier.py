@@ -20,7 +20,7 @@ from bnn.core.features import Features
 from bnn.core.networks import build_network
 from bnn.core.posterior import posterior_from
 from bnn.core.task import checked_labels
-from bnn.data.preprocess import Images, is_blank, prepare
+from bnn.data.preprocess import LAYOUTS, Images, is_blank, prepare
 from bnn.errors import InputError, choose
 from bnn.ood.detector import Progress, detector_from, fit_detector, gather_evidence, judged
 from bnn.ood.score import OODScore
@@ -67,6 +67,7 @@ class Classifier:
         rule: AbstentionRule | None = None,
     ) -> None:
         self.task, self.parts = checkpoint.task, checkpoint.parts
+        choose(LAYOUTS, self.task.layout, "layout")
         self._calibrated_as = (checkpoint.draws, checkpoint.seed)
         self.rule = rule_from_dict(checkpoint.rule) if rule is None else rule
         of_this_rule = self.rule.to_dict() == checkpoint.rule
@@ -83,7 +84,9 @@ class Classifier:
         self.detector = detector_from(
             self.parts.scores, self.parts.combination, checkpoint.detector, self.task, features
         )
-        self._calibrate_on(Calibration.from_tensors(checkpoint.calibration, self.task.classes))
+        self._calibrate_on(
+            Calibration.from_tensors(checkpoint.calibration, self.task.classes, self.parts.scores)
+        )
 
     @classmethod
     def load(

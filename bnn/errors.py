@@ -1,10 +1,13 @@
 """The one exception that stands for a user's mistake."""
 
 import re
+import reprlib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 MOST_CAUSE = 200
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 
 Choice = TypeVar("Choice")
 
@@ -15,6 +18,11 @@ class InputError(ValueError):
     The message is one sentence: what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with status 2.
     """
+
+
+def shown(value: Any) -> str:
+    """`value`, which anyone may have made, for a message: as `repr` has it, but never long."""
+    return _SHORT.repr(value)
 
 
 def cause_in(error: Exception) -> str:
@@ -30,5 +38,5 @@ def choose(table: Mapping[str, Choice], name: str, what: str) -> Choice:
         InputError: there is no such entry.
     """
     if name not in table:
-        raise InputError(f"there is no {what} {name!r}: choose one of {', '.join(table)}.")
+        raise InputError(f"there is no {what} {shown(name)}: choose one of {', '.join(table)}.")
     return table[name]

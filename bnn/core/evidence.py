@@ -1,7 +1,7 @@
 """Evidence: what is known of images before anything is decided, as named numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -93,8 +93,13 @@ class Evidence:
         return under("predictive", self.predictive.tensors()) | under("surprise", self.surprises) | own
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int) -> Self:
-        """The evidence whose `tensors` these are, on images of so many `classes`.
+    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int, scores: Sequence[str]) -> Self:
+        """The evidence whose `tensors` these are, which anyone may have made.
+
+        Args:
+            tensors: the result of `tensors`.
+            classes: of the images, C.
+            scores: names of the OOD scores.
 
         Raises:
             InputError: they are missing, damaged or do not fit together.
@@ -106,7 +111,7 @@ class Evidence:
         rows = dict.fromkeys(("mean", "median"), (n, classes))
         numbers = dict.fromkeys(("total", "aleatoric", "epistemic"), (n,))
         require(predictive, {**rows, **numbers}, torch.float32, _WHAT)
-        require(surprises, dict.fromkeys(surprises, (n,)), torch.float32, _WHAT)
+        require(surprises, dict.fromkeys(scores, (n,)), torch.float32, _WHAT)
         require(joined, dict.fromkeys(("ood", "novelty"), (n,)), torch.float32, _WHAT)
         if groups:
             raise InputError(f"{_WHAT} hold {', '.join(groups)}, which does not belong there.")

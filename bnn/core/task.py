@@ -5,14 +5,13 @@ A task is kept in the checkpoint, and whatever decides asks it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from reprlib import repr as short
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bnn.errors import InputError
+from bnn.errors import InputError, shown
 
 MOST_CLASSES = 100
 MOST_NAME = 100  # characters
@@ -81,7 +80,7 @@ class Task:
             and all(isinstance(values[name], kind) for name, kind in fields.items())
             and all(isinstance(name, str) for name in values["names"])
         ):
-            raise InputError(f"{short(values)} stands for no task.")
+            raise InputError(f"{shown(values)} stands for no task.")
         return cls(tuple(values["names"]), values["layout"], values["augmentation"])
 
 

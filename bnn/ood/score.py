@@ -14,6 +14,7 @@ from torch import Tensor
 from bnn.core.features import Features
 from bnn.core.task import Task
 from bnn.core.uncertainty import Predictive
+from bnn.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -81,4 +82,8 @@ class OODScore(ABC):
         Raises:
             InputError: they are not those of such a score.
         """
+        if tensors:
+            raise InputError(
+                f"the OOD score {cls.name!r} is fitted to nothing, and tensors are given for it."
+            )
         return cls()

@@ -15,6 +15,7 @@ from bnn.core.features import Features
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.stacked import in_blocks
 from bnn.core.task import Task
+from bnn.errors import InputError
 from bnn.ood.density import ClassDensity
 from bnn.ood.fitting import fit_density
 from bnn.ood.score import Observed, OODScore
@@ -27,7 +28,7 @@ FEATURE_COMPONENTS, FEATURE_RANK = 1, 30
 
 
 class EntropyScore(OODScore):
-    """The predictive entropy, in nats (Hendrycks & Gimpel 2017, the baseline, with entropy for confidence)."""
+    """The predictive entropy in nats (the baseline of Hendrycks & Gimpel 2017, entropy for confidence)."""
 
     name = "entropy"
     sees_image = False
@@ -104,9 +105,12 @@ class FeatureDensity(OODScore):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], task: Task, features: Features) -> Self:
-        parts = [
-            {name: part[m] for name, part in tensors.items() if len(part) > m} for m in range(features.count)
-        ]
+        if any(part.shape[:1] != (features.count,) for part in tensors.values()):
+            raise InputError(
+                "the checkpoint's densities of features must be as many as its posterior has components, "
+                f"{features.count}."
+            )
+        parts = [{name: part[m] for name, part in tensors.items()} for m in range(features.count)]
         return cls([ClassDensity.from_stored(part, task.classes, features.size) for part in parts])
 
 

@@ -4,7 +4,7 @@ A new rule is one class and one name in `bnn.rules.table.RULES`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -68,15 +68,15 @@ class Calibration:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int) -> Self:
-        """The calibration whose `tensors` these are, which anyone may have made.
+    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int, scores: Sequence[str]) -> Self:
+        """The calibration whose `tensors` these are, which anyone may have made; see `Evidence.from_tensors`.
 
         Raises:
             InputError: they are missing, damaged or do not fit together.
         """
         empty: dict[str, dict[str, Tensor]] = {"evidence": {}, "truth": {}}
         groups = empty | grouped(tensors)
-        evidence = Evidence.from_tensors(groups.pop("evidence"), classes)
+        evidence = Evidence.from_tensors(groups.pop("evidence"), classes, scores)
         truth = groups.pop("truth")
         n, count = len(evidence), truth.get("grid", torch.empty(0)).numel()
         require(
@@ -238,8 +238,9 @@ class RefuseAll(AbstentionRule):
     def __post_init__(self) -> None:
         if isinstance(self.wanted, Mapping):  # plain values
             object.__setattr__(self, "wanted", Promise(**self.wanted))
-        if not (isinstance(self.why, str) and isinstance(self.instead_of, str)):
-            raise InputError("the rule that refuses everything needs a reason and a rule's name in words.")
+        kinds = {"why": str, "instead_of": str, "wanted": Promise}
+        if not all(isinstance(getattr(self, name), kind) for name, kind in kinds.items()):
+            raise InputError("the rule that refuses everything needs a reason, a rule's name and a promise.")
 
     @property
     def asked(self) -> tuple[str, Promise]:

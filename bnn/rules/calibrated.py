@@ -124,9 +124,7 @@ def _risk_sample(calibration: Calibration, unfamiliar: float) -> tuple[Tensor, T
     draws of familiar ones: so the risk is tested on them alone, and stays exact.
     """
     evidence = calibration.evidence
-    below = (
-        evidence.ood < unfamiliar if evidence.surprises else torch.ones_like(evidence.ood, dtype=torch.bool)
-    )
+    below = evidence.ood < unfamiliar if evidence.surprises else torch.ones(len(evidence), dtype=torch.bool)
     wrong = evidence.mean.argmax(-1) != calibration.labels
     return evidence.total[below], wrong[below], calibration.grid.sort().values
 

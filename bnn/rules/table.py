@@ -1,10 +1,9 @@
 """The rules there are, by name."""
 
 from collections.abc import Mapping, MutableMapping
-from reprlib import repr as short
 from typing import Any
 
-from bnn.errors import InputError, choose
+from bnn.errors import InputError, choose, shown
 from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.promise import Promise
@@ -34,4 +33,4 @@ def rule_from_dict(values: Mapping[str, Any]) -> AbstentionRule:
     try:
         return RULES[fields.pop("name")](**fields)
     except (KeyError, TypeError, OverflowError) as error:
-        raise InputError(f"{short(dict(values))} stands for no abstention rule.") from error
+        raise InputError(f"{shown(dict(values))} stands for no abstention rule.") from error
