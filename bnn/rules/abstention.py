@@ -238,8 +238,9 @@ class RefuseAll(AbstentionRule):
     def __post_init__(self) -> None:
         if isinstance(self.wanted, Mapping):  # plain values
             object.__setattr__(self, "wanted", Promise(**self.wanted))
-        if not (isinstance(self.why, str) and isinstance(self.instead_of, str)):
-            raise InputError("the rule that refuses everything needs a reason and a rule's name in words.")
+        kinds = (self.why, str), (self.instead_of, str), (self.wanted, Promise)
+        if not all(isinstance(value, kind) for value, kind in kinds):
+            raise InputError("the rule that refuses everything needs a reason, a rule's name and a promise.")
 
     @property
     def asked(self) -> tuple[str, Promise]:
