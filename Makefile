@@ -8,7 +8,7 @@ COURSE := first_pyro first_pymc beta_binomial classification posterior_quality
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test lint train evaluate examples
+.PHONY: help demo install test lint train evaluate examples docs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ lint: .venv/tests  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The groups of packages in pyproject.toml, each of which holds those before it.
-.venv/page .venv/all .venv/examples .venv/tests: pyproject.toml constraints.txt
+docs: .venv/docs  ## build the documentation, with the API reference, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The groups of packages in pyproject.toml; install.sh says what each holds.
+.venv/page .venv/all .venv/examples .venv/docs .venv/tests: pyproject.toml constraints.txt
 	@MAKECMDGOALS='$(MAKECMDGOALS)' sh install.sh $(@F)

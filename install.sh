@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv, or adds to it, so that a make target has what it needs: sh install.sh page|all|examples|tests
+# Makes .venv, or adds to it, so that a make target has what it needs: sh install.sh page|all|examples|docs|tests
 # PYTHON names the Python to make it with; otherwise the first that fits is taken. What was left half-made
 # (by an error, or Ctrl-C) is made anew.
 set -eu
@@ -62,7 +62,8 @@ case $1 in
   page) extras=page holds='page' what='the page' ;;
   all) extras=all holds='page all' what='training and evaluation' ;;
   examples) extras=examples holds='page all examples' what='the examples, PyMC and Jupyter among it' ;;
-  tests) extras=tests,lint,benchmarks holds='page all examples tests' what='the tests' ;;
+  docs) extras=docs holds='docs' what='the documentation' ;;
+  tests) extras=tests,lint,benchmarks,docs holds='page all examples docs tests' what='the tests' ;;
 esac
 if [ -e .venv/unfinished ] || ! fits .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   make_environment

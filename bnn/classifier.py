@@ -77,7 +77,7 @@ class Classifier:
         with torch.device("meta"):  # shapes only: a header cannot make us allocate
             self.network = build_network(self.parts.network, self.parts.network_options, self.task)
         shapes = {name: tuple(value.shape) for name, value in self.network.named_parameters()}
-        _require_drawable(draws, self.seed, self.network)
+        require_drawable(draws, self.seed, self.network)
         self.posterior = posterior_from(self.parts.posterior, checkpoint.posterior, shapes)
         self.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
         features = Features(self.network, self.posterior)
@@ -180,7 +180,7 @@ class Classifier:
             >>> networks[0](torch.zeros(2, 1, 28, 28)).shape
             torch.Size([2, 10])
         """
-        _require_drawable(count, self.seed, self.network)
+        require_drawable(count, self.seed, self.network)
         weights = self.posterior.sample(count, self.seed)
         return [self._network({name: value[s] for name, value in weights.items()}) for s in range(count)]
 
@@ -230,7 +230,7 @@ class Classifier:
         Raises:
             InputError: `draws` is below 1, or they do not fit in memory.
         """
-        _require_drawable(draws, self.seed, self.network)
+        require_drawable(draws, self.seed, self.network)
         other = copy.copy(self)
         other.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
         return other
@@ -273,7 +273,7 @@ class Classifier:
             >>> strict.promise.risk
             0.001
         """
-        calibration = self._calibration_there()
+        calibration = self.calibration
         name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
         return self._fitted_anew(fit_rule(name, calibration, promise), calibration)
 
@@ -385,6 +385,7 @@ class Classifier:
         Raises:
             InputError: as `save`.
         """
+        calibration = self.calibration
         for score in self.detector.scores:
             if SCORES.get(score.name) is not type(score):
                 raise InputError(
@@ -396,7 +397,7 @@ class Classifier:
             parts=self.parts,
             posterior=self.posterior.tensors(),
             detector=self.detector.tensors(),
-            calibration=self._calibration_there().tensors(),
+            calibration=calibration.tensors(),
             draws=self._calibrated_as[0],
             seed=self._calibrated_as[1],
             rule=self.rule.to_dict(),
@@ -410,9 +411,6 @@ class Classifier:
         Raises:
             InputError: the classifier has not been calibrated.
         """
-        return self._calibration_there()
-
-    def _calibration_there(self) -> Calibration:
         if self._calibration is None:
             raise InputError(
                 "the classifier has not been calibrated: call calibrate with images of your own."
@@ -451,11 +449,16 @@ def _without_measures(record: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: told for key, told in record.items() if key not in OF_THE_RULE}
 
 
-def _require_drawable(draws: int, seed: int, network: nn.Module) -> None:
+def require_drawable(draws: int, seed: int, network: nn.Module, components: int = 1) -> None:
+    """Checks, before any memory is taken, that `draws` of `network`'s weights, of each component, fit in it.
+
+    Raises:
+        InputError: they do not, or `draws` or `seed` is out of its range.
+    """
     if draws < 1:
         raise InputError(f"the number of draws must be at least 1, and {draws} is not.")
     if not 0 <= seed < 2**63:
         raise InputError(f"the seed must be at least 0 and below 2^63, and {seed} is not.")
-    most = MAX_WEIGHTS // max(1, sum(value.numel() for value in network.parameters()))
+    most = MAX_WEIGHTS // max(1, components * sum(value.numel() for value in network.parameters()))
     if draws > most:
         raise InputError(f"{draws} draws of this network do not fit in memory: at most {most} do.")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bnn.classifier import Classifier
+from bnn.classifier import Classifier, require_drawable
 from bnn.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def inference_data(classifier: Classifier, draws: int = 100, seed: int = 0) -> "
         seed: of the draws; the same seed gives the same draws.
 
     Raises:
-        InputError: ArviZ is not installed, or `draws` is below 1.
+        InputError: ArviZ is not installed, `draws` or `seed` is out of its range, or the draws do not fit in
+            memory.
     """
-    if draws < 1:
-        raise InputError(f"the number of draws must be at least 1, and {draws} is not.")
     components = len(classifier.posterior.components)
+    require_drawable(draws, seed, classifier.network, components)
     weights = classifier.posterior.sample(components * draws, seed)
     # Draw s is component s mod M's: rows of M draws, turned so that a chain holds one component's.
     chains = {
@@ -60,7 +60,7 @@ def dimensions(name: str, count: int) -> list[str]:
 def _attributes(classifier: Classifier, seed: int) -> Mapping[str, Any]:
     """What a reader of the file must know, as values that netCDF can hold."""
     told = {
-        "network": type(classifier.network).__name__,
+        "network": classifier.parts.network,
         "beta": classifier.record.get("config", {}).get("beta"),
         "seed": seed,
         "inference_method": "stochastic variational inference (SVI)",

@@ -46,8 +46,8 @@ from scipy.special import softmax
 from shown import Estimate, Options, options, save, show, show_estimates
 from torch import Tensor
 
-from bnn.evaluation.curves import reliability
 from bnn.evaluation.metrics import accuracy, ece, nll
+from bnn.rules.curves import reliability
 
 CLASSES = 10
 SIDE = 4  # pixels along an image's side, averaged from 8

@@ -36,8 +36,8 @@ from torch.func import vmap
 
 from bnn.core.task import DIGITS
 from bnn.core.uncertainty import epistemic_uncertainty, total_uncertainty
-from bnn.evaluation.curves import reliability
 from bnn.evaluation.metrics import accuracy, auroc, ece, nll
+from bnn.rules.curves import reliability
 
 STRANGERS = ("noise", "letters")
 KINDS = ("digits", *STRANGERS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from bnn.evaluation.curves import confidence_bin, reliability, risk_coverage
+from bnn.rules.curves import confidence_bin, reliability, risk_coverage
 
 Floats = NDArray[np.float64]
 

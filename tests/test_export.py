@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
-from bnn.core.ensemble import draw_weights
-from bnn.core.export import dimensions, inference_data
 from bnn.core.networks import NETWORKS, build_network
+from bnn.core.posterior import MeanField, Mixture
+from bnn.core.task import DIGITS
 from bnn.errors import InputError
+from bnn.export import dimensions, inference_data
 
 MakeCheckpoint = Callable[..., Checkpoint]
 DRAWS = 40
@@ -24,32 +27,46 @@ def arviz() -> Any:
     return pytest.importorskip("arviz", reason="ArviZ, which is optional, is not installed")
 
 
+def components(classifier: Classifier) -> list[MeanField]:
+    found = [component for component in classifier.posterior.components if isinstance(component, MeanField)]
+    assert len(found) == len(classifier.posterior.components) == 2
+    return found
+
+
+def of_components(checkpoint: Checkpoint, components: list[MeanField]) -> Checkpoint:
+    return replace(checkpoint, posterior=Mixture(components).tensors())
+
+
 @pytest.fixture(scope="module")
-def checkpoint(make_checkpoint: MakeCheckpoint) -> Checkpoint:
+def classifier(make_checkpoint: MakeCheckpoint) -> Classifier:
     """Two components, of which no two parameters have one scale."""
-    sound = make_checkpoint()
+    checkpoint = make_checkpoint(record={"config": {"beta": 0.25}})
     generator = torch.Generator().manual_seed(1)
-    scale = {
-        name: (0.05 + torch.rand(value.shape, generator=generator)).half()
-        for name, value in sound.loc.items()
-    }
-    return make_checkpoint(scale=scale, record={"config": {"beta": 0.25}})
+    wide = [
+        MeanField(
+            one.loc,
+            {name: 0.05 + torch.rand(value.shape, generator=generator) for name, value in one.loc.items()},
+        )
+        for one in components(Classifier(checkpoint))
+    ]
+    return Classifier(of_components(checkpoint, wide))
 
 
 @pytest.mark.usefixtures("arviz")
-def test_variables_have_a_chain_for_each_component_and_named_dimensions(checkpoint: Checkpoint) -> None:
-    posterior = inference_data(checkpoint, DRAWS)["posterior"]
-    assert set(posterior.data_vars) == set(checkpoint.loc)
+def test_variables_have_a_chain_for_each_component_and_named_dimensions(classifier: Classifier) -> None:
+    posterior = inference_data(classifier, DRAWS)["posterior"]
+    shapes = {name: tuple(value.shape) for name, value in classifier.network.named_parameters()}
+    assert set(posterior.data_vars) == set(shapes)
     assert posterior["hidden.weight"].dims == ("chain", "draw", "hidden_out", "hidden_in")
     assert posterior["hidden.bias"].dims == ("chain", "draw", "hidden_out")
-    for name, loc in checkpoint.loc.items():
-        assert posterior[name].shape == (len(loc), DRAWS, *loc.shape[1:])
+    for name, shape in shapes.items():
+        assert posterior[name].shape == (2, DRAWS, *shape)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_networks_parameters_have_a_name_for_each_dimension(name: str) -> None:
     sizes: dict[str, int] = {}
-    for parameter, value in build_network(name).named_parameters():
+    for parameter, value in build_network(name, {}, DIGITS).named_parameters():
         axes = dimensions(parameter, value.ndim)
         assert len(set(axes)) == value.ndim
         for axis, size in zip(axes, value.shape, strict=True):
@@ -57,67 +74,97 @@ def test_every_networks_parameters_have_a_name_for_each_dimension(name: str) -> 
 
 
 @pytest.mark.usefixtures("arviz")
-def test_moments_are_the_components_loc_and_scale(checkpoint: Checkpoint) -> None:
+def test_moments_are_the_components_loc_and_scale(classifier: Classifier) -> None:
     """Standardised by loc and scale, a chain's draws are N standard Normals: of mean 0 and variance 1."""
-    posterior = inference_data(checkpoint, DRAWS)["posterior"]
-    for name, loc in checkpoint.loc.items():
-        centre, spread = loc.float().numpy()[:, None], checkpoint.scale[name].float().numpy()[:, None]
-        for chain in (posterior[name].to_numpy() - centre) / spread:
+    posterior = inference_data(classifier, DRAWS)["posterior"]
+    for m, component in enumerate(components(classifier)):
+        for name, loc in component.loc.items():
+            centre, spread = loc.float().numpy(), component.scale[name].float().numpy()
+            chain = (posterior[name].to_numpy()[m] - centre) / spread
             assert abs(chain.mean()) < 4 / np.sqrt(chain.size)
             assert abs((chain**2).mean() - 1) < 4 * np.sqrt(2 / chain.size)
 
 
 @pytest.mark.usefixtures("arviz")
-def test_the_chains_are_the_ensembles_draws_each_with_its_component(checkpoint: Checkpoint) -> None:
-    posterior = inference_data(checkpoint, DRAWS, seed=3)["posterior"]
-    components = len(checkpoint.loc["out.bias"])
-    for name, drawn in draw_weights(checkpoint.loc, checkpoint.scale, components * DRAWS, 3).items():
-        for chain in range(components):
-            assert np.array_equal(posterior[name][chain], drawn[chain::components].numpy())
+def test_the_chains_are_the_ensembles_draws_each_with_its_component(classifier: Classifier) -> None:
+    posterior = inference_data(classifier, DRAWS, seed=3)["posterior"]
+    for name, drawn in classifier.posterior.sample(2 * DRAWS, 3).items():
+        for chain in range(2):
+            assert np.array_equal(posterior[name][chain], drawn[chain::2].numpy())
 
 
 @pytest.mark.usefixtures("arviz")
-def test_without_spread_every_draw_of_a_chain_is_its_components_loc(checkpoint: Checkpoint) -> None:
-    still = {name: torch.zeros_like(value) for name, value in checkpoint.scale.items()}
-    fixed = Checkpoint(**{**vars(checkpoint), "scale": still})
+def test_without_spread_every_draw_of_a_chain_is_its_components_loc(classifier: Classifier) -> None:
+    still = [
+        MeanField(one.loc, {name: torch.zeros_like(value) for name, value in one.scale.items()})
+        for one in components(classifier)
+    ]
+    fixed = Classifier(of_components(classifier.checkpoint(), still))
     posterior = inference_data(fixed, 3)["posterior"]
-    for name, loc in checkpoint.loc.items():
-        assert (posterior[name].to_numpy() == loc.float().numpy()[:, None]).all()
+    for m, component in enumerate(still):
+        for name, loc in component.loc.items():
+            assert (posterior[name].to_numpy()[m] == loc.float().numpy()).all()
 
 
 @pytest.mark.usefixtures("arviz")
-def test_the_seed_decides_the_draws(checkpoint: Checkpoint) -> None:
-    first, same, other = (inference_data(checkpoint, DRAWS, seed)["posterior"] for seed in (5, 5, 6))
+def test_a_posterior_that_is_no_mixture_is_one_chain(classifier: Classifier) -> None:
+    checkpoint, alone = classifier.checkpoint(), components(classifier)[0]
+    features = {
+        name: value[:1] if name.startswith("score/features") else value
+        for name, value in checkpoint.detector.items()
+    }
+    parts = replace(checkpoint.parts, posterior=alone.name)
+    single = Classifier(replace(checkpoint, parts=parts, posterior=alone.tensors(), detector=features))
+    posterior = inference_data(single, DRAWS, seed=3)["posterior"]
+    for name, drawn in alone.sample(DRAWS, 3).items():
+        assert np.array_equal(posterior[name], drawn[None].numpy())
+
+
+@pytest.mark.usefixtures("arviz")
+def test_the_seed_decides_the_draws(classifier: Classifier) -> None:
+    first, same, other = (inference_data(classifier, DRAWS, seed)["posterior"] for seed in (5, 5, 6))
     assert first.equals(same)
     assert not first.equals(other)
 
 
 @pytest.mark.usefixtures("arviz")
-def test_it_says_what_it_is(checkpoint: Checkpoint, make_checkpoint: MakeCheckpoint) -> None:
-    told = inference_data(checkpoint, 2, seed=9)["posterior"].attrs
+def test_it_says_what_it_is(classifier: Classifier, make_checkpoint: MakeCheckpoint) -> None:
+    told = inference_data(classifier, 2, seed=9)["posterior"].attrs
     assert (told["network"], told["beta"], told["seed"]) == ("mlp", 0.25, 9)
     assert "SVI" in told["inference_method"]
     assert "not whether a sampler converged" in told["note"]
-    assert "beta" not in inference_data(make_checkpoint(), 2)["posterior"].attrs  # whose record tells none
+    silent = inference_data(Classifier(make_checkpoint()), 2)["posterior"].attrs  # whose record tells none
+    assert "beta" not in silent
 
 
-def test_a_netcdf_file_gives_it_back(checkpoint: Checkpoint, arviz: Any, tmp_path: Path) -> None:
+def test_a_netcdf_file_gives_it_back(classifier: Classifier, arviz: Any, tmp_path: Path) -> None:
     pytest.importorskip("h5netcdf", reason="h5netcdf, which writes netCDF, is not installed")
-    written = inference_data(checkpoint, DRAWS)
+    written = inference_data(classifier, DRAWS)
     written.to_netcdf(str(tmp_path / "draws.nc"))
     read = arviz.from_netcdf(str(tmp_path / "draws.nc"))
     assert read["posterior"].equals(written["posterior"])
     assert read["posterior"].attrs == written["posterior"].attrs
 
 
-def test_no_draws_are_refused(checkpoint: Checkpoint) -> None:
-    with pytest.raises(InputError, match="at least 1, and 0 is not"):
-        inference_data(checkpoint, draws=0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"draws": 0}, "the number of draws must be at least 1, and 0 is not"),
+        ({"draws": -3}, "the number of draws must be at least 1, and -3 is not"),
+        ({"seed": -1}, "the seed must be at least 0"),
+        ({"draws": 10**9}, "do not fit in memory"),
+    ],
+)
+def test_impossible_draws_and_seeds_are_refused(
+    classifier: Classifier, options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        inference_data(classifier, **options)
 
 
 def test_without_arviz_it_says_what_to_install(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "arviz", None)  # Python's own sign for: cannot be imported
     with pytest.raises(InputError, match="pip install"):
-        inference_data(checkpoint, draws=1)
+        inference_data(classifier, draws=1)

@@ -34,8 +34,8 @@ from bnn.app.figures import (
 )
 from bnn.app.plots import HEIGHT, WIDTH, Axis, Plot
 from bnn.classifier import Classifier
-from bnn.evaluation.curves import confidence_bin, risk_coverage
 from bnn.rules.calibrated import CalibratedRule
+from bnn.rules.curves import confidence_bin, risk_coverage
 from bnn.rules.thresholds import EntropyRule
 
 SVG = "{http://www.w3.org/2000/svg}"

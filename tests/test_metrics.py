@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from bnn.evaluation import metrics
-from bnn.evaluation.curves import risk_coverage
+from bnn.rules.curves import risk_coverage
 
 Floats = NDArray[np.float64]
 

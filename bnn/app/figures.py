@@ -15,7 +15,7 @@ from bnn.classifier import Classifier
 from bnn.data.generated import GENERATED
 from bnn.data.pictures import framed
 from bnn.data.preprocess import prepare
-from bnn.evaluation.curves import reliability, risk_coverage
+from bnn.rules.curves import reliability, risk_coverage
 
 BY_RULE, BY_ENTROPY = "refusing by the rule's score", "refusing by the entropy alone"
 LEAST_ANSWERED = 0.8  # where the risk-coverage plot begins

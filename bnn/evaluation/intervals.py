@@ -11,7 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from bnn.evaluation.curves import BINS, Array, Floats, Labels, confidence_bin
+from bnn.rules.curves import BINS, Array, Floats, Labels, confidence_bin
 
 LEVEL = 0.95
 RESAMPLES = 1000

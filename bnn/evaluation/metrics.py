@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from bnn.evaluation.curves import Array, Floats, Labels, reliability, risk_coverage
+from bnn.rules.curves import Array, Floats, Labels, reliability, risk_coverage
 
 REFUSED_OOD = 0.95  # share of out-of-distribution images refused at the threshold of `fpr95`
 

@@ -248,8 +248,8 @@ class RefuseAll(AbstentionRule):
     def __post_init__(self) -> None:
         if isinstance(self.wanted, Mapping):  # plain values
             object.__setattr__(self, "wanted", Promise(**self.wanted))
-        kinds = {"why": str, "instead_of": str, "wanted": Promise}
-        if not all(isinstance(getattr(self, name), kind) for name, kind in kinds.items()):
+        kinds = (self.why, str), (self.instead_of, str), (self.wanted, Promise)
+        if not all(isinstance(value, kind) for value, kind in kinds):
             raise InputError("the rule that refuses everything needs a reason, a rule's name and a promise.")
 
     @property
