@@ -22,6 +22,7 @@ from bnn.core.posterior import MeanField, Mixture
 from bnn.core.task import DIGITS, Task
 from bnn.core.tensors import require
 from bnn.core.uncertainty import Predictive
+from bnn.data.digits import Labelled
 from bnn.errors import InputError
 from bnn.ood.combination import Fisher, Survival
 from bnn.ood.density import ClassDensity
@@ -137,9 +138,8 @@ def learnt(scores: list[OODScore], draws: int = 4) -> tuple[Detector, Predictive
     posterior = mixture_over(network)
     ensemble = PredictiveEnsemble(network, posterior.sample(draws, 0))
     reference = torch.rand(70, 1, 28, 28, generator=torch.Generator().manual_seed(5))
-    return fit_detector(scores, Features(network, posterior), ensemble, reference), ensemble.predictive(
-        IMAGES
-    )
+    detector = fit_detector(scores, Features(network, posterior), ensemble, reference)
+    return detector, ensemble.predictive(IMAGES)
 
 
 class Ink(OODScore):
@@ -323,9 +323,8 @@ def test_a_detector_comes_back_from_its_tensors() -> None:
     assert [score.name for score in again.scores] == names
 
 
-def test_a_fitted_score_finds_its_training_images_likelier_than_noise(mnist_test: object) -> None:
-    digits = mnist_test.images[:600]  # type: ignore[attr-defined]
-    labels = mnist_test.labels[:600]  # type: ignore[attr-defined]
+def test_a_fitted_score_finds_its_training_images_likelier_than_noise(mnist_test: Labelled) -> None:
+    digits, labels = mnist_test.images[:600], mnist_test.labels[:600]
     network = MLP(64, classes=10)
     features = Features(network, mixture_over(network))
     predictive = Predictive.of(torch.full((1, 50, 10), 0.1))
