@@ -239,7 +239,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=500,
         metavar="N",
-        help="digits that are corrupted (blurred, moved and so on), in 35 ways (default: %(default)s; 0: none)",
+        help="digits that are corrupted (blurred, moved and so on), in 35 ways (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("report"), help="folder for the report (default: %(default)s)"
