@@ -74,9 +74,9 @@ def aurc(errors: NDArray[np.bool_], scores: Floats) -> float:
 
 
 def auroc(in_distribution: Floats, out_of_distribution: Floats) -> float:
-    """P(out-of-distribution image's score > in-distribution one's), a tie counting half: in [0, 1], higher is better.
+    """P(an out-of-distribution score > an in-distribution one), ties counting half: in [0, 1], high is good.
 
-    The area under the ROC curve with out-of-distribution as the positive class, 0.5 being chance (Hendrycks &
+    The area under the ROC curve, out-of-distribution being positive and 0.5 chance (Hendrycks &
     Gimpel 2017).
     """
     positive = np.repeat([False, True], [len(in_distribution), len(out_of_distribution)])
@@ -84,10 +84,10 @@ def auroc(in_distribution: Floats, out_of_distribution: Floats) -> float:
 
 
 def fpr95(in_distribution: Floats, out_of_distribution: Floats) -> float:
-    """Share of in-distribution images refused where 95 % of the out-of-distribution are: in [0, 1], lower is better.
+    """Share of in-distribution images refused where 95 % of the others are: in [0, 1], lower is better.
 
-    Out-of-distribution is the positive class. The threshold is the highest score at or above which at least 95 %
-    of the out-of-distribution images lie (Liang et al. 2018, "ODIN", with the classes named the other way round).
+    Out-of-distribution is the positive class. The threshold is the highest score at or above which at least
+    95 % of its images lie (Liang et al. 2018, "ODIN", with the classes named the other way round).
     """
     needed = int(np.ceil(REFUSED_OOD * len(out_of_distribution) - 1e-9))
     threshold = np.sort(out_of_distribution)[-needed]

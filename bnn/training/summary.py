@@ -29,7 +29,7 @@ def print_summary(classifier: Classifier, out: Path) -> None:
         "NLL (nats)": f"{measured['nll']:.4f}",
         f"answered by the {classifier.rule.name} rule": f"{measured['coverage']:.2%}",
         "errors among the answered": str(measured["errors_among_answered"]),
-        "networks drawn": f"{len(classifier.ensemble)} from {record['training']['components_done']} component(s)",
+        "networks drawn": f"{len(classifier.ensemble)} of {len(classifier.posterior.components)} component(s)",
         "beta (weight of the KL term)": f"{config['beta']:g}",
         "seed": str(config["seed"]),
     }
