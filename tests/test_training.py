@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from bnn.learn.config import PRESETS, TrainConfig
 from bnn.learn.datamodule import MNISTData, random_distortion
 from bnn.learn.module import SVIModule
 from bnn.learn.training import train
+from bnn.progress import Lines
 
 ROOT = Path(__file__).parent.parent
 TINY = TrainConfig(
@@ -201,6 +203,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path):
 
 def test_without_a_terminal_lines_tell_how_far_it_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("bnn.progress.EVERY", 0)
+    monkeypatch.setattr("bnn.learn.training.Lines", partial(Lines, first=0))
     train(replace(TINY, epochs=1, components=2), tmp_path / "out.safetensors", runs=tmp_path / "runs")
     lines = capsys.readouterr().err.splitlines()
     for component in ("1/2", "2/2"):
