@@ -75,13 +75,6 @@ class Visitor:
     def draw(self, strokes: Strokes) -> None:
         draw(self.page, self.hand, strokes)
 
-    def click(self, visible: Locator) -> None:
-        """With a finger on a phone, with the mouse elsewhere."""
-        if self.has_touch:
-            visible.tap()
-        else:
-            visible.click()
-
     def shade(self, x: float, y: float) -> int:
         """How bright the pad looks at a place, from 0 to 255."""
         image = Image.open(io.BytesIO(self.page.locator("#pad .paper").screenshot())).convert("L")
@@ -119,9 +112,8 @@ class Visitor:
                 break
             self.page.keyboard.press("Tab")
         expect(what).to_be_focused()
-        assert what.evaluate(
-            "one => [one, one.closest('label')].some(it => it && getComputedStyle(it).outlineStyle !== 'none')"
-        )
+        outlined = "it => it && getComputedStyle(it).outlineStyle !== 'none'"
+        assert what.evaluate(f"one => [one, one.closest('label')].some({outlined})")
 
     def control(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name)
@@ -359,7 +351,7 @@ def test_a_stricter_promise_refuses_what_a_laxer_one_answers(visitor: Visitor) -
     promises = visitor.page.locator("#strictness label")
     for chosen, verdict in ((promises.first, "9"), (promises.last, REFUSED)):
         cost = visitor.page.locator("#cost [role=status]").inner_text()
-        visitor.click(chosen)
+        visitor.use(chosen)
         visitor.reads(verdict)
         expect(visitor.page.locator("#cost [role=status]")).not_to_have_text(cost, timeout=SLOW)
 
@@ -373,12 +365,12 @@ def test_a_stricter_familiarity_refuses_what_a_laxer_one_answers_and_says_its_co
     expect(cost).to_have_text(promises.cost(risk, alpha))
     visitor.choose(HEART)
     visitor.reads("0")
-    visitor.click(visitor.page.locator("#familiarity").get_by_text("1 in 20", exact=True))
+    visitor.use(visitor.page.locator("#familiarity").get_by_text("1 in 20", exact=True))
     visitor.reads(REFUSED)
     expect(visitor.page.locator("#verdict")).to_contain_text("Unfamiliar")
     expect(cost).to_have_text(promises.cost(risk, "1 in 20"), timeout=SLOW)
     expect(visitor.page.locator("#evidence")).to_contain_text("too strange")
-    visitor.click(visitor.page.locator("#familiarity").get_by_text(alpha, exact=True))
+    visitor.use(visitor.page.locator("#familiarity").get_by_text(alpha, exact=True))
     visitor.reads("0")
 
 
