@@ -35,7 +35,10 @@ from bnn.decide import Classifier
 from bnn.page import Address, served
 from bnn.page.examples import DIGITS, Example, Strokes, examples
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium is installed ({', '.join(NAMES)})")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium is installed ({', '.join(NAMES)})"),
+]
 
 EXAMPLES = {example.name: example for example in examples()}
 GRID: Strokes = [

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from programs import printed
 
 from bnn.checkpoint import load, shipped
 from bnn.cli import main
@@ -71,18 +72,17 @@ def test_help_of_the_light_commands_needs_no_heavy_library():
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert printed([sys.executable, "-c", code]).splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_deciding_needs_neither_pyro_nor_lightning(digit):
     code = (
         "import sys; from bnn import Classifier\n"
         f"Classifier.load(draws=2).predict({str(digit)!r})\n"
         "print(sorted({'pyro', 'pytorch_lightning', 'gradio'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert printed([sys.executable, "-c", code]).splitlines()[-1] == "[]"
 
 
 def test_lower_rooms_never_import_higher_ones():
@@ -102,6 +102,7 @@ def test_lower_rooms_never_import_higher_ones():
         assert rooms <= may_import[room] | {room}, path
 
 
+@pytest.mark.slow
 def test_train_then_predict_then_evaluate(tmp_path, digit, capsys):
     out = tmp_path / "mine.safetensors"
     assert main([*FAST, "--out", str(out), "--runs", str(tmp_path / "runs")]) == 0
@@ -192,6 +193,7 @@ def test_the_readme_shows_the_commands_that_the_tests_below_run():
     assert {command.split()[0] for command in readme_commands()} == {"make", "bnn", "python"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn evaluate")])
 def test_readme_evaluation_runs_as_written(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -215,21 +217,27 @@ def test_readme_calibrations_run_as_written(command, tmp_path, monkeypatch, caps
     assert "Wrote mnist.safetensors" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The number of training batches")  # Lightning's, where they are so few
 @pytest.mark.parametrize(
     "command", [c for c in readme_commands() if c.startswith(("bnn train", "python train.py"))]
 )
-def test_readme_trainings_run_as_written(command, tmp_path, request):
+def test_readme_trainings_run_as_written(command, tmp_path, request, monkeypatch, capsys):
     """As written, but cut to few digits, and to a few steps by Lightning's own brakes."""
     if "--data digits" not in command:
         few_digits(request.getfixturevalue("mnist_root"), tmp_path / "data")
-    words = [sys.executable, str(ROOT / "train.py"), *shlex.split(command)[2:]]
+    monkeypatch.chdir(tmp_path)
     brakes = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--draws=2"]
     few = ["--risk=0.05", "--alpha=0.02", "--data-dir=data"]
-    done = subprocess.run([*words, *brakes, *few], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    program, _, *options = [*shlex.split(command), *brakes, *few]
+    if program == "bnn":
+        assert main(["train", *options]) == 0
+        shown = capsys.readouterr().out
+    else:
+        shown = printed([sys.executable, str(ROOT / "train.py"), *options])
     assert list(tmp_path.glob("*.safetensors"))
     if "notebook" in command:
-        assert "87.5 % / 96 %" in done.stdout
+        assert "87.5 % / 96 %" in shown
 
 
 def few_digits(root, folder):
@@ -255,30 +263,24 @@ def test_readme_python_runs_as_written():
 
 
 def test_the_makefile_lists_its_targets():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    shown = re.findall(r"^make (\w+)", done.stdout, re.MULTILINE)
-    assert {"help", "demo", "test", "lint", "train", "evaluate", "examples"} <= set(shown)
+    shown = re.findall(r"^make (\w+)", printed(["make", "help"], cwd=ROOT), re.MULTILINE)
+    assert {"help", "demo", "test", "check", "lint", "train", "evaluate", "examples"} <= set(shown)
     for command in readme_commands():
         if command.startswith("make "):
             assert command.split()[1] in shown
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_finds_the_checkpoint_that_ships(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    subprocess.run([*build, "-w", str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    printed([*build, "-w", str(tmp_path), str(ROOT)])
     (wheel,) = tmp_path.glob("bnn-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = "import bnn; print(bnn.__file__, bnn.Classifier.load(draws=2).predict([]).labels.shape)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path / "site",
-        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == f"{tmp_path / 'site' / 'bnn' / '__init__.py'} (0,)"
+    site = tmp_path / "site"
+    shown = printed([sys.executable, "-c", code], cwd=site, env={"PYTHONPATH": str(site), "PATH": ""})
+    assert shown.strip() == f"{site / 'bnn' / '__init__.py'} (0,)"
 
 
 def test_no_data_set_is_in_the_repository():

@@ -29,6 +29,8 @@ from bnn.learn.config import TrainConfig
 from bnn.learn.training import train
 from bnn.sources import familiar_source, unfamiliar_source
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 40
 HOSTILE = "<script>alert(1)<!--$x_$.png"
 SPOILT = 4  # digits that are spoilt

@@ -31,6 +31,7 @@ FOUR, STAR = ROOT / "docs" / "four.png", ROOT / "docs" / "star.png"
 API = "/gradio_api"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Gradio's client's, and pandas', in Gradio
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Gradio's client leaves its connections open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -50,6 +50,7 @@ def test_what_ships_offers_every_promise_and_keeps_its_own_at_first(classifier: 
     assert [value for _, value in choice.choices] == list(promises)
 
 
+@pytest.mark.slow
 def test_a_stricter_promise_never_answers_more(classifier: Classifier, promising: Classifier) -> None:
     assert_stricter_answers_less(classifier, classifier.calibration.evidence)
     assert_stricter_answers_less(promising, promising.calibration.evidence)
