@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
-from serving import PATIENCE
+from programs import PATIENCE
 
 from bnn.page.bounds import MOST_MESSAGE_BYTES, AsgiApp, Message, Receive, Send, bounded, with_headers
 from bnn.page.linger import lingering

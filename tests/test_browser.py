@@ -40,7 +40,10 @@ from bnn.page import Address, served
 from bnn.page.examples import DIGITS, Example, Strokes, examples
 from bnn.page.strictness import offered
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium is installed ({', '.join(NAMES)})")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium is installed ({', '.join(NAMES)})"),
+]
 
 EXAMPLES = {example.name: example for example in examples()}
 GRID: Strokes = [

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
+from programs import printed
 
 from bnn.cli import GROUPS, main
 
@@ -69,18 +70,17 @@ def test_help_of_the_light_commands_needs_no_heavy_library():
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert printed([sys.executable, "-c", code]).splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_deciding_needs_neither_pyro_nor_lightning(digit):
     code = (
         "import sys; from bnn import Classifier\n"
         f"Classifier.load(draws=2).predict({str(digit)!r})\n"
         "print(sorted({'pyro', 'pytorch_lightning', 'gradio'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert printed([sys.executable, "-c", code]).splitlines()[-1] == "[]"
 
 
 def test_lower_rooms_never_import_higher_ones():
@@ -100,6 +100,7 @@ def test_lower_rooms_never_import_higher_ones():
         assert rooms <= may_import[room] | {room}, path
 
 
+@pytest.mark.slow
 def test_train_then_predict_then_evaluate(tmp_path, digit, capsys):
     out = tmp_path / "mine.safetensors"
     assert main([*FAST, "--out", str(out), "--runs", str(tmp_path / "runs")]) == 0
@@ -186,16 +187,16 @@ def readme_commands():
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in readme_commands() if "--preset notebook" in c])
 def test_the_notebook_is_reproduced_beside_its_own_results(command, mnist_root, tmp_path):
     """As the README has it, but with few digits and steps."""
     few_digits(mnist_root, tmp_path / "data")
     words = [sys.executable, str(ROOT / "train.py"), *shlex.split(command)[2:]]
     brakes = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--draws=2", "--data-dir=data"]
-    done = subprocess.run([*words, *brakes], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    shown = printed([*words, *brakes], cwd=tmp_path)
     assert (tmp_path / "notebook.safetensors").exists()
-    assert "87.5 % / 96 %" in done.stdout
+    assert "87.5 % / 96 %" in shown
 
 
 def few_digits(root, folder):
@@ -210,9 +211,8 @@ def few_digits(root, folder):
 
 
 def test_the_makefile_lists_its_targets():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    shown = re.findall(r"^make (\w+)", done.stdout, re.MULTILINE)
-    assert {"help", "demo", "install", "test", "lint", "train", "evaluate", "examples"} <= set(shown)
+    shown = re.findall(r"^make (\w+)", printed(["make", "help"], cwd=ROOT), re.MULTILINE)
+    assert {"help", "demo", "install", "test", "check", "lint", "train", "evaluate", "examples"} <= set(shown)
     for command in readme_commands():
         if command.startswith("make "):
             assert command.split()[1] in shown
@@ -261,22 +261,17 @@ def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
         assert imported <= always | allowed.get(path.parent.name, set()), path
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_finds_the_checkpoint_that_ships(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    subprocess.run([*build, "-w", str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    printed([*build, "-w", str(tmp_path), str(ROOT)])
     (wheel,) = tmp_path.glob("bnn-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = "import bnn; print(bnn.__file__, bnn.Classifier.load(draws=2).predict([]).labels.shape)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path / "site",
-        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == f"{tmp_path / 'site' / 'bnn' / '__init__.py'} (0,)"
+    site = tmp_path / "site"
+    shown = printed([sys.executable, "-c", code], cwd=site, env={"PYTHONPATH": str(site), "PATH": ""})
+    assert shown.strip() == f"{site / 'bnn' / '__init__.py'} (0,)"
 
 
 def test_no_data_set_is_in_the_repository():

@@ -11,15 +11,17 @@ import pytest
 
 pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
 
-from browser import CHROMIUM, SLOW, chromium, draw, headline
+from browser import CHROMIUM, chromium, draw, headline
 from playwright.sync_api import expect
-from serving import PATIENCE, free_port, program
+from programs import PATIENCE, started
+from serving import free_port
 
 from bnn.page.examples import DIGITS
 
 ROOT = Path(__file__).parent.parent
 
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
     pytest.mark.skipif(not (ROOT / ".venv" / "page").exists(), reason="needs the Makefile's environment"),
 ]
@@ -28,21 +30,18 @@ pytestmark = [
 @pytest.fixture
 def demo() -> Iterator[str]:
     """The address that `make demo` prints; at the end Ctrl-C must stop it cleanly."""
-    with program(
-        *("make", "demo", f"ARGS=--port {free_port()}"),
-        cwd=ROOT,
-        env=os.environ | {"BROWSER": "true"},  # the browser that `--open` opens: one that does nothing
-        stderr=subprocess.STDOUT,
-    ) as process:
+    command = ["make", "demo", f"ARGS=--port {free_port()}"]
+    env = os.environ | {"BROWSER": "true"}  # the browser that `--open` opens: one that does nothing
+    with started(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
-        printed = []
+        shown = []
         for line in process.stdout:
-            printed.append(line)
+            shown.append(line)
             if found := re.search(r"http://127\.0\.0\.1:\d+/?", line):
                 yield found.group()
                 break
         else:
-            pytest.fail("".join(printed))
+            pytest.fail("".join(shown))
         os.killpg(process.pid, signal.SIGINT)
         rest, _ = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in rest
@@ -51,6 +50,7 @@ def demo() -> Iterator[str]:
 def test_make_demo_brings_the_page_up_and_a_drawn_digit_is_read(demo: str) -> None:
     with chromium() as browser:
         page = browser.new_page()
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto(demo)
         draw(page, page.mouse, DIGITS["7"])
-        expect(headline(page)).to_have_text("7", timeout=SLOW)
+        expect(headline(page)).to_have_text("7", timeout=1000 * PATIENCE)

@@ -14,6 +14,8 @@ from bnn.learn.guide import MeanFieldGuide
 from bnn.learn.model import BayesianClassifier
 from bnn.networks import MLP
 
+pytestmark = pytest.mark.slow
+
 ESTIMATORS = [LocallyReparameterized, Flipped]
 SAMPLES = 3000
 

@@ -32,6 +32,8 @@ from bnn.learn.training import train
 from bnn.progress import Advance
 from bnn.sources import elsewhere_source, familiar_source, unfamiliar_source
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 40
 HOSTILE = "<script>alert(1)<!--$x_$.png"
 SPOILT = 4  # digits that are spoilt

@@ -22,7 +22,8 @@ import pytest
 import uvicorn
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from serving import PATIENCE, archive, first_line, free_port, program
+from programs import PATIENCE, first_line, started
+from serving import archive, free_port
 
 from bnn.cli import main
 from bnn.decide import Classifier
@@ -34,6 +35,7 @@ FOUR, STAR = ROOT / "docs" / "four.png", ROOT / "docs" / "star.png"
 API = "/gradio_api"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Gradio's client's, and pandas', in Gradio
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Gradio's client leaves its connections open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -73,12 +75,12 @@ def client(url: str) -> Iterator[Client]:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts `serve.py` as a program, whose temporary files lie under `tmp_path`."""
-    with ExitStack() as started:
+    with ExitStack() as running:
 
         def start(*options: str, **environment: str) -> subprocess.Popen[str]:
             command = (sys.executable, str(ROOT / "serve.py"), "--draws", "2", *options)
             env = os.environ | {"TMPDIR": str(tmp_path)} | environment
-            return started.enter_context(program(*command, env=env))
+            return running.enter_context(started(command, env=env))
 
         yield start
 
@@ -574,7 +576,7 @@ def test_every_flag_of_serve_that_the_documentation_names_exists(capsys: pytest.
 )
 def test_the_page_stands_a_short_load_and_a_few_attacks(command: list[str]) -> None:
     script = ROOT / "benchmarks" / "bench_load.py"
-    with program(sys.executable, str(script), *command) as process:
+    with started([sys.executable, str(script), *command]) as process:
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, out + err
     assert "Traceback" not in err

@@ -14,6 +14,8 @@ from bnn.decide.rules import fit_rule
 from bnn.learn.config import PRESETS
 from bnn.sources import unfamiliar_source
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def as_shipped() -> Classifier:

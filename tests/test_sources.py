@@ -180,6 +180,7 @@ def test_familiar_digits_of_scikit_learn() -> None:
     assert set(source.labels.tolist()) <= set(range(10))
 
 
+@pytest.mark.slow
 def test_digits_from_elsewhere_are_all_of_them_unless_learnt() -> None:
     test_part = familiar_source("digits", None, seed=0)
     whole = elsewhere_source("digits", None, trained_on="mnist", seed=0)

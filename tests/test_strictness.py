@@ -55,6 +55,7 @@ def test_each_rule_promises_what_its_words_say(classifier: Classifier, promising
             assert rule.delta == one.wishes.delta
 
 
+@pytest.mark.slow
 def test_of_one_familiarity_a_stricter_promise_never_answers_more(
     classifier: Classifier, promising: Classifier
 ) -> None:

@@ -6,8 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from programs import PATIENCE, printed, started, wait_until
 
 from bnn import Classifier, InputError
 from bnn.checkpoint import load
@@ -25,6 +26,8 @@ from bnn.learn.datamodule import MNISTData, random_distortion
 from bnn.learn.module import SVIModule
 from bnn.learn.training import train
 from bnn.progress import Lines
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 TINY = TrainConfig(
@@ -94,22 +97,46 @@ def test_components_differ_and_the_first_is_the_only_one_of_a_run_of_one(tmp_pat
     assert logged(tmp_path / "both", 0) != logged(tmp_path / "both", 1)
 
 
-def started(folder, component, *options):
-    """`train.py` in a process of its own, once its first resumable checkpoint of `component` is there."""
-    command = [sys.executable, str(ROOT / "train.py"), "--data=digits", "--network=mlp", "--draws=5"]
+PAUSE = """
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+component, script = sys.argv[1], sys.argv[2]
+del sys.argv[1:3]
+
+def pause(module, batch, number):
+    if number == 5 and list(Path().glob(f"runs/*/{component}/last.ckpt")):
+        Path("paused").touch()
+        time.sleep(1e6)
+
+pl.LightningModule.on_train_batch_start = pause
+runpy.run_path(script, run_name="__main__")
+"""
+"""Runs a script of training that stays where it is in the middle of a component's second epoch."""
+
+
+@contextmanager
+def paused(folder, component):
+    """`train.py` in a process of its own, in the middle of `component`'s second epoch; at the end killed."""
+    command = [sys.executable, "-c", PAUSE, str(component), str(ROOT / "train.py")]
     options = (
+        "--data=digits",
+        "--network=mlp",
         "--network-options",
         '{"hidden": 8}',
+        "--draws=5",
         "--rule=entropy",
         "--components=2",
+        "--epochs=12",
         "--trainer.enable_progress_bar=false",
-        *options,
     )
-    process = subprocess.Popen([*command, *options], cwd=folder, stderr=subprocess.PIPE, text=True)
-    while not list(folder.glob(f"runs/*/{component}/last.ckpt")):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-    return process
+    with started([*command, *options], cwd=folder, stderr=subprocess.PIPE) as process:
+        wait_until((folder / "paused").exists, process)
+        yield process
 
 
 SMALL = replace(TINY, network="mlp", network_options={"hidden": 8}, components=2, epochs=12, batch_size=128)
@@ -123,9 +150,8 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("component", [0, 1])
 def test_a_killed_run_is_resumed_and_ends_as_the_uninterrupted_one(component, whole, tmp_path):
-    process = started(tmp_path, component, "--epochs=12")
-    process.kill()
-    process.communicate()
+    with paused(tmp_path, component) as process:
+        process.kill()
     assert not (tmp_path / "mnist.safetensors").exists()
     logs = len(list(tmp_path.glob(f"runs/*/{component}/metrics*.csv")))
     assert not list(tmp_path.glob(f"runs/*/{component + 1}"))
@@ -148,13 +174,11 @@ def test_a_finished_run_that_is_resumed_trains_nothing_more(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.glob("runs/*/*/*.ckpt")} == before
 
 
-def interrupted(process, folder):
-    """The checkpoint that a training leaves after Ctrl-C."""
-    process.send_signal(signal.SIGINT)
-    try:
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+def interrupted(folder, component):
+    """The checkpoint that a training leaves after Ctrl-C in the middle of `component`'s second epoch."""
+    with paused(folder, component) as process:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return load(folder / "mnist.safetensors")
 
@@ -166,14 +190,14 @@ def fitted(folder, component, name):
 
 
 def test_ctrl_c_in_the_first_component_keeps_its_best_epoch_so_far(tmp_path):
-    kept = interrupted(started(tmp_path, 0, "--epochs=5000"), tmp_path)
+    kept = interrupted(tmp_path, 0)
     assert kept.record["training"]["interrupted"] is True
     assert kept.record["training"]["components_done"] == 1
     assert torch.equal(kept.loc["out.bias"][0], fitted(tmp_path, 0, "best.ckpt").to(kept.loc["out.bias"]))
 
 
 def test_ctrl_c_in_a_later_component_keeps_those_that_were_done(tmp_path):
-    kept = interrupted(started(tmp_path, 1, "--epochs=12"), tmp_path)
+    kept = interrupted(tmp_path, 1)
     assert kept.record["training"] == {"interrupted": True, "epochs_done": 12, "components_done": 1}
     assert kept.record["config"]["components"] == 2
     assert torch.equal(kept.loc["out.bias"][0], fitted(tmp_path, 0, "last.ckpt").to(kept.loc["out.bias"]))
@@ -217,8 +241,7 @@ def test_two_processes_train_each_guide(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "--data=digits", "--epochs=2", "--draws=5"]
     command += ["--network=cnn", "--rule=entropy", "--components=2"]
     options = ["--trainer.devices=2", "--trainer.strategy", "ddp", "--trainer.accelerator=cpu"]
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    printed([*command, *options], cwd=tmp_path)
     trained = load(tmp_path / "mnist.safetensors")
     assert trained.record["training"] == {"interrupted": False, "epochs_done": 2, "components_done": 2}
     assert not torch.equal(*trained.loc["out.bias"])
