@@ -250,8 +250,10 @@ def test_no_url_is_fetched_whichever_event_it_is_given_to(
 
 @pytest.mark.parametrize("path", [str(FOUR), "/etc/passwd", "serve.py", "", "\0", "x" * 9000])
 def test_no_file_of_the_server_is_read(url: str, path: str) -> None:
-    answer = told(url, "classify", [file_at(path)])
-    assert "A file must be uploaded here" in answer or "These values cannot be used" in answer
+    uploads = [{"name": "a.png", "path": path}]
+    for name, data in (("classify", [file_at(path)]), ("judge_1", [uploads, None, None])):
+        answer = told(url, name, data)
+        assert "A file must be uploaded here" in answer or "These values cannot be used" in answer
     assert get(f"{url}{API}/file={path.replace(chr(0), '%00')[:99]}").status_code in (403, 404)
 
 
