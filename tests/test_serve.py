@@ -259,7 +259,8 @@ def test_no_url_is_fetched_whichever_event_it_is_given_to(
 
 @pytest.mark.parametrize("path", [str(FOUR), "/etc/passwd", "serve.py", "", "\0", "x" * 9000])
 def test_no_file_of_the_server_is_read(url: str, path: str) -> None:
-    for event, data in (("classify", [file_at(path)]), ("judge_1", [[{"name": "a.png", "path": path}], None])):
+    many = [[{"name": "a.png", "path": path}], None]
+    for event, data in (("classify", [file_at(path)]), ("judge_1", many)):
         answer = told(url, event, data)
         assert "A file must be uploaded here" in answer or "These values cannot be used" in answer
     assert httpx.get(f"{url}{API}/file={path.replace(chr(0), '%00')[:99]}").status_code in (403, 404)
