@@ -2,8 +2,6 @@
 
 import io
 import shutil
-import socket
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -58,12 +56,6 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def draw(
     page: Page, hand: Mouse | Finger, strokes: Strokes, watch: Callable[[], object] = lambda: None
 ) -> None:
@@ -104,13 +96,4 @@ def png(image: Image.Image) -> bytes:
     """The PNG file of `image`."""
     stream = io.BytesIO()
     image.save(stream, "PNG")
-    return stream.getvalue()
-
-
-def archive(files: Mapping[str, bytes]) -> bytes:
-    """The zip archive of `files`, their contents by name."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as packed:
-        for name, content in files.items():
-            packed.writestr(name, content)
     return stream.getvalue()

@@ -13,10 +13,8 @@ from browser import (
     SCREENS,
     SLOW,
     Finger,
-    archive,
     chromium,
     draw,
-    free_port,
     headline,
     open_tab,
     png,
@@ -24,6 +22,7 @@ from browser import (
 )
 from PIL import Image
 from playwright.sync_api import Browser, FloatRect, Page, expect
+from serving import archive, free_port
 
 from bnn.decide import Classifier
 from bnn.page import Address, served

@@ -1,13 +1,16 @@
-"""Around the web application: what is too long or closed is refused, and answers carry safe headers."""
+"""Around the web application: refusals, that they arrive, and safe headers on every answer."""
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
+from programs import PATIENCE
 
 from bnn.page.bounds import MOST_MESSAGE_BYTES, AsgiApp, Message, Receive, Send, bounded, with_headers
+from bnn.page.linger import lingering
 
 UPLOAD, MESSAGE = "/gradio_api/upload", "/gradio_api/queue/join"
 MOST_UPLOAD = 1000
@@ -108,6 +111,16 @@ def test_no_more_is_read_than_is_allowed() -> None:
     assert sum(handed) <= MOST_UPLOAD
 
 
+def test_after_what_is_too_long_nothing_is_waited_for() -> None:
+    async def asking_again(scope: Message, receive: Receive, send: Send) -> None:
+        seen = [(await receive())["type"] for _ in range(3)]
+        assert seen == ["http.disconnect"] * 3
+
+    (_, *sent) = course(bounded(asking_again, MOST_UPLOAD), once_only(bytes(2000)), UPLOAD)
+    assert isinstance(sent[0], dict)
+    assert sent[0]["status"] == 413
+
+
 def test_an_application_that_answers_too_long_a_request_all_the_same_is_not_heard() -> None:
     async def stubborn(scope: Message, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -165,7 +178,7 @@ def test_what_is_no_http_passes_untouched(kind: str) -> None:
         message = await receive()
         await send({"type": f"{kind}.seen", "length": len(message["body"])})
 
-    app = with_headers(bounded(other, 10))
+    app = lingering(with_headers(bounded(other, 10)), 10)
     assert asked(app, [bytes(10**7)], type=kind) == [{"type": f"{kind}.seen", "length": 10**7}]
 
 
@@ -213,3 +226,147 @@ def test_every_answer_has_safe_headers_beside_its_own() -> None:
         assert policy[b"frame-ancestors"] == policy[b"form-action"] == policy[b"base-uri"] == b"'self'"
         assert policy[b"object-src"] == b"'none'"
     assert (b"x-app", b"1") in asked(app)[0]["headers"]
+
+
+CHUNKED = (b"transfer-encoding", b"chunked")
+CLOSE = (b"connection", b"close")
+
+
+def course(
+    app: AsgiApp, pieces: AsyncIterator[bytes], path: str = MESSAGE, headers: Iterable[Any] = (CHUNKED,)
+) -> list[Message | int]:
+    """What happens in order: the messages that `app` sends, and the lengths of the pieces that are read."""
+    happened: list[Message | int] = []
+
+    async def receive() -> Message:
+        try:
+            piece = await anext(pieces)
+        except StopAsyncIteration:
+            return {"type": "http.disconnect"}
+        happened.append(len(piece))
+        return {"type": "http.request", "body": piece, "more_body": piece != b""}
+
+    async def send(message: Message) -> None:
+        happened.append(message)
+
+    async def run() -> None:
+        scope = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
+        await asyncio.wait_for(app(scope, receive, send), PATIENCE)
+
+    asyncio.run(run())
+    return happened
+
+
+async def body(*pieces: bytes, ends: bool = True) -> AsyncIterator[bytes]:
+    """A request's body in `pieces`, and its end, or the sender's."""
+    for piece in pieces:
+        yield piece
+    if ends:
+        yield b""
+
+
+async def once_only(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
+    pytest.fail("asked for more")
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        await asyncio.sleep(0)
+        yield b"x"
+
+
+async def silent() -> AsyncIterator[bytes]:
+    yield b"x"
+    await asyncio.Event().wait()
+
+
+async def rude(scope: Message, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 401})
+    await send({"type": "http.response.body", "body": b"Who ", "more_body": True})
+    await send({"type": "http.response.body", "body": b"are you?"})
+
+
+REFUSALS = [
+    (echo, MESSAGE, (b"content-length", b"2000001"), 413, 0),
+    (echo, UPLOAD, (b"content-length", b"1001"), 413, 0),
+    (echo, UPLOAD, CHUNKED, 413, 3),
+    (echo, "/gradio_api/reset", CHUNKED, 404, 0),
+    (raising, MESSAGE, CHUNKED, 400, 0),
+    (owning_up, MESSAGE, CHUNKED, 400, 0),
+    (rude, MESSAGE, CHUNKED, 401, 0),
+]
+
+
+@pytest.mark.parametrize(("app", "path", "header", "status", "read"), REFUSALS)
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_whole_answer_comes_before_the_rest_is_read_and_the_end_after(
+    app: AsgiApp, path: str, header: tuple[bytes, bytes], status: int, read: int, ends: bool
+) -> None:
+    happened = course(
+        lingering(bounded(app, 1000), 10**6), body(*[bytes(400)] * 9, ends=ends), path, [header]
+    )
+    start, *parts, last = sent = [one for one in happened if not isinstance(one, int)]
+    pieces = [400] * 9 + [0] * ends
+    assert happened == [*pieces[:read], *sent[:-1], *pieces[read:], last]
+    assert (start["status"], CLOSE in start["headers"]) == (status, True)
+    assert all(part["more_body"] for part in parts)
+    told = b"".join(part["body"] for part in parts)
+    assert told
+    assert dict(start["headers"]).get(b"content-length", str(len(told)).encode()) == str(len(told)).encode()
+    assert last == {"type": "http.response.body"}
+
+
+@pytest.mark.parametrize(
+    ("header", "app"), [(None, rude), ((b"content-length", b"0"), rude), (CHUNKED, echo)]
+)
+def test_where_nothing_is_left_to_read_nothing_changes(
+    header: tuple[bytes, bytes] | None, app: AsgiApp
+) -> None:
+    headers = [header] if header else []
+    assert course(lingering(app, 10**6), body(b"abc"), headers=headers) == course(
+        app, body(b"abc"), headers=headers
+    )
+
+
+def test_a_connection_is_closed_though_the_rest_was_read_between_the_answers_parts() -> None:
+    async def reading(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.body", "body": b"done"})
+
+    start, *read, end = course(lingering(reading, 0), body(b"abc", b"d"))
+    assert start == {"type": "http.response.start", "status": 200, "headers": [CLOSE]}
+    assert (read, end) == ([3, 1, 0], {"type": "http.response.body", "body": b"done"})
+
+
+def test_no_more_than_the_bound_and_a_piece_is_read_after_an_answer() -> None:
+    read = [one for one in course(lingering(rude, 1000), body(*[bytes(300)] * 10)) if isinstance(one, int)]
+    assert read == [300] * 4
+
+
+@pytest.mark.parametrize(
+    ("bound", "sender"), [("MOST_SECONDS", endless), ("MOST_SECONDS", silent), ("MOST_SILENCE", silent)]
+)
+def test_who_never_ends_is_cut_off(
+    bound: str, sender: Callable[[], AsyncIterator[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MOST_SECONDS", "MOST_SILENCE"):
+        monkeypatch.setattr(f"bnn.page.linger.{name}", 0.05 if name == bound else 10 * PATIENCE)
+    happened = course(lingering(rude, 10**12), sender())
+    assert happened[-1] == {"type": "http.response.body"}
+    assert 1 in happened
+
+
+def test_what_is_read_after_an_answer_is_thrown_away() -> None:
+    async def flood() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield bytes(10**6)
+
+    tracemalloc.start()
+    happened = course(lingering(rude, 10**9), flood())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert happened.count(10**6) == 100
+    assert peak < 10 * 10**6

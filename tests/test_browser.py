@@ -20,16 +20,15 @@ from browser import (
     SCREENS,
     SLOW,
     Finger,
-    archive,
     chromium,
     draw,
-    free_port,
     headline,
     open_tab,
     png,
     upload,
 )
 from playwright.sync_api import Browser, BrowserContext, Mouse, Page, Request, expect
+from serving import archive, free_port
 
 from bnn.decide import Classifier
 from bnn.page import Address, served

@@ -72,7 +72,7 @@ def test_help_of_the_light_commands_needs_no_heavy_library():
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"
     )
-    assert printed([sys.executable, "-c", code]).splitlines()[-1] == "[]"
+    assert printed(sys.executable, "-c", code).splitlines()[-1] == "[]"
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_deciding_needs_neither_pyro_nor_lightning(digit):
         f"Classifier.load(draws=2).predict({str(digit)!r})\n"
         "print(sorted({'pyro', 'pytorch_lightning', 'gradio'} & set(sys.modules)))"
     )
-    assert printed([sys.executable, "-c", code]).splitlines()[-1] == "[]"
+    assert printed(sys.executable, "-c", code).splitlines()[-1] == "[]"
 
 
 def test_lower_rooms_never_import_higher_ones():
@@ -263,7 +263,7 @@ def test_readme_python_runs_as_written():
 
 
 def test_the_makefile_lists_its_targets():
-    shown = re.findall(r"^make (\w+)", printed(["make", "help"], cwd=ROOT), re.MULTILINE)
+    shown = re.findall(r"^make (\w+)", printed("make", "help", cwd=ROOT), re.MULTILINE)
     assert {"help", "demo", "test", "check", "lint", "train", "evaluate", "examples"} <= set(shown)
     for command in readme_commands():
         if command.startswith("make "):
@@ -273,13 +273,13 @@ def test_the_makefile_lists_its_targets():
 @pytest.mark.slow
 def test_an_installed_wheel_finds_the_checkpoint_that_ships(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    printed([*build, "-w", str(tmp_path), str(ROOT)])
+    printed(*build, "-w", str(tmp_path), str(ROOT))
     (wheel,) = tmp_path.glob("bnn-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = "import bnn; print(bnn.__file__, bnn.Classifier.load(draws=2).predict([]).labels.shape)"
     site = tmp_path / "site"
-    shown = printed([sys.executable, "-c", code], cwd=site, env={"PYTHONPATH": str(site), "PATH": ""})
+    shown = printed(sys.executable, "-c", code, cwd=site, env={"PYTHONPATH": str(site), "PATH": ""})
     assert shown.strip() == f"{site / 'bnn' / '__init__.py'} (0,)"
 
 

@@ -97,6 +97,8 @@ class _Exchange:
         return self._received > self._most
 
     async def receive(self) -> Message:
+        if self.is_too_long:  # it may have ended, and then nothing would come until its sender goes
+            return {"type": "http.disconnect"}
         message = await self._receive()
         self.was_left = message["type"] == "http.disconnect"
         self._received += len(message.get("body", b""))
@@ -122,6 +124,13 @@ def _declared(scope: Message) -> int:
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    body = why.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (
+            b"content-length",
+            str(len(body)).encode(),
+        ),  # tells its reader where it ends, before the connection does
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": why.encode()})
+    await send({"type": "http.response.body", "body": body})

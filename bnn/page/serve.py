@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from bnn.decide import Classifier
 from bnn.page.address import Address
 from bnn.page.bounds import AsgiApp, bounded, with_headers
+from bnn.page.linger import SPARE_BYTES, lingering
 from bnn.page.page import build_page
 
 STOPPING_SECONDS = 2  # that open pages get when the server ends
@@ -66,6 +67,7 @@ def served(classifier: Classifier, address: Address) -> Iterator[Future[None]]:
 
     Raises:
         InputError: the address cannot be used.
+        Exception: whatever else keeps it from starting.
     """
     with address.listen() as listening, _upload_folder() as folder, ThreadPoolExecutor(1) as thread:
         config = uvicorn.Config(
@@ -82,6 +84,8 @@ def served(classifier: Classifier, address: Address) -> Iterator[Future[None]]:
         try:
             while not (server.started or serving.done()):
                 time.sleep(0.01)
+            if serving.done():
+                serving.result()  # raises why it did not start
             yield serving
         finally:
             server.should_exit = True
@@ -125,7 +129,8 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
     )
     # Mounting sets neither, and without them Gradio does not check which files it reads and shows.
     page.has_launched = page.is_running = True
-    return with_headers(bounded(app, address.max_upload))
+    guarded = with_headers(bounded(app, address.max_upload))
+    return lingering(guarded, address.max_upload + SPARE_BYTES)
 
 
 @contextmanager
