@@ -1,9 +1,7 @@
 # Every target makes the virtual environment if it is missing, and makes nothing twice.
 # ARGS are more options of the command that a target runs: make demo ARGS="--port 8000".
-PYTHON ?= python3
+# PYTHON is what the environment is made with, if not the first that fits: make demo PYTHON=python3.12.
 BIN := .venv/bin
-INSTALLED := .venv/installed
-PYMC := .venv/pymc
 REPORT ?= report
 NOISE := noise gaussian-noise salt-and-pepper stripes blankish
 COURSE := first_pyro first_pymc beta_binomial classification posterior_quality
@@ -12,40 +10,37 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint train evaluate examples
+.PHONY: help demo install test check lint train evaluate examples
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-demo: $(INSTALLED)  ## open the classifier in a browser (no data, no network needed)
+demo: .venv/page  ## open the classifier in a browser (no data, no network needed)
 	$(BIN)/bnn serve --open $(ARGS)
 
-test: $(PYMC)  ## run the tests (those that need MNIST skip where it cannot be had)
+install: .venv/all  ## install what the command bnn needs: the page, training, evaluation
+
+train: .venv/all  ## train the default network on MNIST, minutes on two cores
+	$(BIN)/python train.py $(ARGS)
+
+evaluate: .venv/all  ## report on MNIST's test digits, other handwriting and noise, into $(REPORT)
+	$(BIN)/bnn evaluate --familiar mnist --elsewhere digits $(NOISE:%=--unfamiliar %) --out $(REPORT) $(ARGS)
+
+examples: .venv/examples  ## run the worked examples, within 20 minutes on two cores, into examples/out
+	$(BIN)/jupyter-execute examples/tour.ipynb
+	set -e; for name in $(COURSE); do $(BIN)/python examples/$$name.py $(ARGS); done
+
+test: .venv/tests  ## run the tests (those that need MNIST skip where it cannot be had)
 	$(PYTEST) $(ARGS)
 
 check: lint  ## check style and types, and run the fast tests, within a minute on two cores
 	$(PYTEST) -m "not slow and not browser and not examples" $(ARGS)
 
-lint: $(PYMC)  ## check style and types
+lint: .venv/tests  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-train: $(INSTALLED)  ## train the default network on MNIST, minutes on two cores
-	$(BIN)/python train.py $(ARGS)
-
-evaluate: $(INSTALLED)  ## report on MNIST's test digits, other handwriting and noise, into $(REPORT)
-	$(BIN)/bnn evaluate --familiar mnist --elsewhere digits $(NOISE:%=--unfamiliar %) --out $(REPORT) $(ARGS)
-
-examples: $(PYMC)  ## run the worked examples, within 20 minutes on two cores, into examples/out
-	$(BIN)/jupyter-execute examples/tour.ipynb
-	set -e; for name in $(COURSE); do $(BIN)/python examples/$$name.py $(ARGS); done
-
-$(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[tests,lint,benchmarks]'
-	touch $@
-
-$(PYMC): $(INSTALLED)  # and ArviZ, and what runs the notebook: the optional group that examples need
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[examples]'
-	touch $@
+# The groups of packages in pyproject.toml, each of which holds those before it.
+.venv/page .venv/all .venv/examples .venv/tests: pyproject.toml constraints.txt
+	@MAKECMDGOALS='$(MAKECMDGOALS)' sh install.sh $(@F)

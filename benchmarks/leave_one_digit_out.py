@@ -30,7 +30,7 @@ from bnn.learn.datamodule import MNISTData
 from bnn.learn.guide import MixtureGuide
 from bnn.learn.module import SVIModule
 from bnn.networks import NUM_CLASSES, build_network
-from bnn.sources import progress_bar
+from bnn.progress import progress_bar
 
 DRAWS = 8
 

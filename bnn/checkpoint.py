@@ -79,7 +79,10 @@ def load(path: str | Path | None = None) -> Checkpoint:
     """
     path = shipped() if path is None else Path(path)
     if not path.is_file():
-        raise InputError(f"there is no checkpoint at {path}: train one with `bnn train --out {path}`.")
+        raise InputError(
+            f"there is no checkpoint at {path}: name another, none for the one that ships, or train one "
+            f"with `bnn train --out {path}`."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = _parsed_header(file.metadata(), path)

@@ -35,7 +35,7 @@ held out of training, and writes one checkpoint file.
 
   bnn train                                  MNIST, minutes on two cores (the preset "fast")
   bnn train --preset best                    a mixture of guides, as the checkpoint that ships: hours
-  bnn train --data digits --risk 0.05 --alpha 0.02
+  bnn train --data digits --risk 0.05 --alpha 0.02 --out digits.safetensors
                                              scikit-learn's digits: no download, under a minute
   bnn train --resume                         go on with the latest run after an interruption
   bnn train --preset notebook                the 2018 notebook, its results beside ours
@@ -59,10 +59,11 @@ like those it is calibrated on:
   --risk    at most this share of the answers is wrong, unless the calibration digits mislead,
   --delta   which they do with at most this probability.
 
-  bnn calibrate mnist.safetensors --risk 0.001 --delta 0.05 --alpha 0.005
-  bnn calibrate mnist.safetensors --digits mine/ --out mine.safetensors
+  bnn calibrate --risk 0.005 --out strict.safetensors                   the checkpoint that ships
+  bnn calibrate mine.safetensors --digits digits/ --out ours.safetensors
+  bnn calibrate mine.safetensors --alpha 0.01 --overwrite
 
-What cannot be promised is refused with what can, and nothing is overwritten."""
+What cannot be promised is refused with what can, and no file is written then."""
 
 PREDICT = """\
 Prints for each image the digit, or "I don't know" and why.
@@ -77,6 +78,15 @@ Opens the page on which anyone can draw a digit and see the sampled networks vot
   bnn serve --port 8000 --checkpoint mine.safetensors"""
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
+GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imported by
+    "gradio": "page",
+    "pyro": "train",
+    "pytorch_lightning": "train",
+    "jinja2": "evaluate",
+    "matplotlib": "evaluate",
+    "sklearn": "evaluate",
+    "torchvision": "evaluate",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,9 +107,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"bnn: {error}", file=sys.stderr)
         return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if error.name not in GROUPS:
+            raise
+        print(f"bnn: {_how_to_install(error.name)}", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("bnn: interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _how_to_install(module: str) -> str:
+    return (
+        f"this needs {module}, which is not installed: in the project's folder, run `make install`, or "
+        f"`python -m pip install --constraint constraints.txt --editable '.[{GROUPS[module]}]'`."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,6 +170,10 @@ def _add_rule(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{field.name}", type=float, help=f"{text} (default: the checkpoint's)")
 
 
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace what is already where --out says")
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", default="fast", help=f"where the other options start: {', '.join(PRESETS)}"
@@ -158,6 +184,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         default=Path("mnist.safetensors"),
         help="checkpoint to write (default: %(default)s)",
     )
+    _add_overwrite(parser)
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of logs (default: %(default)s)"
     )
@@ -213,6 +240,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("report"), help="folder for the report (default: %(default)s)"
     )
+    _add_overwrite(parser)
     parser.add_argument(
         "--seed", type=int, default=0, help="of noise, corruptions, re-splits (default: %(default)s)"
     )
@@ -227,8 +255,17 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the checkpoint file")
-    parser.add_argument("--out", type=Path, help="where the result goes (default: over CHECKPOINT)")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        nargs="?",
+        metavar="CHECKPOINT",
+        help="the checkpoint file (default: the one that ships)",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="where the result goes (default: CHECKPOINT itself, with --overwrite)"
+    )
+    _add_overwrite(parser)
     parser.add_argument(
         "--digits",
         metavar="SET",
@@ -287,6 +324,7 @@ def _train(arguments: argparse.Namespace) -> int:
         download=arguments.download,
         runs=arguments.runs,
         resume=arguments.resume,
+        overwrite=arguments.overwrite,
         trainer_options=trainer_options,
     )
     if checkpoint is None:  # a rank of a distributed run that has nothing to say
@@ -344,6 +382,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         data_dir=arguments.data_dir,
         download=arguments.download,
+        overwrite=arguments.overwrite,
     )
 
 
@@ -362,6 +401,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         limit=arguments.limit,
         record=_checkpoint_file(arguments) if arguments.record else None,
+        overwrite=arguments.overwrite,
     )
 
 

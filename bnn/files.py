@@ -40,6 +40,17 @@ def require_writable(path: str | Path) -> None:
         pass
 
 
+def require_free(path: str | Path, *, overwrite: bool = False) -> None:
+    """As `require_writable`, and that nothing is there that would be lost, unless it is to `overwrite` it.
+
+    Raises:
+        InputError: it cannot be written, or it is there already.
+    """
+    if Path(path).is_file() and not overwrite:
+        raise InputError(f"{path} is there already: name another place with --out, or add --overwrite.")
+    require_writable(path)
+
+
 @contextmanager
 def _temporary_beside(path: Path) -> Iterator[Path]:
     try:

@@ -5,16 +5,14 @@ A new torchvision set is one name in `TORCHVISION`.
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from bnn.data import DIGITS, Digits, load_digits
@@ -23,10 +21,9 @@ from bnn.errors import InputError
 from bnn.generated import GENERATED
 from bnn.networks import NUM_CLASSES
 from bnn.preprocess import prepare
+from bnn.progress import tracked
 
 DIGIT_FOLDERS = tuple(str(digit) for digit in range(NUM_CLASSES))
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -143,17 +140,6 @@ def image_files(folder: Path) -> list[Path]:
     if files := _files(folder):
         return files
     raise InputError(f"the folder {folder} holds no images: put some there or name another.")
-
-
-def progress_bar(what: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
-    """`tracked` under the name `what`, to be handed to who goes through the items."""
-    return lambda items: tracked(items, what, len(items))
-
-
-def tracked(items: Iterable[Item], what: str, total: int) -> Iterable[Item]:
-    """`items` one by one, with a progress bar on standard error where that is a terminal."""
-    console = Console(stderr=True)
-    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def printable(text: str | os.PathLike[str]) -> str:

@@ -4,19 +4,17 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 from programs import printed
 
-from bnn.checkpoint import load, shipped
-from bnn.cli import main
+from bnn.cli import GROUPS, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -189,55 +187,16 @@ def readme_commands():
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
-def test_the_readme_shows_the_commands_that_the_tests_below_run():
-    assert {command.split()[0] for command in readme_commands()} == {"make", "bnn", "python"}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn evaluate")])
-def test_readme_evaluation_runs_as_written(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main([*shlex.split(command)[1:], "--limit=10", "--robustness=2", "--draws=3"]) == 0
-    assert (tmp_path / "report" / "report.html").exists()
-
-
-@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn predict")])
-def test_readme_predictions_run_as_written(command, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    assert main(shlex.split(command)[1:]) == 0
-    assert "I don't know" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn calibrate")])
-def test_readme_calibrations_run_as_written(command, tmp_path, monkeypatch, capsys):
-    shutil.copy(shipped(), tmp_path / "mnist.safetensors")
-    monkeypatch.chdir(tmp_path)
-    assert main(shlex.split(command)[1:]) == 0
-    assert load(tmp_path / "mnist.safetensors").rule["risk"] == 0.005
-    assert "Wrote mnist.safetensors" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The number of training batches")  # Lightning's, where they are so few
-@pytest.mark.parametrize(
-    "command", [c for c in readme_commands() if c.startswith(("bnn train", "python train.py"))]
-)
-def test_readme_trainings_run_as_written(command, tmp_path, request, monkeypatch, capsys):
-    """As written, but cut to few digits, and to a few steps by Lightning's own brakes."""
-    if "--data digits" not in command:
-        few_digits(request.getfixturevalue("mnist_root"), tmp_path / "data")
-    monkeypatch.chdir(tmp_path)
-    brakes = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--draws=2"]
-    few = ["--risk=0.05", "--alpha=0.02", "--data-dir=data"]
-    program, _, *options = [*shlex.split(command), *brakes, *few]
-    if program == "bnn":
-        assert main(["train", *options]) == 0
-        shown = capsys.readouterr().out
-    else:
-        shown = printed([sys.executable, str(ROOT / "train.py"), *options])
-    assert list(tmp_path.glob("*.safetensors"))
-    if "notebook" in command:
-        assert "87.5 % / 96 %" in shown
+@pytest.mark.parametrize("command", [c for c in readme_commands() if "--preset notebook" in c])
+def test_the_notebook_is_reproduced_beside_its_own_results(command, mnist_root, tmp_path):
+    """As the README has it, but with few digits and steps."""
+    few_digits(mnist_root, tmp_path / "data")
+    words = shlex.split(command)[2:]
+    brakes = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--draws=2", "--data-dir=data"]
+    shown = printed(sys.executable, str(ROOT / "train.py"), *words, *brakes, cwd=tmp_path)
+    assert (tmp_path / "notebook.safetensors").exists()
+    assert "87.5 % / 96 %" in shown
 
 
 def few_digits(root, folder):
@@ -251,23 +210,55 @@ def few_digits(root, folder):
             (raw / name).write_bytes(shortened)
 
 
-def readme_python() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-def test_readme_python_runs_as_written():
-    block, _ = readme_python()
-    names: dict[str, Any] = {}
-    exec(block, names)
-    assert list(names["p"].labels) == [-1, -1]  # blank images are refused
-
-
 def test_the_makefile_lists_its_targets():
     shown = re.findall(r"^make (\w+)", printed("make", "help", cwd=ROOT), re.MULTILINE)
-    assert {"help", "demo", "test", "check", "lint", "train", "evaluate", "examples"} <= set(shown)
+    assert {"help", "demo", "install", "test", "check", "lint", "train", "evaluate", "examples"} <= set(shown)
     for command in readme_commands():
         if command.startswith("make "):
             assert command.split()[1] in shown
+
+
+@pytest.mark.parametrize("module", GROUPS)
+def test_a_missing_group_of_packages_is_named_with_how_to_install_it(module, digit, monkeypatch, capsys):
+    def missing(_):
+        raise ModuleNotFoundError(name=module)
+
+    monkeypatch.setattr("bnn.cli._predict", missing)
+    error = failing(["predict", str(digit)], capsys)
+    (group,) = re.findall(
+        r"make install.*pip install --constraint constraints.txt --editable '\.\[(\w+)\]'", error
+    )
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][group]
+    names = {re.split("[>=<]", requirement)[0] for requirement in wanted}
+    assert names & {
+        module,
+        module.replace("_", "-"),
+        f"{module}-ppl",
+        module.replace("sklearn", "scikit-learn"),
+    }
+
+
+def test_a_module_that_no_group_brings_is_a_fault_of_ours(digit, monkeypatch):
+    def missing(_):
+        raise ModuleNotFoundError(name="bnn.nowhere")
+
+    monkeypatch.setattr("bnn.cli._predict", missing)
+    with pytest.raises(ModuleNotFoundError):
+        main(["predict", str(digit)])
+
+
+def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
+    """The ground floor and `decide` need no group at all; each wing needs only its own."""
+    always = {"numpy", "PIL", "rich", "safetensors", "scipy", "torch", "bnn", *sys.stdlib_module_names}
+    with_gradio = {"anyio", "fastapi", "pandas", "uvicorn"}
+    allowed = {
+        "page": {"gradio"} | with_gradio,
+        "learn": {"pyro", "pytorch_lightning", "lightning_fabric"},
+        "judge": {name for name, group in GROUPS.items() if group == "evaluate"},
+    }
+    for path in (ROOT / "bnn").rglob("*.py"):
+        imported = set(re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE))
+        assert imported <= always | allowed.get(path.parent.name, set()), path
 
 
 @pytest.mark.slow

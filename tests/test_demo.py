@@ -23,9 +23,7 @@ ROOT = Path(__file__).parent.parent
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-    pytest.mark.skipif(
-        not (ROOT / ".venv" / "installed").exists(), reason="needs the Makefile's environment"
-    ),
+    pytest.mark.skipif(not (ROOT / ".venv" / "page").exists(), reason="needs the Makefile's environment"),
 ]
 
 

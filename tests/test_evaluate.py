@@ -6,6 +6,8 @@ import itertools
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from bnn.checkpoint import load, save
 from bnn.decide import CalibratedRule, Classifier, MedianRule
 from bnn.errors import InputError
-from bnn.judge.evaluate import RECORDED, evaluate, evaluate_command, recorded
+from bnn.judge.evaluate import ANGLES, RECORDED, evaluate, evaluate_command, recorded
 from bnn.judge.plots import plots
 from bnn.judge.predict import predict_command
 from bnn.judge.report import write_report
@@ -27,7 +29,8 @@ from bnn.judge.resplits import resplit
 from bnn.judge.results import Report
 from bnn.learn.config import TrainConfig
 from bnn.learn.training import train
-from bnn.sources import familiar_source, unfamiliar_source
+from bnn.progress import Advance
+from bnn.sources import elsewhere_source, familiar_source, unfamiliar_source
 
 pytestmark = pytest.mark.slow
 
@@ -264,7 +267,7 @@ def test_digits_not_trained_on_are_taken_whole(classifier: Classifier, theirs: P
     largest = {}
     for learnt in ("digits", "mnist"):
         checkpoint = replace(classifier.checkpoint, record={"data": {"name": learnt}})
-        options: Any = {"elsewhere": ["digits"], "robustness": 0, "limit": 8}
+        options: Any = {"elsewhere": ["digits"], "robustness": 0, "limit": 8, "overwrite": True}
         evaluate_command(Classifier(checkpoint), str(theirs), [], tmp_path, **options)
         with (tmp_path / "decisions.csv").open(newline="", encoding="utf-8") as file:
             sources = [row["source"] for row in csv.DictReader(file) if row["set"] == "digits"]
@@ -346,7 +349,8 @@ def kept(classifier: Classifier, tmp_path: Path) -> Path:
 def test_recorded_numbers_are_the_reports_and_change_nothing_else(
     classifier: Classifier, kept: Path, theirs: Path, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"elsewhere": [str(theirs)], "robustness": 1, "limit": 20, "record": kept}
+    options: dict[str, Any] = {"elsewhere": [str(theirs)], "robustness": 1, "limit": 20}
+    options |= {"record": kept, "overwrite": True}
     for _ in range(2):  # the second time over the first
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bnn.judge.evaluate.resplit", partial(resplit, splits=2))
@@ -411,6 +415,32 @@ def test_bad_place_is_told_before_the_work(classifier: Classifier, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         evaluate_command(classifier, "no such set", [], tmp_path / "file")
+
+
+def test_a_report_is_not_replaced_unasked(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("mine")
+    with pytest.raises(InputError, match=r"report\.json is there already: .*--overwrite"):
+        evaluate_command(classifier, "no such set", [], tmp_path)
+    assert (tmp_path / "report.json").read_text() == "mine"
+
+
+def test_every_image_is_a_step_of_one_count(
+    classifier: Classifier, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[tuple[int, list[int]]] = []
+
+    @contextmanager
+    def counting(total: int, first: float) -> Iterator[Advance]:
+        counts.append((total, []))
+        yield lambda steps, _: counts[-1][1].append(steps)
+
+    monkeypatch.setattr("bnn.judge.evaluate.progress", counting)
+    digits = familiar_source("digits", None, seed=0, limit=40)
+    noise = unfamiliar_source("noise", None, seed=0, limit=33)
+    others = elsewhere_source(str(theirs), None, trained_on=None, seed=0)
+    evaluate(classifier.with_rule(MedianRule(0.0)), digits, [noise], [others], robustness=2)
+    ((total, steps),) = counts
+    assert sum(steps) == total == 40 + 33 + 12 + 35 * 2 + len(ANGLES)
 
 
 def test_unlabelled_or_repeated_sets_are_refused(classifier: Classifier) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bnn.checkpoint import Checkpoint, load, save
+from bnn.checkpoint import Checkpoint, load, save, shipped
 from bnn.cli import main
 from bnn.decide import CalibratedRule, Classifier, EntropyRule, Evidence
 from bnn.decide.abstention import Calibration
@@ -71,7 +71,7 @@ def test_what_was_evaluated_was_another_rule(
     assert recalibrated(evaluated, "calibrated", EASY).record.keys() == {*sound.record, "calibration"}
     assert "evaluation" in evaluated.record
     save(evaluated, path)
-    assert main(["calibrate", str(path), "--refuse=0.1"]) == 0
+    assert main(["calibrate", str(path), "--refuse=0.1", "--overwrite"]) == 0
     assert "evaluation" not in load(path).record
     assert load(path).record["epochs"] == sound.record["epochs"]
 
@@ -183,10 +183,10 @@ def digit_folder(folder: Path, digits: int) -> Path:
     return folder
 
 
-def test_the_command_writes_what_was_asked_over_the_checkpoint(
+def test_the_command_writes_what_was_asked_over_the_checkpoint_where_it_may(
     path: Path, sound: Checkpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["calibrate", str(path), "--rule=calibrated", *ASKED]) == 0
+    assert main(["calibrate", str(path), "--overwrite", "--rule=calibrated", *ASKED]) == 0
     after = load(path)
     assert_only_these_changed(sound, after, {"rule", "record"})
     assert after.rule == recalibrated(sound, "calibrated", EASY).rule
@@ -198,14 +198,14 @@ def test_the_command_writes_what_was_asked_over_the_checkpoint(
 
 
 def test_wishes_that_are_left_out_stay_as_they_were(path: Path) -> None:
-    assert main(["calibrate", str(path), "--rule=calibrated", *ASKED]) == 0
+    assert main(["calibrate", str(path), "--overwrite", "--rule=calibrated", *ASKED]) == 0
     before = load(path).rule
-    assert main(["calibrate", str(path), "--alpha=0.2"]) == 0
+    assert main(["calibrate", str(path), "--overwrite", "--alpha=0.2"]) == 0
     after = load(path).rule
     assert after["name"] == "calibrated"
     assert (after["risk"], after["delta"], after["alpha"]) == (0.1, 0.1, 0.2)
     assert after["unfamiliar_threshold"] < before["unfamiliar_threshold"]
-    assert main(["calibrate", str(path), "--alpha=0.05"]) == 0
+    assert main(["calibrate", str(path), "--overwrite", "--alpha=0.05"]) == 0
     assert load(path).rule == before
 
 
@@ -217,11 +217,36 @@ def test_out_leaves_the_checkpoint_alone(path: Path, tmp_path: Path) -> None:
     assert Classifier.load(out).rule.name == "entropy"
 
 
+def test_nothing_is_overwritten_unasked(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, out = path.read_bytes(), tmp_path / "other.safetensors"
+    for words in ([str(path), "--refuse=0.1"], ["--risk=0.005", "--out", str(path)]):
+        assert main(["calibrate", *words]) == 2
+        assert f"{path} is there already" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    for _ in range(2):
+        assert main(["calibrate", str(path), "--refuse=0.1", "--out", str(out), "--overwrite"]) == 0
+
+
+def test_the_checkpoint_that_ships_is_calibrated_but_never_in_its_own_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = shipped().read_bytes()
+    for words in ([], ["--overwrite"]):
+        assert main(["calibrate", "--risk=0.005", *words]) == 2
+        assert "--out" in capsys.readouterr().err
+    out = tmp_path / "other.safetensors"
+    assert main(["calibrate", "--risk=0.005", "--out", str(out)]) == 0
+    assert load(out).rule["risk"] == 0.005
+    assert shipped().read_bytes() == before
+
+
 def test_the_command_takes_digits_of_ones_own_and_tells_the_unreadable(
     path: Path, sound: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digits = digit_folder(tmp_path / "mine", 30)
-    assert main(["calibrate", str(path), "--refuse=0.1", "--digits", str(digits)]) == 1
+    assert main(["calibrate", str(path), "--overwrite", "--refuse=0.1", "--digits", str(digits)]) == 1
     assert "bad.png" in capsys.readouterr().err
     after = load(path)
     assert_only_these_changed(sound, after, {"rule", "record", "calibration"})
@@ -248,7 +273,7 @@ def test_what_cannot_be_done_is_told_in_one_sentence_and_changes_nothing(
     path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     before = path.read_bytes()
-    assert main(["calibrate", str(path), *arguments]) == 2
+    assert main(["calibrate", str(path), "--overwrite", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("bnn: ")
     assert message in error
@@ -261,7 +286,7 @@ def test_too_few_digits_of_ones_own_change_nothing(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, digits = path.read_bytes(), digit_folder(tmp_path / "mine", 5)
-    assert main(["calibrate", str(path), "--refuse=0.1", "--digits", str(digits)]) == 2
+    assert main(["calibrate", str(path), "--overwrite", "--refuse=0.1", "--digits", str(digits)]) == 2
     assert "4 calibration digits cannot promise" in capsys.readouterr().err
     assert path.read_bytes() == before
 
@@ -272,6 +297,6 @@ def test_a_file_without_evidence_is_refused_and_left_as_it_was(
 ) -> None:
     save(make_checkpoint(**{group: {}}), path)
     before = path.read_bytes()
-    assert main(["calibrate", str(path), "--refuse=0.2"]) == 2
+    assert main(["calibrate", str(path), "--overwrite", "--refuse=0.2"]) == 2
     assert "make it again with `bnn train`" in capsys.readouterr().err
     assert path.read_bytes() == before

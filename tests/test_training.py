@@ -2,11 +2,13 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 import csv
+import re
 import signal
 import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from bnn.learn.config import PRESETS, TrainConfig
 from bnn.learn.datamodule import MNISTData, random_distortion
 from bnn.learn.module import SVIModule
 from bnn.learn.training import train
+from bnn.progress import Lines
 
 pytestmark = pytest.mark.slow
 
@@ -204,7 +207,33 @@ def test_resuming_with_other_options_or_nothing_to_resume_is_refused(tmp_path):
         run(TINY, tmp_path, resume=True)
     run(TINY, tmp_path)
     with pytest.raises(InputError, match=r"--beta 0\.05"):
+        run(replace(TINY, beta=0.5), tmp_path, resume=True, overwrite=True)
+
+
+def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "out.safetensors").write_text("mine")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(InputError, match=r"is there already: .*--overwrite"):
+            run(TINY, tmp_path, **options)
+    assert (tmp_path / "out.safetensors").read_text() == "mine"
+    assert not (tmp_path / "runs").exists()
+    run(TINY, tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="is there already"):  # another run's
         run(replace(TINY, beta=0.5), tmp_path, resume=True)
+    run(replace(TINY, draws=3), tmp_path, resume=True)
+    assert load(tmp_path / "out.safetensors").draws == 3
+
+
+def test_without_a_terminal_lines_tell_how_far_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("bnn.progress.EVERY", 0)
+    monkeypatch.setattr("bnn.learn.training.Lines", partial(Lines, first=0))
+    train(replace(TINY, epochs=1, components=2), tmp_path / "out.safetensors", runs=tmp_path / "runs")
+    lines = capsys.readouterr().err.splitlines()
+    for component in ("1/2", "2/2"):
+        told = [line for line in lines if line.startswith(f"bnn: training component {component}: ")]
+        shares = [int(share) for line in told for share in re.findall(r"(\d+) % done, about", line)]
+        assert shares == sorted(set(shares))
+        assert len(shares) == len(load_digits("digits", train=True)) * 11 // 12 // TINY.batch_size - 1
 
 
 def test_two_processes_train_each_guide(tmp_path):

@@ -1,8 +1,7 @@
 """Batch evaluation: digits and not digits through a classifier, to a `Report`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,21 @@ from bnn import checkpoint as checkpoint_file
 from bnn.checkpoint import Checkpoint
 from bnn.decide import CalibratedRule, Classifier, Evidence, Prediction
 from bnn.errors import InputError
-from bnn.files import require_writable
+from bnn.files import require_free, require_writable
 from bnn.judge.printed import print_short
 from bnn.judge.report import write_report
 from bnn.judge.resplits import Resplits, resplit
 from bnn.judge.results import Judged, Report, Rotation
-from bnn.judge.robustness import measure
+from bnn.judge.robustness import CELLS, measure
 from bnn.preprocess import is_blank
-from bnn.sources import Source, elsewhere_source, familiar_source, progress_bar, unfamiliar_source
+from bnn.progress import Advance, progress
+from bnn.sources import Source, elsewhere_source, familiar_source, unfamiliar_source
 
 ROTATED_DIGIT = 6  # turned upside down it is a digit again, and on the way it is none
 ANGLES = tuple(range(0, 181, 10))  # degrees
 RECORDED = ("familiar", "unfamiliar", "elsewhere", "robustness", "resplits")  # in a checkpoint, of a report
 ROBUSTNESS = 500  # digits that are spoilt, in each way at each strength
+FIRST = 1.0  # seconds after which it is estimated how long all will take
 
 
 def evaluate(
@@ -58,15 +59,24 @@ def evaluate(
     """
     _require_usable(familiar, unfamiliar, elsewhere)
     spoilt = familiar.part(robustness, seed) if robustness else None
-    decide = partial(_decide, classifier)
-    evidence = _evidence(classifier, familiar.images, familiar.name)
-    judged = Judged(familiar, classifier.decide(evidence, is_blank(familiar.images)))
+    others = (*unfamiliar, *elsewhere)
+    images = len(familiar) + sum(map(len, others)) + len(ANGLES) + (CELLS * len(spoilt) if spoilt else 0)
+    with progress(images, FIRST) as advance:
+
+        def decide(images: Tensor, name: str) -> Prediction:
+            return classifier.decide(_evidence(classifier, images, name, advance), is_blank(images))
+
+        evidence = _evidence(classifier, familiar.images, familiar.name, advance)
+        judged = Judged(familiar, classifier.decide(evidence, is_blank(familiar.images)))
+        judged_others = [Judged(source, decide(source.images, source.name)) for source in others]
+        rotation = _rotation(decide, judged)
+        cells = list(measure(decide, spoilt, seed)) if spoilt else []
     return Report(
         familiar=judged,
-        unfamiliar=[Judged(source, decide(source.images, source.name)) for source in unfamiliar],
-        elsewhere=[Judged(source, decide(source.images, source.name)) for source in elsewhere],
-        rotation=_rotation(classifier, judged),
-        robustness=list(measure(decide, spoilt, seed)) if spoilt else [],
+        unfamiliar=judged_others[: len(unfamiliar)],
+        elsewhere=judged_others[len(unfamiliar) :],
+        rotation=rotation,
+        robustness=cells,
         resplits=_resplits(classifier, evidence, judged, seed),
         settings=_settings(classifier) | dict(settings or {}),
     )
@@ -85,25 +95,27 @@ def evaluate_command(
     seed: int = 0,
     limit: int | None = None,
     record: Path | None = None,
+    overwrite: bool = False,
 ) -> bool:
     """`bnn evaluate`: writes the report to the folder `out` and prints its numbers in short.
 
     Args:
         classifier: to be judged.
         familiar, unfamiliar, elsewhere: see the functions of these names in `bnn.sources`.
-        out: folder of the report; missing folders are made, files of an earlier report replaced.
+        out: folder of the report; missing folders are made.
         robustness: see `evaluate`.
         data_dir, download, seed, limit: see `bnn.sources.unfamiliar_source`.
         record: the classifier's checkpoint file, if it is to keep the numbers.
+        overwrite: whether the report takes the place of one that is in `out` already.
 
     Returns:
         Whether some file could not be read.
 
     Raises:
-        InputError: a set cannot be had, the report cannot be written, or the numbers to be recorded are not
-            those of the checkpoint as it is.
+        InputError: a set cannot be had, the report cannot be written or would replace another, or the
+            numbers to be recorded are not those of the checkpoint as it is.
     """
-    require_writable(out / "report.json")
+    require_free(out / "report.json", overwrite=overwrite)
     if record is not None:
         _require_as_stored(classifier, record)
     options: dict[str, Any] = {"seed": seed, "download": download, "limit": limit}
@@ -152,12 +164,13 @@ def _require_usable(familiar: Source, unfamiliar: Sequence[Source], elsewhere: S
         raise InputError(f"two sets have the same name among {', '.join(names)}: rename one or leave it out.")
 
 
-def _evidence(classifier: Classifier, images: Tensor, name: str) -> Evidence:
-    return classifier.evidence(images, progress_bar(f"judging {name}"))
+def _evidence(classifier: Classifier, images: Tensor, name: str, advance: Advance) -> Evidence:
+    def through(chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+        for chunk in chunks:
+            yield chunk
+            advance(len(chunk), f"judging {name}")
 
-
-def _decide(classifier: Classifier, images: Tensor, name: str) -> Prediction:
-    return classifier.decide(_evidence(classifier, images, name), is_blank(images))
+    return classifier.evidence(images, through)
 
 
 def _resplits(classifier: Classifier, evidence: Evidence, judged: Judged, seed: int) -> Resplits | None:
@@ -167,16 +180,14 @@ def _resplits(classifier: Classifier, evidence: Evidence, judged: Judged, seed: 
     return resplit(evidence, labels, classifier.calibration, classifier.wishes, seed=seed)
 
 
-def _rotation(classifier: Classifier, judged: Judged) -> Rotation:
+def _rotation(decide: Callable[[Tensor, str], Prediction], judged: Judged) -> Rotation:
     """A digit answered rightly, turned by `ANGLES`: a 6 where there is one."""
     labels = judged.labels
     right = judged.prediction.labels == labels
     best = int(np.argmax(2 * right + (labels == ROTATED_DIGIT)))
     image = judged.source.images[best]
     turned = torch.stack([rotate(image, angle, InterpolationMode.BILINEAR) for angle in ANGLES])
-    return Rotation(
-        judged.source.sources[best], np.array(ANGLES), _decide(classifier, turned, "a rotating digit")
-    )
+    return Rotation(judged.source.sources[best], np.array(ANGLES), decide(turned, "a rotating digit"))
 
 
 def _settings(classifier: Classifier) -> dict[str, Any]:

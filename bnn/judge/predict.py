@@ -11,7 +11,8 @@ from rich.text import Text
 
 from bnn.decide import Classifier, Prediction
 from bnn.errors import InputError
-from bnn.sources import image_files, printable, tracked
+from bnn.progress import tracked
+from bnn.sources import image_files, printable
 
 NARROW = ("answer", "reason", "prob.", "total\n(nats)", "epistemic\n(nats)")  # columns that are not wrapped
 PIPED_WIDTH = 160  # characters of a line where standard output is no terminal

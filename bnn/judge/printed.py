@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from bnn.judge.results import Report
 from bnn.judge.words import percent, shown, shown_interval, summary
+from bnn.tables import table
 
 MEASURES = ("accuracy", "nll", "ece", "brier", "aurc", "aurc_ensemble")
 
@@ -29,28 +30,29 @@ def print_short(report: Report, out: Path) -> None:
 
 
 def _familiar_table(digits: Mapping[str, Any]) -> Table:
-    table = Table(Column(Text(digits["name"])), "value", "95 % interval")
+    rows = table(digits["name"], "value", "95 % interval")
     for name in MEASURES:
         label = name.replace("_ensemble", ", ensemble alone")
-        table.add_row(label, shown(digits[name]), shown_interval(digits["intervals"][name]).strip("()"))
-    return table
+        rows.add_row(label, shown(digits[name]), shown_interval(digits["intervals"][name]).strip("()"))
+    return rows
 
 
 def _unfamiliar_table(numbers: Mapping[str, Any]) -> Table:
     """One row a set; the ensemble's numbers are in brackets."""
-    table = Table("unfamiliar set", "images", "refused", "AUROC (ensemble)", "FPR95 (ensemble)", "unreadable")
+    heads = "images", "refused", "AUROC\n(ensemble)", "FPR95\n(ensemble)", "unreadable"
+    rows = table("unfamiliar set", *heads)
     for row in numbers["unfamiliar"]:
         auroc, fpr95 = (
-            f"{shown(row[name])} ({shown(row[f'{name}_ensemble'])})" for name in ("auroc", "fpr95")
+            f"{shown(row[name])}\n({shown(row[f'{name}_ensemble'])})" for name in ("auroc", "fpr95")
         )
         refused = percent(row["refused"])
-        table.add_row(Text(row["name"]), str(row["n"]), refused, auroc, fpr95, str(row["unreadable"]))
-    return table
+        rows.add_row(Text(row["name"]), str(row["n"]), refused, auroc, fpr95, str(row["unreadable"]))
+    return rows
 
 
 def _elsewhere_table(numbers: Mapping[str, Any]) -> Table:
-    table = Table("digits from elsewhere", "digits", "accuracy", "answered", "right when answered")
+    rows = table("digits from elsewhere", "digits", "accuracy", "answered", "right when\nanswered")
     for row in numbers["elsewhere"]:
         cells = (percent(row[name]) for name in ("accuracy", "coverage", "right_when_answered"))
-        table.add_row(Text(row["name"]), str(row["n"]), *cells)
-    return table
+        rows.add_row(Text(row["name"]), str(row["n"]), *cells)
+    return rows

@@ -17,7 +17,7 @@ from bnn.decide.abstention import Calibration
 from bnn.decide.calibrated import CalibratedRule
 from bnn.decide.familiarity import Evidence
 from bnn.errors import InputError
-from bnn.sources import tracked
+from bnn.progress import tracked
 from bnn.wishes import Wishes
 
 SPLITS = 1000

@@ -117,6 +117,8 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "rotation": Corruption(rotation, (10, 20, 30, 45, 60)),
 }
 
+CELLS = sum(len(corruption.amounts) for corruption in CORRUPTIONS.values())
+
 
 def _warped(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     """Image n at place z is what `images` has at `matrix`_n z + `offset`_n: (N, 2, 2) and (N, 2)."""

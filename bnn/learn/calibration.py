@@ -23,7 +23,7 @@ from bnn.learn.datamodule import MNISTData
 from bnn.learn.density import fit_density
 from bnn.learn.guide import MixtureGuide
 from bnn.networks import DigitNetwork, build_network
-from bnn.sources import progress_bar, tracked
+from bnn.progress import progress_bar, tracked
 
 REFERENCE = 5000  # training digits that say how surprising a score is
 PIXEL_COMPONENTS, PIXEL_RANK = 8, 16

@@ -1,12 +1,15 @@
 """The folders of training runs: `version_K/M` holds the log and the checkpoints of run K's component M."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from bnn import checkpoint as checkpoint_file
 from bnn.errors import InputError
 from bnn.learn.config import TrainConfig
 
@@ -30,12 +33,25 @@ def run_to_resume(runs: Path, config: TrainConfig) -> Path:
         raise InputError(f"there is no run to resume in {runs}: start one without --resume.")
     run = found[-1].parent.parent
     started = torch.load(found[-1], weights_only=True)["hyper_parameters"]["config"]
-    asked = asdict(config)
-    changed = [name for name in asked if name not in AFTERWARDS and started.get(name) != asked[name]]
-    if changed:
+    if changed := _changed(started, config):
         were = ", ".join(f"--{name.replace('_', '-')} {started.get(name)}" for name in changed)
         raise InputError(f"the run {run} was started with {were}: give the same to resume it.")
     return run
+
+
+def is_from(path: Path, config: TrainConfig) -> bool:
+    """Whether `path` is a checkpoint that a run with this `config` wrote, and may write anew when resumed."""
+    try:
+        started = checkpoint_file.load(path).record.get("config")
+    except InputError:
+        return False
+    return isinstance(started, Mapping) and not _changed(started, config)
+
+
+def _changed(started: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    """The options of which a run cannot be resumed as `config`, since it was `started` with others."""
+    asked = asdict(config)
+    return [name for name in asked if name not in AFTERWARDS and started.get(name) != asked[name]]
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from bnn.checkpoint import Checkpoint
 from bnn.data import data_dir, load_digits
 from bnn.decide.classifier import Classifier
 from bnn.errors import InputError
-from bnn.sources import progress_bar, unfamiliar_source
+from bnn.progress import progress_bar
+from bnn.sources import unfamiliar_source
+from bnn.tables import table
 
 FORCED_DRAWS = 10  # the notebook forced an answer with 10 networks, and refused with 100
 NOISE_IMAGES = 100
@@ -21,11 +23,7 @@ def print_summary(checkpoint: Checkpoint, out: Path) -> None:
     """Prints what was trained, how it does on the calibration digits, and where it lies."""
     record = checkpoint.record
     config, data, measured = record["config"], record["data"], record["calibration"]
-    table = Table(
-        title=f"Trained on {data['trained_on']} digits, measured on {data['calibrated_on']} held out"
-    )
-    table.add_column("what")
-    table.add_column("value", justify="right")
+    title = f"Trained on {data['trained_on']} digits, measured on {data['calibrated_on']} held out"
     rows = {
         "accuracy when forced to answer": f"{measured['accuracy']:.2%}",
         "NLL (nats)": f"{measured['nll']:.4f}",
@@ -35,10 +33,11 @@ def print_summary(checkpoint: Checkpoint, out: Path) -> None:
         "beta (weight of the KL term)": f"{config['beta']:g}",
         "seed": str(config["seed"]),
     }
+    told = table("what", "value", title=title)
     for row in rows.items():
-        table.add_row(*row)
+        told.add_row(*row)
     console = Console()
-    console.print(table)
+    console.print(told)
     if measured["infeasible"]:
         console.print(f"The {config['rule']} rule could not be fitted: {measured['infeasible']}")
     if record["training"]["interrupted"]:
@@ -56,7 +55,7 @@ def print_notebook_comparison(checkpoint: Checkpoint, root: Path | None) -> None
     The notebook's are measured on the test digits, on uniform noise and on 459 not-MNIST letters (in
     `notMNIST` under the data directory; without them that row says so).
     """
-    classifier = Classifier(checkpoint)
+    classifier, letters = Classifier(checkpoint), data_dir(root) / "notMNIST"
     test = load_digits(checkpoint.record["config"]["data"], root, train=False)
     bar = progress_bar("judging the test digits")
     forced = Classifier(checkpoint, draws=FORCED_DRAWS).evidence(test.images, bar)
@@ -74,15 +73,12 @@ def print_notebook_comparison(checkpoint: Checkpoint, root: Path | None) -> None
             f"{answered.double().mean():.1%} / {right.double().mean():.1%}",
         ),
         "random noise refused": ("95 of 100", _refused(classifier, noise)),
-        "not-MNIST letters refused": (
-            "363 of 459",
-            _letters_refused(classifier, data_dir(root) / "notMNIST"),
-        ),
+        f"letters in {letters} refused": ("363 of 459", _letters_refused(classifier, letters)),
     }
-    table = Table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
+    told = table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
     for what, numbers in rows.items():
-        table.add_row(what, *numbers)
-    Console().print(table)
+        told.add_row(Text(what), *numbers)
+    Console().print(told)
 
 
 def _refused(classifier: Classifier, images: Tensor) -> str:
@@ -93,4 +89,4 @@ def _letters_refused(classifier: Classifier, folder: Path) -> str:
     try:
         return _refused(classifier, unfamiliar_source(str(folder), folder.parent, seed=0).images)
     except InputError:
-        return f"no letters in {folder}"
+        return "no letters there"

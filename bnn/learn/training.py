@@ -3,7 +3,9 @@
 import difflib
 import inspect
 import logging
+import math
 import signal
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,20 +14,21 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
 from bnn import checkpoint as checkpoint_file
 from bnn.checkpoint import Checkpoint
 from bnn.decide.rules import RULES
 from bnn.errors import InputError, choose
-from bnn.files import require_writable
+from bnn.files import require_free
 from bnn.learn.calibration import calibrated
 from bnn.learn.config import TrainConfig
 from bnn.learn.datamodule import MNISTData
 from bnn.learn.guide import MixtureGuide
 from bnn.learn.module import SVIModule
-from bnn.learn.runs import keep_log, last_checkpoint, new_run, run_to_resume
+from bnn.learn.runs import is_from, keep_log, last_checkpoint, new_run, run_to_resume
+from bnn.progress import Lines
 
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
 
@@ -42,6 +45,27 @@ class _ProgressBar(RichProgressBar):
         return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
 
 
+class _ProgressLines(ProgressBar):
+    """What `_ProgressBar` is on a terminal, for files and pipes: a line now and then."""
+
+    def __init__(self, component: str) -> None:
+        super().__init__()
+        self._component, self._is_disabled = component, False
+
+    def disable(self) -> None:
+        self._is_disabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._done = trainer.global_step
+        total = trainer.estimated_stepping_batches - self._done
+        self._lines = None if self._is_disabled or math.isinf(total) else Lines(int(total))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._lines is not None:
+            self._lines.advance(trainer.global_step - self._done, f"training {self._component}")
+            self._done = trainer.global_step
+
+
 def train(
     config: TrainConfig,
     out: str | Path,
@@ -50,6 +74,7 @@ def train(
     download: bool = False,
     runs: str | Path = "runs",
     resume: bool = False,
+    overwrite: bool = False,
     trainer_options: Mapping[str, Any] | None = None,
 ) -> Checkpoint | None:
     """Trains the components, mixes and calibrates them, and writes the checkpoint to `out`.
@@ -65,6 +90,8 @@ def train(
         data_dir, download: see `bnn.data.load_digits`.
         runs: folder of the runs.
         resume: whether to go on with the latest run under `runs`, which must have the same `config`.
+        overwrite: whether the checkpoint takes the place of a file that is there already. One that the
+            resumed run wrote is replaced in any case.
         trainer_options: arguments of Lightning's `Trainer`.
 
     Returns:
@@ -72,9 +99,9 @@ def train(
 
     Raises:
         InputError: the data cannot be had, the configuration cannot be built, the Trainer refuses its
-            options, or there is no run to resume.
+            options, there is no run to resume, or `out` is there already.
     """
-    require_writable(out)
+    require_free(out, overwrite=overwrite or (resume and is_from(Path(out), config)))
     data = MNISTData(
         config.data,
         data_dir,
@@ -177,7 +204,8 @@ def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping
         "enable_model_summary": False,
     }
     shown = options.get("enable_progress_bar", True)
-    bar = [_ProgressBar(f"component {component + 1}/{config.components}")] if shown else []
+    kind = _ProgressBar if sys.stdout.isatty() else _ProgressLines
+    bar = [kind(f"component {component + 1}/{config.components}")] if shown else []
     try:
         return pl.Trainer(logger=logger, callbacks=[*savers, *bar], **{**defaults, **options})
     except (MisconfigurationException, ValueError, TypeError) as error:

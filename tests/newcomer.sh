@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Does what README.md says, as a newcomer would: on a fresh clone, with Python and make only, block after block,
+# as written. Prints how long each took, and how large the environment has become.
+#
+#   bash tests/newcomer.sh [PYTHON_BLOCKS...]
+#
+# Each console block runs in a fresh shell in the clone's folder. Of what was said before, one thing carries over:
+# once the environment is activated, it is in every shell that follows, for the reader is told to stay in that
+# one. Python blocks run in the python of that shell. What runs on is stopped by Ctrl-C, sent to all that the shell
+# has started, as soon as it has shown that it works; it must then end by itself and without a traceback. A page
+# that is served goes on while the Python block below it runs.
+#
+# The last block is `make test`, the whole suite: PYTEST_ADDOPTS=tests/test_words.py runs but a part of it.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+folder=$(mktemp -d)
+clone=$folder/bnn
+running=
+log=$folder/log
+patience=900  # seconds that a sign of life may take, where the machine is busy
+
+finish() {
+  [ -z "$running" ] || kill -KILL -- "-$running" 2>/dev/null || true
+  rm -rf "$folder"
+}
+trap finish EXIT
+
+fail() {
+  echo "newcomer: block $number of README.md: $*" >&2
+  exit 1
+}
+
+split_readme() {  # each block of commands or Python to a file of its own, in order: 01.console, 02.console, …
+  awk -v folder="$folder" '
+    /^```(console|python)$/ { file = sprintf("%s/%02d.%s", folder, ++count, substr($0, 4)); next }
+    /^```/ { file = "" }
+    file { print > file }' "$clone/README.md"
+}
+
+start() {  # COMMAND...: in a session of its own, with the Ctrl-C that a terminal's programs have
+  : >"$log"
+  python3 -c 'import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.setsid()
+os.execvp(sys.argv[1], sys.argv[1:])' "$@" </dev/null > >(tee "$log") 2>&1 &
+  running=$!
+}
+
+ended() { ! kill -0 "$running" 2>/dev/null && ! kill -0 -- "-$running" 2>/dev/null; }
+
+await() {  # WHAT...: until the sign is seen
+  local deadline=$((SECONDS + patience))
+  until "$@"; do
+    ! ended || fail "it ended before this was seen: $*"
+    [ "$SECONDS" -lt "$deadline" ] || fail "in $patience seconds this was not seen: $*"
+    sleep 0.5
+  done
+}
+
+page_answers() {
+  local address
+  address=$(grep -o 'http://127\.0\.0\.1:[0-9]*/' "$log" | head -n 1) && python3 - "$address" <<'END' 2>/dev/null
+import json, sys, urllib.request
+with urllib.request.urlopen(f"{sys.argv[1]}health", timeout=10) as answer:
+    sys.exit(json.load(answer)["status"] != "ok")
+END
+}
+
+new_file() { [ -n "$(find "$clone/$1" -name "$2" -newer "$folder/started" -print -quit 2>/dev/null)" ]; }
+
+interrupt() {  # STATUS: with which it must end, if not with that of Ctrl-C itself
+  local status=0 deadline=$((SECONDS + patience))
+  kill -INT -- "-$running"
+  until ended; do
+    [ "$SECONDS" -lt "$deadline" ] || fail "$patience seconds after Ctrl-C it still runs."
+    sleep 0.5
+  done
+  wait "$running" || status=$?
+  case $status in "$1" | 130) ;; *) fail "after Ctrl-C it ended with status $status." ;; esac
+}
+
+said() {  # PATTERN: at its end, and nothing that no person should see
+  ! grep -q Traceback "$log" || fail "Ctrl-C gave a traceback."
+  grep -q "$1" "$log" || fail "after Ctrl-C it did not say: $1"
+}
+
+run_console() {  # BLOCK, NEXT BLOCK
+  sed -n 's/^\$ //p' "$1" >"$folder/commands"
+  cat "$folder/activation" "$folder/commands" >"$folder/shell"
+  start bash -e "$folder/shell"
+  case $(tail -n 1 "$folder/commands") in
+    'make demo'* | 'bnn serve'*)
+      await page_answers
+      case $2 in *.python) ! grep -q 127.0.0.1 "$2" || run_python "$2" ;; esac  # it asks this server
+      interrupt 0
+      said 'Ended\.'
+      ;;
+    'bnn train --preset notebook'*)
+      await new_file runs last.ckpt  # an epoch of this small network has ended
+      interrupt 0
+      said 'Wrote .*\.safetensors'
+      ;;
+    'python train.py'* | 'bnn train --preset'*)
+      await grep -q '% done, about .* left' "$log"  # an epoch takes a minute, and judging what it gave two more
+      interrupt 2
+      said 'nothing to keep'
+      ;;
+    'make examples'*)
+      await new_file examples/out '*.png'  # the first has drawn its plot
+      interrupt 0  # where a script is just then, and what it says, is chance
+      ;;
+    *) wait "$running" || fail "it ended with status $?." ;;
+  esac
+  running=
+  grep '^source ' "$folder/commands" >>"$folder/activation" || true
+}
+
+run_python() {  # BLOCK
+  { cat "$folder/activation"; echo 'exec python -'; } >"$folder/python-shell"
+  echo "== Meanwhile, or now, in Python:"
+  bash -e "$folder/python-shell" <"$1" || fail "the Python in $(basename "$1") does not run."
+  done_already=$1
+}
+
+unset VIRTUAL_ENV PYTHONPATH PYTHONHOME MAKEFLAGS MFLAGS MAKELEVEL
+! command -v bnn >/dev/null || { echo "newcomer: there is a bnn on the PATH already." >&2; exit 1; }
+git clone --quiet "$root" "$clone"
+cd "$clone"
+split_readme
+: >"$folder/activation"
+export BROWSER=true  # what `make demo` opens the page in
+
+blocks=("$folder"/[0-9][0-9].*)
+done_already=
+for index in "${!blocks[@]}"; do
+  block=${blocks[$index]} number=$((index + 1)) before=$SECONDS
+  [ "$block" != "$done_already" ] || continue
+  printf '\n== Block %d of README.md, as written:\n%s\n\n' "$number" "$(cat "$block")"
+  touch "$folder/started"
+  case $block in
+    *.console) run_console "$block" "${blocks[$((index + 1))]:-}" ;;
+    *.python) run_python "$block" ;;
+  esac
+  printf '\n== Block %d: %d s; .venv is %d MB.\n' "$number" "$((SECONDS - before))" "$(du -sm .venv | cut -f1)"
+done
