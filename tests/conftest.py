@@ -20,7 +20,7 @@ from bnn.networks import build_network
 
 # What PyMC compiles is kept for the next run, and in no one's home directory.
 COMPILED = Path(__file__).parents[1] / ".pytensor"
-os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={COMPILED},compile__timeout={PATIENCE}")
+os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={COMPILED},compile__timeout={PATIENCE:.0f}")
 torch.set_num_threads(1)  # everything here is small, and other work may share the machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the programs that tests start
 # Where the tests run in the background, Ctrl-C is ignored, and so it would be in the programs they start.

@@ -70,7 +70,7 @@ def test_help_of_the_light_commands_needs_no_heavy_library():
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"
     )
-    assert printed([sys.executable, "-c", code]).splitlines()[-1] == "[]"
+    assert printed(sys.executable, "-c", code).splitlines()[-1] == "[]"
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_deciding_needs_neither_pyro_nor_lightning(digit):
         f"Classifier.load(draws=2).predict({str(digit)!r})\n"
         "print(sorted({'pyro', 'pytorch_lightning', 'gradio'} & set(sys.modules)))"
     )
-    assert printed([sys.executable, "-c", code]).splitlines()[-1] == "[]"
+    assert printed(sys.executable, "-c", code).splitlines()[-1] == "[]"
 
 
 def test_lower_rooms_never_import_higher_ones():
@@ -192,9 +192,9 @@ def readme_commands():
 def test_the_notebook_is_reproduced_beside_its_own_results(command, mnist_root, tmp_path):
     """As the README has it, but with few digits and steps."""
     few_digits(mnist_root, tmp_path / "data")
-    words = [sys.executable, str(ROOT / "train.py"), *shlex.split(command)[2:]]
+    words = shlex.split(command)[2:]
     brakes = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--draws=2", "--data-dir=data"]
-    shown = printed([*words, *brakes], cwd=tmp_path)
+    shown = printed(sys.executable, str(ROOT / "train.py"), *words, *brakes, cwd=tmp_path)
     assert (tmp_path / "notebook.safetensors").exists()
     assert "87.5 % / 96 %" in shown
 
@@ -211,7 +211,7 @@ def few_digits(root, folder):
 
 
 def test_the_makefile_lists_its_targets():
-    shown = re.findall(r"^make (\w+)", printed(["make", "help"], cwd=ROOT), re.MULTILINE)
+    shown = re.findall(r"^make (\w+)", printed("make", "help", cwd=ROOT), re.MULTILINE)
     assert {"help", "demo", "install", "test", "check", "lint", "train", "evaluate", "examples"} <= set(shown)
     for command in readme_commands():
         if command.startswith("make "):
@@ -264,13 +264,13 @@ def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
 @pytest.mark.slow
 def test_an_installed_wheel_finds_the_checkpoint_that_ships(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    printed([*build, "-w", str(tmp_path), str(ROOT)])
+    printed(*build, "-w", str(tmp_path), str(ROOT))
     (wheel,) = tmp_path.glob("bnn-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = "import bnn; print(bnn.__file__, bnn.Classifier.load(draws=2).predict([]).labels.shape)"
     site = tmp_path / "site"
-    shown = printed([sys.executable, "-c", code], cwd=site, env={"PYTHONPATH": str(site), "PATH": ""})
+    shown = printed(sys.executable, "-c", code, cwd=site, env={"PYTHONPATH": str(site), "PATH": ""})
     assert shown.strip() == f"{site / 'bnn' / '__init__.py'} (0,)"
 
 

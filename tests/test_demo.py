@@ -13,7 +13,7 @@ pytest.importorskip("playwright", reason="Playwright is not installed (extra `te
 
 from browser import CHROMIUM, chromium, draw, headline
 from playwright.sync_api import expect
-from programs import PATIENCE, started
+from programs import PATIENCE, program
 from serving import free_port
 
 from bnn.page.examples import DIGITS
@@ -30,18 +30,21 @@ pytestmark = [
 @pytest.fixture
 def demo() -> Iterator[str]:
     """The address that `make demo` prints; at the end Ctrl-C must stop it cleanly."""
-    command = ["make", "demo", f"ARGS=--port {free_port()}"]
-    env = os.environ | {"BROWSER": "true"}  # the browser that `--open` opens: one that does nothing
-    with started(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with program(
+        *("make", "demo", f"ARGS=--port {free_port()}"),
+        cwd=ROOT,
+        env=os.environ | {"BROWSER": "true"},  # the browser that `--open` opens: one that does nothing
+        stderr=subprocess.STDOUT,
+    ) as process:
         assert process.stdout is not None
-        shown = []
+        printed = []
         for line in process.stdout:
-            shown.append(line)
+            printed.append(line)
             if found := re.search(r"http://127\.0\.0\.1:\d+/?", line):
                 yield found.group()
                 break
         else:
-            pytest.fail("".join(shown))
+            pytest.fail("".join(printed))
         os.killpg(process.pid, signal.SIGINT)
         rest, _ = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in rest

@@ -88,7 +88,7 @@ def test_it_runs_as_written_and_the_same_seed_gives_the_same_numbers(tmp_path: P
     estimates = estimated(found)
     script, seed, out = str(EXAMPLES / "beta_binomial.py"), str(SEED), str(tmp_path)
     command = [sys.executable, script, "--tiny", "--seed", seed, "--out", out]
-    lines = [line for line in printed(command).splitlines() if line.startswith("│")]
+    lines = [line for line in printed(*command).splitlines() if line.startswith("│")]
     rows = [tuple(cell.strip() for cell in line.strip("│").split("│")) for line in lines]
     expected = [cells(method, estimates[method][name]) for name in example.QUANTITIES for method in estimates]
     assert rows == expected + [example.diagnostics(name, COUNTS, one) for name, one in found.items()]

@@ -59,7 +59,7 @@ def probabilities_apart(one: lesson.Fit, other: lesson.Fit) -> float:
 
 def test_it_runs_as_written(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "classification.py"), "--tiny", "--out", str(tmp_path)]
-    shown = printed(command)
+    shown = printed(*command)
     assert all(name in shown for name in (*lesson.METHODS, "class frequencies"))
     assert (tmp_path / "classification.png").stat().st_size > 0
 

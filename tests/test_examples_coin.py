@@ -54,7 +54,7 @@ def agree(found: Estimate, known: Estimate) -> None:
 def table(name: str, out: Path) -> dict[str, list[str]]:
     """The table that the tiny run of an example prints: its rows by their first cell."""
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--tiny", "--seed", str(SEED), "--out", str(out)]
-    lines = [line for line in printed(command).splitlines() if line.startswith("│")]
+    lines = [line for line in printed(*command).splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     return {first: rest for first, *rest in cells}
 

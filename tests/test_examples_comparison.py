@@ -129,7 +129,7 @@ def test_tracing_is_deprecated_in_torch() -> None:
 def test_pytensor_has_no_gpu_back_end_any_more(tmp_path: Path) -> None:
     env = os.environ | {"PYTENSOR_FLAGS": f"base_compiledir={tmp_path},device=cuda"}
     command = [sys.executable, "-c", "import pytensor"]
-    done = finished(command, env=env)
+    done = finished(*command, env=env)
     assert done.returncode != 0
     assert "was removed from PyTensor" in done.stderr
 
@@ -151,7 +151,7 @@ def test_the_ratios_have_a_row_for_each_model() -> None:
 
 def test_the_benchmark_runs_as_written_and_prints_a_row_of_the_table() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "bench_pyro_pymc.py"), "--tiny"]
-    shown = printed(command)
+    shown = printed(*command)
     ((model, *ratios),) = table(shown)
     assert model == MODELS[0]
     assert all(float(ratio.split()[0]) > 0 for ratio in ratios)

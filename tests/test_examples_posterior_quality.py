@@ -68,7 +68,7 @@ def within(found: Any, mean: float, sd: float) -> bool:
 
 def test_it_runs_as_written(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "posterior_quality.py"), "--tiny", "--out", str(tmp_path)]
-    shown = printed(command)
+    shown = printed(*command)
     for row in ("HMC", "its two halves", "guide, beta 1", "2 guides, beta 0.1", "MAP", "2 MAPs"):
         assert f"│ {row} " in shown
     assert (tmp_path / "posterior_quality.png").read_bytes().startswith(b"\x89PNG")

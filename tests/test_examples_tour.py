@@ -53,7 +53,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     env = os.environ | dict.fromkeys(PLACES, str(settings)) | {"OMP_NUM_THREADS": "1"}  # as in `conftest`
     env.pop("MPLBACKEND", None)
     command = [sys.executable, str(folder / "make_tour.py")]
-    programs.printed(command, env=env)
+    programs.printed(*command, env=env)
     assert (folder / "no-network").exists()
     return nbformat.read(folder / "tour.ipynb", as_version=4)
 

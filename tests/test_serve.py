@@ -22,7 +22,7 @@ import pytest
 import uvicorn
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from programs import PATIENCE, first_line, started
+from programs import PATIENCE, first_line, program
 from serving import archive, free_port
 
 from bnn.cli import main
@@ -80,7 +80,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         def start(*options: str, **environment: str) -> subprocess.Popen[str]:
             command = (sys.executable, str(ROOT / "serve.py"), "--draws", "2", *options)
             env = os.environ | {"TMPDIR": str(tmp_path)} | environment
-            return running.enter_context(started(command, env=env))
+            return running.enter_context(program(*command, env=env))
 
         yield start
 
@@ -578,7 +578,7 @@ def test_every_flag_of_serve_that_the_documentation_names_exists(capsys: pytest.
 )
 def test_the_page_stands_a_short_load_and_a_few_attacks(command: list[str]) -> None:
     script = ROOT / "benchmarks" / "bench_load.py"
-    with started([sys.executable, str(script), *command]) as process:
+    with program(sys.executable, str(script), *command) as process:
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, out + err
     assert "Traceback" not in err

@@ -4,7 +4,6 @@
 import csv
 import re
 import signal
-import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from programs import PATIENCE, printed, started, wait_until
+from programs import PATIENCE, printed, program, wait_until
 
 from bnn import Classifier, InputError
 from bnn.checkpoint import load
@@ -134,7 +133,7 @@ def paused(folder, component):
         "--epochs=12",
         "--trainer.enable_progress_bar=false",
     )
-    with started([*command, *options], cwd=folder, stderr=subprocess.PIPE) as process:
+    with program(*command, *options, cwd=folder) as process:
         wait_until((folder / "paused").exists, process)
         yield process
 
@@ -241,7 +240,7 @@ def test_two_processes_train_each_guide(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "--data=digits", "--epochs=2", "--draws=5"]
     command += ["--network=cnn", "--rule=entropy", "--components=2"]
     options = ["--trainer.devices=2", "--trainer.strategy", "ddp", "--trainer.accelerator=cpu"]
-    printed([*command, *options], cwd=tmp_path)
+    printed(*command, *options, cwd=tmp_path)
     trained = load(tmp_path / "mnist.safetensors")
     assert trained.record["training"] == {"interrupted": False, "epochs_done": 2, "components_done": 2}
     assert not torch.equal(*trained.loc["out.bias"])
