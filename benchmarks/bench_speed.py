@@ -122,12 +122,11 @@ def report_intervals() -> dict[str, Callable[[], object]]:
     """Bootstraps of 10,000 digits, and of as many beside 459 images that are none."""
     rng = np.random.default_rng(0)
     familiar, unfamiliar = rng.normal(size=10_000), rng.normal(2, 1, 459)
-    statistics = {
-        "mean": (mean_statistic(familiar), 10_000),
-        "AURC": (aurc_statistic(familiar > 1, familiar), 10_000),
-        "AUROC": (auroc_statistic(familiar, unfamiliar), 10_000, 459),
+    return {
+        "mean": partial(bootstrap, mean_statistic(familiar), 10_000),
+        "AURC": partial(bootstrap, aurc_statistic(familiar > 1, familiar), 10_000),
+        "AUROC": partial(bootstrap, auroc_statistic(familiar, unfamiliar), 10_000, 459),
     }
-    return {name: partial(bootstrap, *arguments) for name, arguments in statistics.items()}
 
 
 def report(title: str, works: dict[str, Callable[[], object]], rounds: int) -> None:
