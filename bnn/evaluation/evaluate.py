@@ -55,7 +55,7 @@ def evaluate(
         in_distribution: labelled images like those that were learnt.
         out_of_distribution: a set, or several, that need not show any class.
         shifted: a labelled set, or several, of the same classes from other sources.
-        robustness: on how many of the in-distribution images corruptions are tried, 35 times each; 0 for none.
+        robustness: on how many in-distribution images corruptions are tried, 35 times each; 0 for none.
         seed: of corruptions and re-splits.
         settings: how the sets were chosen, plain values, for the report to tell.
 

@@ -31,6 +31,15 @@ class CalibratedRule(AbstentionRule):
         unfamiliar_threshold: the highest joined OOD score that is still familiar.
         ambiguous_threshold: the highest predictive entropy that is still answered, in nats.
         risk, delta, alpha: what is promised.
+
+    Example:
+        >>> import numpy as np
+        >>> from bnn import CalibratedRule, Promise
+        >>> right = np.linspace(0.5, 1, 1000)  # any classifier's probabilities of the true class
+        >>> probs, labels = np.stack([right, 1 - right], 1), np.zeros(1000, int)
+        >>> rule = CalibratedRule.fit(probs, labels, Promise(risk=0.05))
+        >>> rule.decide([[0.1, 0.9]]).labels.tolist()
+        [1]
     """
 
     unfamiliar_threshold: float
