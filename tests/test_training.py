@@ -433,7 +433,7 @@ def test_the_presets_are_the_notebooks_network():
 
 
 def test_a_blur_keeps_the_ink_and_takes_a_third_of_the_images():
-    images = load_digits("digits", train=False).images[:90]
+    images = ImageSet.from_name("digits").images[:90]
     blurred = handwriting(images, **(STILL | {"blur": 1.5}))
     touched = ((blurred - images).abs() > 1e-3).flatten(1).any(1)
     assert 20 <= touched.sum() <= 30  # some of the thirty are hardly blurred
