@@ -81,17 +81,10 @@ def aurc(errors: NDArray[np.bool_], scores: Floats) -> float:
 
 
 def auroc(in_distribution: Floats, out_of_distribution: Floats) -> float:
-<<<<<<< HEAD
-    """P(an out-of-distribution score > an in-distribution one), ties counting half: in [0, 1], high is good.
-
-    The area under the ROC curve, out-of-distribution being positive and 0.5 chance (Hendrycks &
-    Gimpel 2017).
-=======
     """P(out-of-distribution score > in-distribution one), ties counting half: in [0, 1], higher is better.
 
     The area under the ROC curve with out-of-distribution as the positive class, 0.5 being chance (Hendrycks
     & Gimpel 2017).
->>>>>>> portdata
     """
     positive = np.repeat([False, True], [len(in_distribution), len(out_of_distribution)])
     return float(roc_auc_score(positive, np.concatenate((in_distribution, out_of_distribution))))
@@ -101,12 +94,7 @@ def fpr95(in_distribution: Floats, out_of_distribution: Floats) -> float:
     """Share of in-distribution images refused where 95 % of the others are: in [0, 1], lower is better.
 
     Out-of-distribution is the positive class. The threshold is the highest score at or above which at least
-<<<<<<< HEAD
     95 % of its images lie (Liang et al. 2018, "ODIN", with the classes named the other way round).
-=======
-    95 % of the out-of-distribution images lie (Liang et al. 2018, "ODIN", with the classes named the other
-    way round).
->>>>>>> portdata
     """
     needed = int(np.ceil(REFUSED_OOD * len(out_of_distribution) - 1e-9))
     threshold = np.sort(out_of_distribution)[-needed]

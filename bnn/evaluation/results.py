@@ -59,11 +59,7 @@ class Report:
         shifted: labelled sets of the same classes from other sources.
         rotation: a digit turned by half a circle.
         robustness: some of the in-distribution images, corrupted; may be empty.
-<<<<<<< HEAD
-        resplits: how the calibrated rule keeps its promises on in-distribution images; None for other rules.
-=======
         resplits: how the calibrated rule keeps its promises on the in-distribution images; None for others.
->>>>>>> portdata
         settings: what was judged and how, plain values.
 
     Example:

@@ -119,12 +119,9 @@ class Decisions(NamedTuple):
 class AbstentionRule(ABC):
     """Decides which images to answer, and what.
 
-<<<<<<< HEAD
     `fit` and `decide` take plain arrays, of this library's classifier or of any other. A rule says by
     `answers` and `reluctance` what it does with sound evidence; what has a number that is not finite, every
     rule refuses.
-=======
-    `fit` and `decide` take plain arrays, of this library's classifier or of any other.
 
     Example:
         >>> import numpy as np
@@ -133,7 +130,6 @@ class AbstentionRule(ABC):
         >>> rule = EntropyRule.fit(np.stack([likely, 1 - likely], 1), np.zeros(50, int), Promise(refuse=0.2))
         >>> rule.decide([[0.51, 0.49], [0.05, 0.95]]).labels.tolist()
         [-1, 1]
->>>>>>> portdata
     """
 
     name: ClassVar[str]
@@ -199,13 +195,8 @@ class AbstentionRule(ABC):
         than `MEANT_SHARE` of the classes, for what may be anything is like nothing, and those of which a
         number is not finite. The others are ambiguous.
         """
-<<<<<<< HEAD
-        could_be_anything = evidence.total.exp() > MEANT_SHARE * evidence.classes
-        return could_be_anything | (evidence.novelty > 0) | ~evidence.sound
-=======
         could_be_anything = evidence.total.exp() > max(MEANT_SHARE * evidence.classes, MEANT_LEAST)
-        return could_be_anything | (evidence.novelty > 0)
->>>>>>> portdata
+        return could_be_anything | (evidence.novelty > 0) | ~evidence.sound
 
     def labels(self, evidence: Evidence) -> Tensor:
         """The likeliest class, refused or not, (N,)."""
