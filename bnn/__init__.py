@@ -84,11 +84,11 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(room), name) if name != "metrics" else import_module(f"{room}.metrics")
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(".".join(room.split(".")[:2]))
-        if extra is None or (error.name or "").startswith("bnn"):
+        extra, package = _EXTRAS.get(".".join(room.split(".")[:2])), (error.name or "").partition(".")[0]
+        if extra is None or package == "bnn":
             raise
         raise InputError(
-            f"bnn.{name} needs {error.name}, which is not installed: get it by `pip install 'bnn[{extra}]'`."
+            f"bnn.{name} needs {package}, which is not installed: get it by `pip install 'bnn[{extra}]'`."
         ) from error
 
 

@@ -17,6 +17,12 @@ class InputError(ValueError):
 
     The message is one sentence: what is wrong, where, and what to do. The command line prints it
     without a traceback and exits with status 2.
+
+    Example:
+        >>> from bnn import Promise
+        >>> Promise(risk=2)
+        Traceback (most recent call last):
+        bnn.errors.InputError: risk must lie between 0 and 1, and 2 does not.
     """
 
 

@@ -47,7 +47,9 @@ def require_free(path: str | Path, *, overwrite: bool = False) -> None:
         InputError: it cannot be written, or it is there already.
     """
     if Path(path).is_file() and not overwrite:
-        raise InputError(f"{path} is there already: name another place with --out, or add --overwrite.")
+        raise InputError(
+            f"{path} is there already: name another place with out (--out), or remove it (--overwrite)."
+        )
     require_writable(path)
 
 

@@ -27,6 +27,11 @@ class Evidence:
         ood: (N,), the surprises joined into one OOD score; higher is more out-of-distribution.
         novelty: (N,), by how much the image itself is more surprising than what the ensemble says of it:
             above 0, a refusal is due to an unfamiliar image; else to an ambiguous one.
+
+    Example:
+        >>> from bnn import Evidence
+        >>> Evidence.of([[0.5, 0.5], [1.0, 0.0]]).total
+        tensor([0.6931, 0.0000])
     """
 
     predictive: Predictive

@@ -28,6 +28,11 @@ class Task:
 
     Raises:
         InputError: the names are too few, too many, empty, too long, not printable, or clash after trimming.
+
+    Example:
+        >>> from bnn import Task
+        >>> Task(("circle", "cross")).classes
+        2
     """
 
     names: tuple[str, ...]

@@ -1,7 +1,14 @@
 """Metrics of answers and refusals: pure functions on NumPy arrays.
 
-Throughout, `probs` is (N, 10), `labels` (N,) the true digits, `answers` (N,) the digits answered with -1
+Throughout, `probs` is (N, C), `labels` (N,) the true classes, `answers` (N,) the classes answered with -1
 for a refusal, `scores` (N,) refusal scores, of which higher means more reason to refuse.
+
+>>> import numpy as np
+>>> from bnn import metrics
+>>> metrics.accuracy(np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0]))
+0.5
+>>> metrics.auroc(np.array([0.1, 0.3]), np.array([0.2, 0.4]))
+0.75
 """
 
 import numpy as np
@@ -14,17 +21,17 @@ REFUSED_OOD = 0.95  # share of out-of-distribution images refused at the thresho
 
 
 def accuracy(probs: Floats, labels: Labels) -> float:
-    """Share of images whose likeliest digit is the true one, refused or not: in [0, 1], higher is better."""
+    """Share of images whose likeliest class is the true one, refused or not: in [0, 1], higher is better."""
     return float((probs.argmax(1) == labels).mean())
 
 
 def nll(probs: Floats, labels: Labels) -> float:
-    """Mean of −log p(true digit) in nats: in [0, ∞), lower is better."""
+    """Mean of −log p(true class) in nats: in [0, ∞), lower is better."""
     return float(nll_each(probs, labels).mean())
 
 
 def nll_each(probs: Floats, labels: Labels) -> Array:
-    """−log p(true digit) of each image in nats, (N,).
+    """−log p(true class) of each image in nats, (N,).
 
     A probability that underflowed to 0 counts as float32's smallest normal number (87.3 nats).
     """
@@ -46,7 +53,7 @@ def brier_each(probs: Floats, labels: Labels) -> Array:
 def ece(probs: Floats, labels: Labels) -> float:
     """Expected calibration error Σ_bins share · |accuracy − confidence|: in [0, 1], lower is better.
 
-    15 bins of equal width on the likeliest digit's probability (Guo et al. 2017, eq. 3). torchmetrics'
+    15 bins of equal width on the likeliest class's probability (Guo et al. 2017, eq. 3). torchmetrics'
     function takes an image of confidence exactly 1 for a 16th bin, and logits for rows that rounding
     brings above 1, hence this one.
     """
@@ -55,7 +62,7 @@ def ece(probs: Floats, labels: Labels) -> float:
 
 
 def coverage(answers: Labels) -> float:
-    """Share of images that are answered: in [0, 1], higher is better for digits."""
+    """Share of images that are answered: in [0, 1], higher is better in distribution."""
     return float((answers >= 0).mean())
 
 
@@ -74,10 +81,10 @@ def aurc(errors: NDArray[np.bool_], scores: Floats) -> float:
 
 
 def auroc(in_distribution: Floats, out_of_distribution: Floats) -> float:
-    """P(an out-of-distribution score > an in-distribution one), ties counting half: in [0, 1], high is good.
+    """P(out-of-distribution score > in-distribution one), ties counting half: in [0, 1], higher is better.
 
-    The area under the ROC curve, out-of-distribution being positive and 0.5 chance (Hendrycks &
-    Gimpel 2017).
+    The area under the ROC curve with out-of-distribution as the positive class, 0.5 being chance (Hendrycks
+    & Gimpel 2017).
     """
     positive = np.repeat([False, True], [len(in_distribution), len(out_of_distribution)])
     return float(roc_auc_score(positive, np.concatenate((in_distribution, out_of_distribution))))

@@ -59,8 +59,17 @@ class Report:
         shifted: labelled sets of the same classes from other sources.
         rotation: a digit turned by half a circle.
         robustness: some of the in-distribution images, corrupted; may be empty.
-        resplits: how the calibrated rule keeps its promises on in-distribution images; None for other rules.
+        resplits: how the calibrated rule keeps its promises on the in-distribution images; None for others.
         settings: what was judged and how, plain values.
+
+    Example:
+        >>> import bnn
+        >>> digits = bnn.ImageSet.from_name("digits", limit=20)
+        >>> report = bnn.evaluate(bnn.Classifier.load(draws=5), digits, robustness=0)
+        >>> report.in_distribution.images
+        ImageSet 'digits': 20 images, labelled
+        >>> report.numbers["in_distribution"]["n"]
+        20
     """
 
     in_distribution: Judged

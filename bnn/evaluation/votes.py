@@ -33,7 +33,7 @@ def plot_votes(prediction: Prediction) -> Figure:
         >>> import bnn
         >>> figure = bnn.plot_votes(bnn.Classifier.load().predict(["docs/four.png", "docs/star.png"]))
         >>> [axes.get_title() for axes in figure.axes]
-        ['4: 50 of 50 networks', 'refused (unfamiliar): 41 of 50 say 4']
+        ['4: 50 of 50 networks', 'refused (unfamiliar): ... of 50 say ...']
     """
     if prediction.votes is None:
         raise InputError("prediction holds no votes: take it from Classifier.predict.")

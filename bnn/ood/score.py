@@ -25,6 +25,14 @@ class Observed:
         images: (N, 1, 28, 28) float32 in [0, 1].
         predictive: what the ensemble says of them.
         extractor: computes `features` where a score asks for them.
+
+    Example:
+        >>> import torch
+        >>> from bnn import Classifier, Observed
+        >>> clf, images = Classifier.load(draws=5), torch.zeros(2, 1, 28, 28)
+        >>> observed = Observed(images, clf.ensemble.predictive(images), clf.detector.features)
+        >>> observed.predictive.mean.shape, observed.features.shape
+        (torch.Size([2, 10]), torch.Size([6, 2, 1024]))
     """
 
     images: Tensor

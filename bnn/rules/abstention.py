@@ -19,7 +19,9 @@ from bnn.core.tensors import grouped, require, under
 from bnn.errors import InputError
 from bnn.rules.promise import Promise
 
-MEANT_SHARE = 0.5  # of the classes: between so many an ambiguous image leaves the choice, by its perplexity
+# Between so many classes at most an ambiguous image leaves the choice, by its perplexity: half of them, or
+# two (whose perplexity is 2) where there are few.
+MEANT_SHARE, MEANT_LEAST = 0.5, 2.5
 TRIAL = 5  # of so many calibration images one says which thresholds are worth trying
 _WHAT = "the calibration labels and the thresholds to try"
 
@@ -120,6 +122,14 @@ class AbstentionRule(ABC):
     `fit` and `decide` take plain arrays, of this library's classifier or of any other. A rule says by
     `answers` and `reluctance` what it does with sound evidence; what has a number that is not finite, every
     rule refuses.
+
+    Example:
+        >>> import numpy as np
+        >>> from bnn import EntropyRule, Promise
+        >>> likely = np.linspace(0.5, 1, 50)  # a classifier's probabilities of the first of two classes
+        >>> rule = EntropyRule.fit(np.stack([likely, 1 - likely], 1), np.zeros(50, int), Promise(refuse=0.2))
+        >>> rule.decide([[0.51, 0.49], [0.05, 0.95]]).labels.tolist()
+        [-1, 1]
     """
 
     name: ClassVar[str]
@@ -185,7 +195,7 @@ class AbstentionRule(ABC):
         than `MEANT_SHARE` of the classes, for what may be anything is like nothing, and those of which a
         number is not finite. The others are ambiguous.
         """
-        could_be_anything = evidence.total.exp() > MEANT_SHARE * evidence.classes
+        could_be_anything = evidence.total.exp() > max(MEANT_SHARE * evidence.classes, MEANT_LEAST)
         return could_be_anything | (evidence.novelty > 0) | ~evidence.sound
 
     def labels(self, evidence: Evidence) -> Tensor:

@@ -32,6 +32,15 @@ class CalibratedRule(AbstentionRule):
             without OOD scores: then nothing is refused as unfamiliar, and it promises nothing of that.
         ambiguous_threshold: the highest predictive entropy that is still answered, in nats.
         risk, delta, alpha: what is promised.
+
+    Example:
+        >>> import numpy as np
+        >>> from bnn import CalibratedRule, Promise
+        >>> right = np.linspace(0.5, 1, 1000)  # any classifier's probabilities of the true class
+        >>> probs, labels = np.stack([right, 1 - right], 1), np.zeros(1000, int)
+        >>> rule = CalibratedRule.fit(probs, labels, Promise(risk=0.05))
+        >>> rule.decide([[0.1, 0.9]]).labels.tolist()
+        [1]
     """
 
     unfamiliar_threshold: float | None

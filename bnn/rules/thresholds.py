@@ -17,7 +17,14 @@ from bnn.rules.promise import Promise
 
 @dataclass(frozen=True)
 class MedianRule(AbstentionRule):
-    """The 2018 notebook's: answers where some class's median probability over the draws is above `level`."""
+    """The 2018 notebook's: answers where some class's median probability over the draws is above `level`.
+
+    Example:
+        >>> from bnn import MedianRule
+        >>> one, other = [[0.9, 0.1, 0.0]], [[0.0, 0.1, 0.9]]  # two networks' probabilities of an image
+        >>> MedianRule(0.5).decide([one, other]).labels.tolist()
+        [-1]
+    """
 
     level: float = 0.2
 
@@ -108,7 +115,13 @@ class ThresholdRule(AbstentionRule):
 
 
 class ConfidenceRule(ThresholdRule):
-    """Refuses where the likeliest class's predictive probability is low."""
+    """Refuses where the likeliest class's predictive probability is low.
+
+    Example:
+        >>> from bnn import ConfidenceRule
+        >>> ConfidenceRule(threshold=0.3, refuse=0.1).decide([[0.9, 0.1], [0.6, 0.4]]).labels.tolist()
+        [0, -1]
+    """
 
     name = "confidence"
     measures = "doubt (1 − the highest probability)"
@@ -127,7 +140,13 @@ class ConfidenceRule(ThresholdRule):
 
 
 class EntropyRule(ThresholdRule):
-    """Refuses where the predictive entropy (total uncertainty) is high."""
+    """Refuses where the predictive entropy (total uncertainty) is high.
+
+    Example:
+        >>> from bnn import EntropyRule
+        >>> EntropyRule(threshold=0.5, refuse=0.1).decide([[0.9, 0.1], [0.6, 0.4]]).reasons.tolist()
+        ['answered', 'ambiguous']
+    """
 
     name = "entropy"
     measures = "predictive entropy (nats)"

@@ -289,7 +289,8 @@ def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3) or known
             raise InputError(
-                f"--trainer.{name} is no option of the training: did you mean {', '.join(near)}?"
+                f"{name} is no option of Lightning's Trainer (trainer_options, --trainer.NAME): "
+                f"did you mean {', '.join(near)}?"
             )
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logger = CSVLogger(folder.parent, name="", version=folder.name)
