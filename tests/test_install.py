@@ -161,7 +161,7 @@ def test_a_larger_group_holds_the_smaller_and_is_added_to_what_is_there(clone: P
 
 
 def test_what_comes_later_comes_from_where_the_first_packages_came_from(clone: Path) -> None:
-    """PyTorch's builds must match: torchvision, which `make install` brings, is of no use to another torch."""
+    """PyTorch's builds must match: `make install` brings torchvision, which goes with its own torch alone."""
     add_python(clone, "python3", 11)
     assert make(clone, ".venv/page", PIP_EXTRA_INDEX_URL="file:///somewhere").returncode == 0
     remembered, installed = lines(clone / "pip")
