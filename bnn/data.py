@@ -58,7 +58,7 @@ def load_mnist(root: Path, *, train: bool, download: bool = False) -> Digits:
     try:
         dataset = MNIST(str(root), train=train, download=download)
     except Exception as error:  # torchvision raises exceptions of many kinds on damaged files
-        raise InputError(_no_mnist(root / "MNIST" / "raw")) from error
+        raise InputError(_no_mnist(root / "MNIST" / "raw", download)) from error
     images = dataset.data.unsqueeze(1).float().div_(255)
     return _checked(Digits(images, dataset.targets.long()), f"{root / 'MNIST' / 'raw'}")
 
@@ -99,7 +99,7 @@ def split_calibration(digits: Digits, seed: int) -> tuple[Digits, Digits]:
     return digits[order[held_out:]], digits[order[:held_out]]
 
 
-def _no_mnist(folder: Path) -> str:
+def _no_mnist(folder: Path, download: bool) -> str:
     files = [
         f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     ]
@@ -108,10 +108,11 @@ def _no_mnist(folder: Path) -> str:
             f"the MNIST files in {folder} are damaged or cut short: delete them and fetch them again "
             "(`--download`)."
         )
+    missing = "cannot be fetched, nor is it" if download else "is not"
+    fetch = "" if download else "let it be fetched with --download, "
     return (
-        f"MNIST is not in {folder}: put {', '.join(files)} there (uncompressed), name another place "
-        "with --data-dir or BNN_DATA_DIR, let it be fetched with --download, or use `--data digits`, "
-        "which needs no file."
+        f"MNIST {missing} in {folder}: put {', '.join(files)} there (uncompressed), name another place "
+        f"with --data-dir or BNN_DATA_DIR, {fetch}or use `--data digits`, which needs no file."
     )
 
 
