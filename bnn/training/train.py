@@ -20,7 +20,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgre
 from pytorch_lightning.loggers import CSVLogger
 
 from bnn.classifier import Classifier
-from bnn.core.networks import build_network, feature_layer
+from bnn.core.features import require_described
+from bnn.core.networks import build_network
 from bnn.core.stacked import require_runnable
 from bnn.core.task import DIGITS, Task
 from bnn.data.digits import LABELLED
@@ -215,8 +216,9 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     choose(GUIDES, config.guide, "guide")
     choose(ELBOS, config.estimator, "estimator")
     network = build_network(config.network, config.network_options, data.task)
-    require_runnable(network, tuple(data.train_images.images.shape[1:]), data.task.classes)
-    feature_layer(network)
+    shape = tuple(data.train_images.images.shape[1:])
+    require_runnable(network, shape, data.task.classes)
+    require_described(network, shape)
 
 
 class _Fit(NamedTuple):
