@@ -30,8 +30,8 @@ RESPLITS = {
 
 def numbers(**replaced: Any) -> dict[str, Any]:
     """Those of a report on digits alone, with the given parts replaced."""
-    rest: dict[str, Any] = {"unfamiliar": [], "elsewhere": [], "robustness": [], "resplits": None}
-    return {"familiar": DIGITS} | rest | replaced
+    rest: dict[str, Any] = {"out_of_distribution": [], "shifted": [], "robustness": [], "resplits": None}
+    return {"in_distribution": DIGITS} | rest | replaced
 
 
 def test_a_share_just_below_all_is_not_told_as_all() -> None:
@@ -53,17 +53,17 @@ def test_digits_are_told_with_their_errors_counted() -> None:
         "made to answer every digit, it would be wrong on 0.43 %."
     )
     none = DIGITS | {"answered": 0, "coverage": 0.0, "errors": 0, "selective_risk": None}
-    assert "it answered none; made to" in summary(numbers(familiar=none))
+    assert "it answered none; made to" in summary(numbers(in_distribution=none))
 
 
-def test_spoilt_digits_are_told_together() -> None:
+def test_corrupted_digits_are_told_together() -> None:
     rows = [
         {"corruption": name, "strength": strength, "n": 50, "answered": 10, "errors": 1}
         for name in ("blur", "shift")
         for strength in (1, 2, 3)
     ]
     assert summary(numbers(robustness=rows)).endswith(
-        "Of 50 digits spoilt in 2 ways at 3 strengths it answered 20 %, "
+        "Of 50 digits corrupted in 2 ways at 3 strengths it answered 20 %, "
         "and 6 of those 60 answers were wrong (10 %)."
     )
 

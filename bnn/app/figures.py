@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
@@ -106,9 +107,9 @@ def joined(counts: Sequence[int], least: int) -> list[list[int]]:
 def unfamiliarities(classifier: Classifier) -> dict[str, Array]:
     """How unfamiliar the calibration digits are, generated noise, and what is drawn and should be refused."""
     rng = np.random.default_rng(0)
-    noise = [image for make in GENERATED.values() for image in make(rng)[:OF_EACH]]
+    noise = torch.from_numpy(np.concatenate([make(rng)[:OF_EACH] for make in GENERATED.values()]))
     drawn = [framed(example.image) for example in examples() if example.group in (STRANGE, FOOLING)]
-    others = classifier.evidence(prepare([*noise, *drawn])).ood
+    others = classifier.evidence(torch.cat([noise.unsqueeze(1), prepare(drawn)])).ood
     digits = classifier.calibration.evidence.ood
     sets = {DIGITS: digits, NOISE: others[: len(noise)], DRAWN: others[len(noise) :]}
     return {name: values.numpy().astype(np.float64) for name, values in sets.items()}

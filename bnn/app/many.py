@@ -159,7 +159,7 @@ def _cells(row: Row) -> list[str]:
         row["reason"],
         f"{max(row['probs']):.4f}",
         f"{row['total']:.4f}",
-        f"{row['unfamiliarity']:.2f}",
+        f"{row['ood_score']:.2f}",
         _candidates(row),
     ]
 
