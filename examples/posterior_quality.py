@@ -25,11 +25,12 @@ from typing import Self
 import numpy as np
 import torch
 from coin import of_draws
+from diagnostics import Diagnostics, diagnose
 from digits import Array, Digits, Labels, letters, noise
 from fits import TINY, Size, as_input, fit_all, probabilities, small_network
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from reference import PRIOR_SCALE, Chain, Diagnostics, Length, Weights, diagnose, potential, sample, stacked
+from reference import PRIOR_SCALE, Chain, Length, Weights, potential, sample, stacked
 from shown import Estimate, Options, options, save, show, show_estimates
 from torch import Tensor, nn
 from torch.func import vmap

@@ -17,13 +17,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Manager, get_context
-from typing import Any
 
-import arviz
 import pyro
 import torch
 import torch.nn.functional as F
-from digits import Array
 from pyro.infer import HMC, MCMC
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -32,8 +29,6 @@ from torch.func import functional_call
 Weights = Mapping[str, Tensor]
 PRIOR_SCALE = 1.0  # of every weight, as in the 2018 notebook
 TRAJECTORY = 1.5  # how far one draw rolls, in posterior standard deviations, about
-MOST_RHAT = 1.01  # Vehtari et al. 2021, "Rank-normalization, folding, and localization", sec. 4
-LEAST_ESS = 400  # the same
 
 
 @dataclass(frozen=True)
@@ -129,32 +124,6 @@ def sample(network: nn.Module, images: Tensor, labels: Tensor, length: Length, s
             time.sleep(0.2)
         bar.update(task, completed=total)
         return [chain.result() for chain in chains]
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """Whether chains can be believed, of one kind of number.
-
-    Attributes:
-        what: the kind of number.
-        rhat: the largest R-hat, split and rank-normalised: 1 where the chains agree.
-        ess: the least effective sample size (bulk).
-    """
-
-    what: str
-    rhat: float
-    ess: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the chains agree, and are worth enough independent draws."""
-        return self.rhat < MOST_RHAT and self.ess > LEAST_ESS
-
-
-def diagnose(what: str, values: Array) -> Diagnostics:
-    """The worst R-hat and effective sample size of `values` (chains, draws, …)."""
-    data: Any = arviz.convert_to_dataset({"values": values})
-    return Diagnostics(what, float(arviz.rhat(data)["values"].max()), float(arviz.ess(data)["values"].min()))
 
 
 def stacked(chains: list[Chain]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ pytestmark = [
     # PyTensor says so where it finds no BLAS.
     pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
 ]
-STEPS, DRAWS = 2000, 300  # enough for small Monte Carlo errors
+STEPS, DRAWS = 2000, 150  # enough for small Monte Carlo errors
 TINY_STEPS, TINY_DRAWS = 200, 20  # of the tiny runs
 SEED = 1
 

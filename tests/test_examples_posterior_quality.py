@@ -22,6 +22,7 @@ import fits  # noqa: E402
 import posterior_quality as lesson  # noqa: E402
 import reference  # noqa: E402
 from coin import of_draws  # noqa: E402
+from diagnostics import diagnose  # noqa: E402
 from digits import Digits, letters, noise  # noqa: E402
 
 from bnn.training.elbo import MeanFieldELBO  # noqa: E402
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.examples
 
 ERRORS = 4  # standard errors that an estimate may lie from the truth
 SMALL = fits.Size(train=60, hidden=3, steps=300)
-ENOUGH = reference.Length(chains=1, warmup=100, draws=200)  # for small Monte Carlo errors
+ENOUGH = reference.Length(chains=1, warmup=60, draws=120)  # for small Monte Carlo errors
 
 Given = tuple[Tensor, Tensor]
 
@@ -139,9 +140,9 @@ def test_the_ignored_directions_change_no_prediction() -> None:
 
 def test_r_hat_tells_chains_that_disagree() -> None:
     noise = np.random.default_rng(0).standard_normal((4, 1000, 3))
-    assert reference.diagnose("the same", noise).passed
+    assert diagnose("the same", noise).passed
     apart = noise + np.arange(4)[:, None, None] * np.array([0, 0, 1])
-    assert not reference.diagnose("one of three is apart", apart).passed
+    assert not diagnose("one of three is apart", apart).passed
 
 
 def test_the_map_is_likelier_than_any_draw(data: Digits, known: Given, chain: reference.Chain) -> None:
