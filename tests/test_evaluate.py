@@ -171,7 +171,7 @@ def test_a_row_an_image(rows: list[dict[str, str]], folder: Path) -> None:
     for row in rows:
         assert (row["decision"] == "refused") == (row["reason"] != "answered")
         assert (row["label"] == "") == (row["set"] not in ("digits", "theirs"))
-        probs = [float(row[f"p{digit}"]) for digit in range(10)]
+        probs = [float(row[f"p_{digit}"]) for digit in range(10)]
         assert sum(probs) == pytest.approx(1, abs=1e-5)
         assert int(row["candidates"].split()[0]) == int(np.argmax(probs))
         parts = float(row["aleatoric"]) + float(row["epistemic"])
@@ -181,7 +181,7 @@ def test_a_row_an_image(rows: list[dict[str, str]], folder: Path) -> None:
 def test_in_distribution_numbers_follow_from_the_decisions(numbers: Any, rows: list[dict[str, str]]) -> None:
     digits = numbers["in_distribution"]
     labels = column(rows, "label", "digits").astype(int)
-    probs = np.stack([column(rows, f"p{digit}", "digits") for digit in range(10)], axis=1)
+    probs = np.stack([column(rows, f"p_{digit}", "digits") for digit in range(10)], axis=1)
     errors = probs.argmax(1) != labels
     assert digits["n"] == len(labels)
     assert digits["accuracy"] == pytest.approx(1 - errors.mean())
@@ -221,7 +221,7 @@ def test_numbers_of_shifted_digits_follow_from_the_decisions(
     (found,) = numbers["shifted"]
     of_set = [row for row in rows if row["set"] == "theirs"]
     answered = [row for row in of_set if row["decision"] != "refused"]
-    likeliest = [max(range(10), key=lambda digit: float(row[f"p{digit}"])) for row in of_set]
+    likeliest = [max(range(10), key=lambda digit: float(row[f"p_{digit}"])) for row in of_set]
     right = [str(digit) == row["label"] for digit, row in zip(likeliest, of_set, strict=True)]
     assert (found["n"], found["unreadable"]) == (12, 1)
     assert found["accuracy"] == pytest.approx(np.mean(right))
@@ -300,7 +300,7 @@ def test_decisions_are_the_classifiers(
 ) -> None:
     row = next(row for row in rows if row["source"] == "good.png")
     alone = classifier.predict(folder / "good.png")
-    assert [np.float32(row[f"p{digit}"]) for digit in range(10)] == alone.probs[0].tolist()
+    assert [np.float32(row[f"p_{digit}"]) for digit in range(10)] == alone.probs[0].tolist()
     assert row["reason"] == alone.reasons[0]
 
 
