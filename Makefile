@@ -6,9 +6,11 @@ REPORT ?= report
 NOISE := noise gaussian-noise salt-and-pepper stripes blankish
 COURSE := first_pyro first_pymc beta_binomial classification posterior_quality
 ARGS ?=
+# A file's tests share what they prepare, so a process takes whole files, in the order that `conftest.py` says.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test lint train evaluate examples docs
+.PHONY: help demo install test check lint train evaluate examples docs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -29,7 +31,10 @@ examples: .venv/examples  ## run the worked examples, within 20 minutes on two c
 	set -e; for name in $(COURSE); do $(BIN)/python examples/$$name.py $(ARGS); done
 
 test: .venv/tests  ## run the tests (those that need MNIST skip where it cannot be had)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -p no:benchmark $(ARGS)
+	$(PYTEST) $(ARGS)
+
+check: lint  ## check style and types, and run the fast tests, within a minute on two cores
+	$(PYTEST) -m "not slow and not browser and not examples" $(ARGS)
 
 lint: .venv/tests  ## check style and types
 	$(BIN)/ruff check .

@@ -72,6 +72,6 @@ fi
 echo "Installing what is needed for $what. The first time that takes some minutes; pip is silent while it unpacks."
 touch .venv/unfinished
 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-  .venv/bin/python -m pip install --editable ".[$extras]"
+  .venv/bin/python -m pip install --no-compile --editable ".[$extras]"  # Python compiles what it uses
 for name in $holds; do touch ".venv/$name"; done
 rm .venv/unfinished

@@ -4,13 +4,16 @@
 
 Times one step of 784-1024-10 at batch 128 (forward, backward) for the plain network, each of our ELBO
 estimators, and Pyro's `AutoNormal` with its two ELBOs; then predicting 200 images with 100 draws, and
-one image; then what the page does with one drawing. Single times are noisy: read the ratios.
+one image; then what the page does with one drawing, and the intervals of a report on 10,000 digits. Single
+times are noisy: read the ratios.
 """
 
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 from pyro.infer import Predictive, Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
@@ -29,6 +32,7 @@ from bnn.core.ensemble import PredictiveEnsemble
 from bnn.core.networks import MLP
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import prepare
+from bnn.evaluation.intervals import aurc_statistic, auroc_statistic, bootstrap, mean_statistic
 from bnn.training.elbo import ELBOS
 from bnn.training.guide import MeanFieldGuide
 from bnn.training.model import BayesianClassifier
@@ -108,6 +112,17 @@ def one_drawing() -> dict[str, Callable[[], object]]:
     }
 
 
+def report_intervals() -> dict[str, Callable[[], object]]:
+    """Bootstraps of 10,000 digits, and of as many beside 459 images that are none."""
+    rng = np.random.default_rng(0)
+    familiar, unfamiliar = rng.normal(size=10_000), rng.normal(2, 1, 459)
+    return {
+        "mean": partial(bootstrap, mean_statistic(familiar), 10_000),
+        "AURC": partial(bootstrap, aurc_statistic(familiar > 1, familiar), 10_000),
+        "AUROC": partial(bootstrap, auroc_statistic(familiar, unfamiliar), 10_000, 459),
+    }
+
+
 def report(title: str, works: dict[str, Callable[[], object]], rounds: int) -> None:
     """Prints each work's time and its ratio to the first."""
     table = Table("what", "ms", "times the first", title=title)
@@ -125,3 +140,4 @@ if __name__ == "__main__":
     report("One training step, 784-1024-10, batch 128, one thread", training_steps(), rounds=15)
     report("Predicting with 100 draws, 784-1024-10, one thread", predictions(), rounds=3)
     report("One drawing on the page, the network that ships, one thread", one_drawing(), rounds=31)
+    report("Intervals of 10,000 digits, 1,000 resamples", report_intervals(), rounds=3)

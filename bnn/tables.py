@@ -9,5 +9,5 @@ def table(first: str, *others: str, title: str | None = None) -> Table:
 
     What stands in the `others`, heads and cells, may have line breaks and is never cut.
     """
-    folding = Column(Text(first), overflow="fold", min_width=max(map(len, first.split())))
-    return Table(folding, *(Column(head, no_wrap=True) for head in others), title=title)
+    whole = (Column(head, no_wrap=True) for head in others)
+    return Table(Column(Text(first), overflow="fold"), *whole, title=title)

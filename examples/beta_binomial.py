@@ -187,7 +187,7 @@ def main() -> None:
     """Samples in both libraries and shows them beside the grid."""
     chosen = options("Beta-Binomial in Pyro and PyMC, beside a grid.")
     counts = simulate(40, chosen.seed)
-    draws = 100 if chosen.tiny else 1000
+    draws = 20 if chosen.tiny else 1000
     found = {
         "Pyro": in_pyro(counts, draws, chosen.seed),
         "PyMC": in_pymc(counts, draws, chosen.seed),

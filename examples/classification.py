@@ -71,7 +71,7 @@ class Size:
     draws: int = 200
 
 
-TINY = Size(train=50, steps=500, chains=2, warmup=100, draws=100)
+TINY = Size(train=50, steps=50, chains=2, warmup=10, draws=10)
 
 
 @dataclass(frozen=True)

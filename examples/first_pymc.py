@@ -50,8 +50,8 @@ def fit_advi(steps: int, seed: int) -> Estimate:
 def main() -> None:
     """Fits both ways and shows them beside the known values."""
     chosen = options("A coin's posterior in PyMC, by NUTS and ADVI, beside the exact one.")
-    advi = fit_advi(2000 if chosen.tiny else 4000, chosen.seed)
-    draws = run_nuts(300 if chosen.tiny else 1000, chosen.seed)
+    advi = fit_advi(200 if chosen.tiny else 4000, chosen.seed)
+    draws = run_nuts(20 if chosen.tiny else 1000, chosen.seed)
     nuts = of_draws("NUTS", draws)
     show_estimates("Log-odds of heads: PyMC", (exact(), nuts, best_normal(), advi))
     save(densities(exact(), advi, draws, "NUTS"), chosen.out, "first_pymc")

@@ -79,8 +79,8 @@ def _chain(draws: int, seed: int) -> Numbers:
 def main() -> None:
     """Fits both ways and shows them beside the known values."""
     chosen = options("A coin's posterior in Pyro, by SVI and NUTS, beside the exact one.")
-    svi = fit_svi(2000 if chosen.tiny else 4000, chosen.seed)
-    draws = run_nuts(300 if chosen.tiny else 1000, chosen.seed)
+    svi = fit_svi(200 if chosen.tiny else 4000, chosen.seed)
+    draws = run_nuts(20 if chosen.tiny else 1000, chosen.seed)
     nuts = of_draws("NUTS", draws)
     show_estimates("Log-odds of heads: Pyro", (exact(), nuts, best_normal(), svi))
     save(densities(exact(), svi, draws, "NUTS"), chosen.out, "first_pyro")

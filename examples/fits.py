@@ -41,7 +41,7 @@ class Size:
     draws: int = 1000
 
 
-TINY = Size(train=60, hidden=3, length=Length(2, 30, 30), fits=2, steps=100, draws=20)
+TINY = Size(train=60, hidden=3, length=Length(2, 10, 10), fits=2, steps=20, draws=20)
 
 
 def small_network(hidden: int) -> nn.Sequential:

@@ -12,6 +12,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 TOUR = Path(__file__).with_name("tour.ipynb")
+PATIENCE = 900  # s to wait for the kernel and for what it prints: the machine may be busy
 
 
 def main() -> None:
@@ -21,7 +22,15 @@ def main() -> None:
     # Jupyter looks for kernels nowhere, and so takes the Python that runs this.
     kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     where = {"metadata": {"path": str(TOUR.parent)}}
-    NotebookClient(notebook, km=kernel, resources=where, record_timing=False, coalesce_streams=True).execute()
+    NotebookClient(
+        notebook,
+        km=kernel,
+        resources=where,
+        startup_timeout=PATIENCE,
+        iopub_timeout=PATIENCE,
+        record_timing=False,
+        coalesce_streams=True,
+    ).execute()
     notebook.metadata.update(stored)  # Jupyter has added the version of Python
     nbformat.write(notebook, TOUR)
 

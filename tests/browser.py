@@ -48,6 +48,34 @@ class Finger:
         self._touches.send("Input.dispatchTouchEvent", {"type": what, "touchPoints": points})
 
 
+class Stylus:
+    """A pen that draws on a page as `page.mouse` does."""
+
+    def __init__(self, page: Page) -> None:
+        self._moves = page.context.new_cdp_session(page)
+        self._place, self._buttons = (0.0, 0.0), 0
+
+    def move(self, x: float, y: float) -> None:
+        self._place = x, y
+        self._tell("mouseMoved")
+
+    def down(self) -> None:
+        self._buttons = 1
+        self._tell("mousePressed")
+
+    def up(self) -> None:
+        self._buttons = 0
+        self._tell("mouseReleased")
+
+    def _tell(self, what: str) -> None:
+        x, y = self._place
+        told = {"type": what, "x": x, "y": y, "button": "left", "buttons": self._buttons, "clickCount": 1}
+        self._moves.send("Input.dispatchMouseEvent", told | {"pointerType": "pen"})
+
+
+Hand = Mouse | Finger | Stylus
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser that nobody sees."""
@@ -57,9 +85,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def draw(
-    page: Page, hand: Mouse | Finger, strokes: Strokes, watch: Callable[[], object] = lambda: None
-) -> None:
+def draw(page: Page, hand: Hand, strokes: Strokes, watch: Callable[[], object] = lambda: None) -> None:
     """Draws `strokes` on the pad; `watch` is called after every move of the hand."""
     pad = page.locator(READY)
     pad.scroll_into_view_if_needed()

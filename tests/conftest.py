@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from programs import PATIENCE
 from torch import Tensor
 
 from bnn.classifier import Classifier
@@ -25,15 +26,35 @@ from bnn.errors import InputError
 from bnn.rules.abstention import Calibration
 
 # What PyMC compiles is kept for the next run, and in no one's home directory.
-os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={Path(__file__).parents[1] / '.pytensor'}")
+COMPILED = Path(__file__).parents[1] / ".pytensor"
+os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={COMPILED},compile__timeout={PATIENCE:.0f}")
 torch.set_num_threads(1)  # everything here is small, and other work may share the machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same in the programs that tests start
 # Where the tests run in the background, Ctrl-C is ignored, and so it would be in the programs they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("bnn", deadline=None, max_examples=40, database=None)
+settings.register_profile(
+    "bnn",
+    deadline=None,
+    max_examples=40,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # by the clock, hence on a busy machine
+)
 settings.load_profile("bnn")
 
 MakeCheckpoint = Callable[..., Checkpoint]
 COMPONENTS, CALIBRATED_ON = 2, 60
+LONG = ("examples", "browser", "slow")  # markers of tests that take long, the longest first
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests come first: at the end no worker has much to do while others have nothing."""
+    ranks = {
+        item.path: rank
+        for rank, marker in reversed(list(enumerate(LONG)))
+        for item in items
+        if item.get_closest_marker(marker)
+    }
+    items.sort(key=lambda item: ranks.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ split_readme() {  # each block of commands or Python to a file of its own, in or
 }
 
 start() {  # COMMAND...: in a session of its own, with the Ctrl-C that a terminal's programs have
+  : >"$log"
   python3 -c 'import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.setsid()
@@ -59,7 +60,7 @@ await() {  # WHAT...: until the sign is seen
 
 page_answers() {
   local address
-  address=$(grep -o 'http://127\.0\.0\.1:[0-9]*/' "$log" | head -n 1) && python3 - "$address" <<'END'
+  address=$(grep -o 'http://127\.0\.0\.1:[0-9]*/' "$log" | head -n 1) && python3 - "$address" <<'END' 2>/dev/null
 import json, sys, urllib.request
 with urllib.request.urlopen(f"{sys.argv[1]}health", timeout=10) as answer:
     sys.exit(json.load(answer)["status"] != "ok")
@@ -68,7 +69,7 @@ END
 
 new_file() { [ -n "$(find "$clone/$1" -name "$2" -newer "$folder/started" -print -quit 2>/dev/null)" ]; }
 
-interrupt() {
+interrupt() {  # STATUS: with which it must end, if not with that of Ctrl-C itself
   local status=0 deadline=$((SECONDS + patience))
   kill -INT -- "-$running"
   until ended; do
@@ -76,7 +77,7 @@ interrupt() {
     sleep 0.5
   done
   wait "$running" || status=$?
-  [ "$status" = 0 ] || [ "$status" = 130 ] || fail "after Ctrl-C it ended with status $status."
+  case $status in "$1" | 130) ;; *) fail "after Ctrl-C it ended with status $status." ;; esac
 }
 
 said() {  # PATTERN: at its end, and nothing that no person should see
@@ -91,18 +92,23 @@ run_console() {  # BLOCK, NEXT BLOCK
   case $(tail -n 1 "$folder/commands") in
     'make demo'* | 'bnn serve'*)
       await page_answers
-      case $2 in *.python) run_python "$2" ;; esac
-      interrupt
+      case $2 in *.python) ! grep -q 127.0.0.1 "$2" || run_python "$2" ;; esac  # it asks this server
+      interrupt 0
       said 'Ended\.'
       ;;
-    'python train.py'* | 'bnn train --preset'*)
-      await new_file runs last.ckpt  # the first epoch has ended
-      interrupt
+    'bnn train --preset notebook'*)
+      await new_file runs last.ckpt  # an epoch of this small network has ended
+      interrupt 0
       said 'Wrote .*\.safetensors'
+      ;;
+    'python train.py'* | 'bnn train --preset'*)
+      await grep -q '% done, about .* left' "$log"  # an epoch takes a minute, and judging what it gave two more
+      interrupt 2
+      said 'nothing to keep'
       ;;
     'make examples'*)
       await new_file examples/out '*.png'  # the first has drawn its plot
-      interrupt  # where a script is just then, and what it says, is chance
+      interrupt 0  # where a script is just then, and what it says, is chance
       ;;
     *) wait "$running" || fail "it ended with status $?." ;;
   esac
@@ -112,6 +118,7 @@ run_console() {  # BLOCK, NEXT BLOCK
 
 run_python() {  # BLOCK
   { cat "$folder/activation"; echo 'exec python -'; } >"$folder/python-shell"
+  echo "== Meanwhile, or now, in Python:"
   bash -e "$folder/python-shell" <"$1" || fail "the Python in $(basename "$1") does not run."
   done_already=$1
 }

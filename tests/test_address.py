@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from programs import PATIENCE
 
 from bnn.app import Address, accounts_in
 from bnn.app.address import MAX_UPLOAD
@@ -67,7 +68,7 @@ def test_an_upload_must_be_something(max_upload: int) -> None:
 def test_it_listens_where_it_says(free_port: int) -> None:
     with (
         Address(port=free_port).listen() as listening,
-        socket.create_connection(("127.0.0.1", free_port), timeout=5) as visitor,
+        socket.create_connection(("127.0.0.1", free_port), timeout=PATIENCE) as visitor,
     ):
         accepted, _ = listening.accept()
         with accepted:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
-from serving import PATIENCE
+from programs import PATIENCE
 
 from bnn.app.bounds import MOST_MESSAGE_BYTES, AsgiApp, Message, Receive, Send, bounded, with_headers
 from bnn.app.linger import lingering
@@ -109,6 +109,16 @@ def test_no_more_is_read_than_is_allowed() -> None:
 
     assert told(asked(bounded(greedy, MOST_UPLOAD), [bytes(400)] * 100, UPLOAD))[0] == 413
     assert sum(handed) <= MOST_UPLOAD
+
+
+def test_after_what_is_too_long_nothing_is_waited_for() -> None:
+    async def asking_again(scope: Message, receive: Receive, send: Send) -> None:
+        seen = [(await receive())["type"] for _ in range(3)]
+        assert seen == ["http.disconnect"] * 3
+
+    (_, *sent) = course(bounded(asking_again, MOST_UPLOAD), once_only(bytes(2000)), UPLOAD)
+    assert isinstance(sent[0], dict)
+    assert sent[0]["status"] == 413
 
 
 def test_an_application_that_answers_too_long_a_request_all_the_same_is_not_heard() -> None:
@@ -253,6 +263,11 @@ async def body(*pieces: bytes, ends: bool = True) -> AsyncIterator[bytes]:
         yield piece
     if ends:
         yield b""
+
+
+async def once_only(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
+    pytest.fail("asked for more")
 
 
 async def endless() -> AsyncIterator[bytes]:

@@ -21,6 +21,8 @@ from browser import (
     SCREENS,
     SLOW,
     Finger,
+    Hand,
+    Stylus,
     chromium,
     draw,
     drop,
@@ -29,14 +31,19 @@ from browser import (
     png,
     upload,
 )
-from playwright.sync_api import Browser, BrowserContext, Locator, Mouse, Page, Request, expect
+from PIL import Image, ImageChops, ImageOps
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect
 from serving import archive, free_port
 
 from bnn.app import Address, served
 from bnn.app.examples import DIGITS, Example, Strokes, examples
+from bnn.app.strictness import offered
 from bnn.classifier import Classifier
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium is installed ({', '.join(NAMES)})")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium is installed ({', '.join(NAMES)})"),
+]
 
 EXAMPLES = {example.name: example for example in examples()}
 GRID: Strokes = [
@@ -54,6 +61,7 @@ HOW = {
 UNDERLINE: Strokes = [[(0.1, 0.94), (0.9, 0.94)]]
 REFUSED = "I don't know"
 NOTHING = "Nothing drawn yet"
+HEART = "a heart, taken for a 0"
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,21 @@ class Visitor:
     """Who looks at a page, and what they draw with."""
 
     page: Page
-    hand: Mouse | Finger
+    hand: Hand
+
+    @property
+    def has_touch(self) -> bool:
+        return isinstance(self.hand, Finger)
 
     def draw(self, strokes: Strokes) -> None:
         draw(self.page, self.hand, strokes)
+
+    def shade(self, x: float, y: float) -> int:
+        """How bright the pad looks at a place, from 0 to 255."""
+        image = Image.open(io.BytesIO(self.page.locator("#pad .paper").screenshot())).convert("L")
+        shade = image.getpixel((round(x * (image.width - 1)), round(y * (image.height - 1))))
+        assert isinstance(shade, int)
+        return shade
 
     def choose(self, name: str) -> None:
         self.page.get_by_title(name, exact=True).click()
@@ -96,7 +115,8 @@ class Visitor:
                 break
             self.page.keyboard.press("Tab")
         expect(what).to_be_focused()
-        assert what.evaluate("one => getComputedStyle(one).outlineStyle") != "none"
+        outlined = "it => it && getComputedStyle(it).outlineStyle !== 'none'"
+        assert what.evaluate(f"one => [one, one.closest('label')].some({outlined})")
 
     def control(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name)
@@ -129,9 +149,14 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def shipped() -> Classifier:
+    return Classifier.load()
+
+
+@pytest.fixture(scope="module")
+def address(shipped: Classifier) -> Iterator[str]:
     where = Address(port=free_port())
-    with served(Classifier.load(), where):
+    with served(shipped, where):
         yield where.url
 
 
@@ -175,8 +200,117 @@ def test_ten_digits_drawn_and_cleared_one_after_another(visitor: Visitor) -> Non
         visitor.reads(digit)
         expect(visitor.page.locator("svg.ensemble .row.answer .digit")).to_have_text(digit)
         expect(visitor.page.locator("svg.seen rect").nth(20)).to_be_attached()
+        expect(visitor.page.locator("#verdict .voices")).to_contain_text(f"of 50 networks say {digit}")
         visitor.clear()
-        expect(visitor.page.locator("svg.ensemble .bar")).to_have_count(0)
+        expect(visitor.page.locator("svg.ensemble .votes")).to_have_count(0)
+
+
+def test_what_the_page_is_and_where_it_fails_can_be_read(visitor: Visitor) -> None:
+    expect(visitor.page.get_by_text("Many sampled neural networks vote on what you draw.")).to_be_visible()
+    expect(visitor.page.get_by_text("How the networks vote")).to_be_visible()
+    told = "about half of the letters and doodles drawn on the pad, and often refuses a 1 with a flag"
+    expect(visitor.page.locator("#examples header")).to_contain_text(told)
+    visitor.choose("0")
+    visitor.reads("0")
+    expect(visitor.page.get_by_text("50 of 50 networks say 0")).to_be_visible()
+    expect(visitor.page.get_by_text("How the 50 networks vote")).to_be_visible()
+
+
+@pytest.mark.parametrize("kind", ["own hand", "pen"])
+def test_a_click_is_a_dot_at_once_and_undo_takes_it_back(visitor: Visitor, kind: str) -> None:
+    hand = Stylus(visitor.page) if kind == "pen" else visitor.hand
+    place = 0.3, 0.2
+    press(visitor, hand, *place)
+    assert visitor.shade(*place) < 50
+    assert visitor.shade(0.7, 0.2) > 250
+    hand.up()
+    expect(headline(visitor.page)).not_to_have_text(NOTHING, timeout=SLOW)
+    assert visitor.shade(*place) < 50
+    expect(visitor.page.locator("svg.seen rect").nth(20)).to_be_attached()
+    visitor.press("Undo")
+    visitor.reads(NOTHING)
+    assert visitor.shade(*place) > 250
+
+
+@pytest.mark.parametrize("kind", ["own hand", "pen"])
+@pytest.mark.parametrize("angle", [0, 70])
+def test_a_click_of_the_eraser_is_a_hole_wherever_the_pad_is_turned(
+    visitor: Visitor, kind: str, angle: int
+) -> None:
+    hand = Stylus(visitor.page) if kind == "pen" else visitor.hand
+    visitor.draw(DIGITS["7"])
+    visitor.reads("7")
+    visitor.page.get_by_label("Turn it").fill(str(angle))
+    places = (0.2, 0.5), (0.5, 0.92)  # beside the 7, turned or not
+    for place in places:
+        press(visitor, hand, *place)
+        assert visitor.shade(*place) < 50
+        hand.up()
+        assert visitor.shade(*place) < 50
+    visitor.press("Eraser")
+    for place in places:
+        press(visitor, hand, *place)
+        assert visitor.shade(*place) > 250
+        hand.up()
+        assert visitor.shade(*place) > 250
+    for place in reversed(places):
+        visitor.press("Undo")
+        assert visitor.shade(*place) < 50
+
+
+def press(visitor: Visitor, hand: Hand, x: float, y: float) -> None:
+    """Puts the hand down on a place of the pad, and leaves it there."""
+    pad = visitor.page.locator("#pad canvas")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    assert box is not None
+    hand.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    hand.down()
+
+
+def test_an_empty_pad_says_what_it_is_for_and_a_drawing_does_not_hold_it(visitor: Visitor) -> None:
+    hint = visitor.page.get_by_text("Draw a digit here")
+    expect(hint).to_be_in_viewport()
+    press(visitor, visitor.hand, 0.5, 0.5)
+    expect(hint).not_to_be_visible()
+    visitor.hand.up()
+    visitor.clear()
+    expect(hint).to_be_visible()
+    visitor.choose("7")
+    expect(hint).not_to_be_visible()
+    visitor.clear()
+    expect(hint).to_be_visible()
+    visitor.press("Eraser")
+    visitor.draw(UNDERLINE)
+    expect(hint).not_to_be_visible()
+    visitor.page.wait_for_timeout(500)  # time enough to judge what was handed over
+    visitor.reads(NOTHING)
+    visitor.press("Undo")
+    expect(hint).to_be_visible()
+
+
+def test_turned_neither_way_the_slider_looks_the_same_on_both_sides(visitor: Visitor) -> None:
+    slider = visitor.page.get_by_label("Turn it")
+    image = Image.open(io.BytesIO(slider.screenshot())).convert("RGB")
+    difference = ImageChops.difference(image, ImageOps.mirror(image)).convert("L").tobytes()
+    assert sum(shade > 60 for shade in difference) < 0.01 * len(difference)
+    visitor.tab_to(visitor.page.locator("#pad input"))
+    visitor.page.keyboard.press("ArrowRight")
+    expect(visitor.page.locator("#pad output")).to_have_text("5°")
+
+
+def test_things_to_try_are_in_sight_on_a_small_laptop(browser: Browser, address: str) -> None:
+    with browser.new_page(viewport={"width": 1280, "height": 800}) as page:
+        page.goto(address)
+        visitor = Visitor(page, page.mouse)
+        for name in (None, "4", "5 or 6", "an upside-down 4"):
+            if name:
+                visitor.choose(name)
+                expect(page.locator("#evidence .gauges")).to_be_visible(timeout=SLOW)
+            page.evaluate("window.scrollTo(0, 0)")  # where it may have left to reach the second row
+            expect(page.get_by_role("heading", name="Try these")).to_be_in_viewport(ratio=1)
+            for digit in DIGITS:
+                expect(page.get_by_title(digit, exact=True)).to_be_in_viewport(ratio=1)
 
 
 def test_a_scribble_is_refused(visitor: Visitor) -> None:
@@ -218,10 +352,54 @@ def test_a_stricter_promise_refuses_what_a_laxer_one_answers(visitor: Visitor) -
     visitor.choose("4 or 9")
     visitor.reads(REFUSED)
     promises = visitor.page.locator("#strictness label")
-    promises.first.click()
-    visitor.reads("9")
-    promises.last.click()
+    for chosen, verdict in ((promises.first, "9"), (promises.last, REFUSED)):
+        cost = visitor.page.locator("#cost [role=status]").inner_text()
+        visitor.use(chosen)
+        visitor.reads(verdict)
+        expect(visitor.page.locator("#cost [role=status]")).not_to_have_text(cost, timeout=SLOW)
+
+
+def test_a_stricter_familiarity_refuses_what_a_laxer_one_answers_and_says_its_cost(
+    visitor: Visitor, shipped: Classifier
+) -> None:
+    promises = offered(shipped)
+    risk, alpha = promises.first
+    cost = visitor.page.locator("#cost [role=status]")
+    expect(cost).to_have_text(promises.cost(risk, alpha))
+    visitor.choose(HEART)
+    visitor.reads("0")
+    visitor.use(visitor.page.locator("#familiarity").get_by_text("1 in 20", exact=True))
     visitor.reads(REFUSED)
+    expect(visitor.page.locator("#verdict")).to_contain_text("Unfamiliar")
+    expect(cost).to_have_text(promises.cost(risk, "1 in 20"), timeout=SLOW)
+    expect(visitor.page.locator("#evidence")).to_contain_text("too strange")
+    visitor.use(visitor.page.locator("#familiarity").get_by_text(alpha, exact=True))
+    visitor.reads("0")
+
+
+def test_all_can_be_chosen_with_the_keyboard_alone(visitor: Visitor) -> None:
+    keyboard = visitor.page.keyboard
+    visitor.tab_to(visitor.page.locator(f"#examples button[title='{HEART}']"))
+    keyboard.press("Enter")
+    visitor.reads("0")
+    visitor.tab_to(visitor.page.locator("#strictness input:checked"))
+    keyboard.press("ArrowRight")
+    expect(visitor.page.locator("#strictness input:checked")).to_have_value("1 in 1,000")
+    expect(visitor.page.locator("#strictness input:checked")).to_be_focused()
+    visitor.tab_to(visitor.page.locator("#familiarity input:checked"))
+    for alpha, verdict in (("1 in 100", REFUSED), ("1 in 50", REFUSED)):
+        keyboard.press("ArrowRight")
+        expect(visitor.page.locator("#familiarity input:checked")).to_have_value(alpha)
+        visitor.reads(verdict)
+    for _ in range(2):
+        keyboard.press("ArrowLeft")
+    visitor.reads("0")
+    visitor.tab_to(visitor.page.locator(".label-wrap"))
+    keyboard.press("Enter")
+    visitor.tab_to(visitor.page.locator("#draws input:checked"))
+    keyboard.press("ArrowRight")
+    row = visitor.page.locator("svg.ensemble .row").first
+    expect(row).to_have_attribute("aria-label", re.compile(" of 100 networks;"), timeout=SLOW)
 
 
 def test_the_number_of_networks_can_be_chosen(visitor: Visitor) -> None:
@@ -231,7 +409,7 @@ def test_the_number_of_networks_can_be_chosen(visitor: Visitor) -> None:
     for draws in (10, 25, 100):
         visitor.page.locator("#draws").get_by_text(str(draws), exact=True).click()
         row = visitor.page.locator("svg.ensemble .row").first
-        expect(row).to_have_attribute("aria-label", re.compile(rf" over {draws} networks$"), timeout=SLOW)
+        expect(row).to_have_attribute("aria-label", re.compile(rf" of {draws} networks;"), timeout=SLOW)
 
 
 def test_examples_are_judged_as_their_heading_says(visitor: Visitor) -> None:
@@ -253,7 +431,7 @@ def check_example(visitor: Visitor, example: Example) -> None:
         case "Not digits":
             visitor.reads(REFUSED)
         case _:
-            expect(verdict.locator(".answered")).to_be_visible(timeout=SLOW)
+            visitor.reads(REFUSED if example.name.endswith("refused") else example.name[-1])
 
 
 def test_a_6_that_is_turned_becomes_a_refusal_and_then_a_9(visitor: Visitor) -> None:
@@ -525,9 +703,7 @@ def test_a_stricter_promise_judges_uploads_anew(many: Visitor) -> None:
     expect(summary).to_contain_text("1 ambiguous", timeout=SLOW)
     many.use(many.page.locator("#many-strictness label").first)
     expect(summary).to_contain_text("1 answered", timeout=SLOW)
-    many.tab_to(many.page.locator("#many-strictness input:checked"))
-    for _ in range(4):
-        many.page.keyboard.press("ArrowRight")
+    many.use(many.page.locator("#many-strictness input").last, "Space")
     expect(summary).to_contain_text("1 ambiguous", timeout=SLOW)
 
 
@@ -537,23 +713,24 @@ def test_every_control_of_many_images_and_trust_is_reached_by_tab(many: Visitor)
     many.table(1)
     assert_all_reached(many, "#files", "#many-strictness", "#summary", "#table", "#gallery")
     open_tab(many.page, "Trust")
+    expect(many.page.locator("#training")).to_be_visible()
     assert_all_reached(many, "#results", "#figures", "#training")
 
 
 def assert_all_reached(visitor: Visitor, *places: str) -> None:
-    """Every control that is seen in `places` gets the focus by Tab, one of a group of radio buttons."""
-    usable = ":is(button, a[href], input, summary, [tabindex='0']):visible:enabled"
-    left = {}
-    for place in places:
-        for control in visitor.page.locator(place).locator(usable).all():
-            left[control.evaluate("one => one.outerHTML.slice(0, 400)")] = control
+    """Every control that is seen in `places` gets the focus by Tab."""
+    usable = ":is(button, a[href], input, summary, [tabindex='0']):visible:not(:disabled)"
+    found = [one for place in places for one in visitor.page.locator(place).locator(usable).all()]
+    left = {
+        str(number): one.evaluate(f"one => (one.dataset.found = {number}, one.outerHTML.slice(0, 300))")
+        for number, one in enumerate(found)
+    }
+    assert left
     visitor.page.locator("[role=tab][aria-selected=true]").focus()
     for _ in range(MOST_TABS):
         visitor.page.keyboard.press("Tab")
-        left.pop(visitor.page.evaluate("document.activeElement.outerHTML.slice(0, 400)"), None)
-    unchecked = [html for html in left if 'type="radio"' in html]
-    assert len(unchecked) == (4 if "#many-strictness" in places else 0)
-    assert [html for html in left if html not in unchecked] == []
+        left.pop(visitor.page.evaluate("document.activeElement.dataset.found ?? ''"), None)
+    assert left == {}
 
 
 def test_the_trust_tab_shows_results_and_plots_at_once(visitor: Visitor) -> None:
@@ -598,7 +775,7 @@ def test_nothing_jumps_when_the_verdict_changes(visitor: Visitor) -> None:
         return list(visitor.page.evaluate(f"ids => ids.map(id => {tops})", ids))
 
     blank = places()
-    for name in ("4", "1", "5 or 6", "a fish", "an upside-down 4"):
+    for name in ("4", "1", "5 or 6", "a fish", "an upside-down 4", "noise", HEART):
         visitor.choose(name)
         expect(visitor.page.locator("#evidence .gauges")).to_be_visible(timeout=SLOW)
         assert places() == pytest.approx(blank, abs=1)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fixtures.format2 import PROMISE, SAID, probe
+from format2 import PROMISE, SAID, probe
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -80,7 +80,9 @@ def mixed() -> np.ndarray[Any, np.dtype[np.float32]]:
 def unsurprising(probs: torch.Tensor) -> Evidence:
     """Evidence on images of which the draws say `probs` (S, N, C), none of them surprising."""
     none = torch.zeros(probs.shape[1])
-    return Evidence(Predictive.of(probs), {"pixels": none, "entropy": none}, ood=none, novelty=none)
+    return Evidence(
+        Predictive.of(probs), dict.fromkeys(("pixels", "features", "entropy"), none), ood=none, novelty=none
+    )
 
 
 def assert_same(one: Prediction, other: Prediction) -> None:

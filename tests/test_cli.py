@@ -4,18 +4,17 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from programs import printed
 
-from bnn.cli.main import main
-from bnn.core.checkpoint import load, shipped
+from bnn.cli.main import GROUPS, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -71,18 +70,17 @@ def test_help_of_the_light_commands_needs_no_heavy_library():
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'pyro', 'pytorch_lightning', 'gradio', 'matplotlib'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert printed(sys.executable, "-c", code).splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_deciding_needs_neither_pyro_nor_lightning(digit):
     code = (
         "import sys; from bnn import Classifier\n"
         f"Classifier.load(draws=2).predict({str(digit)!r})\n"
         "print(sorted({'pyro', 'pytorch_lightning', 'gradio'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert printed(sys.executable, "-c", code).splitlines()[-1] == "[]"
 
 
 def test_lower_rooms_never_import_higher_ones():
@@ -102,6 +100,7 @@ def test_lower_rooms_never_import_higher_ones():
         assert rooms <= may_import[room] | {room}, path
 
 
+@pytest.mark.slow
 def test_train_then_predict_then_evaluate(tmp_path, digit, capsys):
     out = tmp_path / "mine.safetensors"
     assert main([*FAST, "--out", str(out), "--runs", str(tmp_path / "runs")]) == 0
@@ -188,48 +187,16 @@ def readme_commands():
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
-def test_the_readme_shows_the_commands_that_the_tests_below_run():
-    assert {command.split()[0] for command in readme_commands()} == {"make", "bnn", "python"}
-
-
-@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn evaluate")])
-def test_readme_evaluation_runs_as_written(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main([*shlex.split(command)[1:], "--limit=10", "--robustness=2", "--draws=3"]) == 0
-    assert (tmp_path / "report" / "report.html").exists()
-
-
-@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn predict")])
-def test_readme_predictions_run_as_written(command, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    assert main(shlex.split(command)[1:]) == 0
-    assert "I don't know" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("command", [c for c in readme_commands() if c.startswith("bnn calibrate")])
-def test_readme_calibrations_run_as_written(command, tmp_path, monkeypatch, capsys):
-    shutil.copy(shipped(), tmp_path / "mnist.safetensors")
-    monkeypatch.chdir(tmp_path)
-    assert main(shlex.split(command)[1:]) == 0
-    assert load(tmp_path / "mnist.safetensors").rule["risk"] == 0.005
-    assert "Wrote mnist.safetensors" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "command", [c for c in readme_commands() if c.startswith(("bnn train", "python train.py"))]
-)
-def test_readme_trainings_run_as_written(command, tmp_path, request):
-    """As written, but cut to few digits, and to a few steps by Lightning's own brakes."""
-    if "--data digits" not in command:
-        few_digits(request.getfixturevalue("mnist_root"), tmp_path / "data")
-    words = [sys.executable, str(ROOT / "train.py"), *shlex.split(command)[2:]]
-    brakes = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--draws=2"]
-    few = ["--risk=0.05", "--alpha=0.02", "--data-dir=data"]
-    done = subprocess.run([*words, *brakes, *few], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert list(tmp_path.glob("*.safetensors"))
-    if "notebook" in command:
-        assert "87.5 % / 96 %" in done.stdout
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [c for c in readme_commands() if "--preset notebook" in c])
+def test_the_notebook_is_reproduced_beside_its_own_results(command, mnist_root, tmp_path):
+    """As the README has it, but with few digits and steps."""
+    few_digits(mnist_root, tmp_path / "data")
+    words = shlex.split(command)[2:]
+    brakes = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=3", "--draws=2", "--data-dir=data"]
+    shown = printed(sys.executable, str(ROOT / "train.py"), *words, *brakes, cwd=tmp_path)
+    assert (tmp_path / "notebook.safetensors").exists()
+    assert "87.5 % / 96 %" in shown
 
 
 def few_digits(root, folder):
@@ -243,42 +210,68 @@ def few_digits(root, folder):
             (raw / name).write_bytes(shortened)
 
 
-def readme_python() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-def test_readme_python_runs_as_written():
-    block, _ = readme_python()
-    names: dict[str, Any] = {}
-    exec(block, names)
-    assert list(names["p"].labels) == [-1, -1]  # blank images are refused
-
-
 def test_the_makefile_lists_its_targets():
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    shown = re.findall(r"^make (\w+)", done.stdout, re.MULTILINE)
-    assert {"help", "demo", "test", "lint", "train", "evaluate", "examples"} <= set(shown)
+    shown = re.findall(r"^make (\w+)", printed("make", "help", cwd=ROOT), re.MULTILINE)
+    assert {"help", "demo", "install", "test", "check", "lint", "train", "evaluate", "examples"} <= set(shown)
     for command in readme_commands():
         if command.startswith("make "):
             assert command.split()[1] in shown
 
 
+@pytest.mark.parametrize("module", GROUPS)
+def test_a_missing_group_of_packages_is_named_with_how_to_install_it(module, digit, monkeypatch, capsys):
+    def missing(_):
+        raise ModuleNotFoundError(name=module)
+
+    monkeypatch.setattr("bnn.cli.main._predict", missing)
+    error = failing(["predict", str(digit)], capsys)
+    (group,) = re.findall(
+        r"make install.*pip install --constraint constraints.txt --editable '\.\[(\w+)\]'", error
+    )
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][group]
+    names = {re.split("[>=<]", requirement)[0] for requirement in wanted}
+    assert names & {
+        module,
+        module.replace("_", "-"),
+        f"{module}-ppl",
+        module.replace("sklearn", "scikit-learn"),
+    }
+
+
+def test_a_module_that_no_group_brings_is_a_fault_of_ours(digit, monkeypatch):
+    def missing(_):
+        raise ModuleNotFoundError(name="bnn.nowhere")
+
+    monkeypatch.setattr("bnn.cli.main._predict", missing)
+    with pytest.raises(ModuleNotFoundError):
+        main(["predict", str(digit)])
+
+
+def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
+    """What decides needs no group at all; every other room needs only its own."""
+    always = {"numpy", "PIL", "rich", "safetensors", "scipy", "torch", "bnn", *sys.stdlib_module_names}
+    with_gradio = {"anyio", "fastapi", "pandas", "uvicorn"}
+    allowed = {
+        "app": {"gradio"} | with_gradio,
+        "training": {"pyro", "pytorch_lightning", "lightning_fabric"},
+        "evaluation": {name for name, group in GROUPS.items() if group == "evaluate"},
+    }
+    for path in (ROOT / "bnn").rglob("*.py"):
+        imported = set(re.findall(r"^(?:from|import) (\w+)", path.read_text(), re.MULTILINE))
+        assert imported <= always | allowed.get(path.parent.name, set()), path
+
+
+@pytest.mark.slow
 def test_an_installed_wheel_finds_the_checkpoint_that_ships(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    subprocess.run([*build, "-w", str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    printed(*build, "-w", str(tmp_path), str(ROOT))
     (wheel,) = tmp_path.glob("bnn-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = "import bnn; print(bnn.__file__, bnn.Classifier.load(draws=2).predict([]).labels.shape)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path / "site",
-        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == f"{tmp_path / 'site' / 'bnn' / '__init__.py'} (0,)"
+    site = tmp_path / "site"
+    shown = printed(sys.executable, "-c", code, cwd=site, env={"PYTHONPATH": str(site), "PATH": ""})
+    assert shown.strip() == f"{site / 'bnn' / '__init__.py'} (0,)"
 
 
 def test_no_data_set_is_in_the_repository():

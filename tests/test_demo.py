@@ -11,19 +11,19 @@ import pytest
 
 pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
 
-from browser import CHROMIUM, SLOW, chromium, draw, headline
+from browser import CHROMIUM, chromium, draw, headline
 from playwright.sync_api import expect
-from serving import PATIENCE, free_port, program
+from programs import PATIENCE, program
+from serving import free_port
 
 from bnn.app.examples import DIGITS
 
 ROOT = Path(__file__).parent.parent
 
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-    pytest.mark.skipif(
-        not (ROOT / ".venv" / "installed").exists(), reason="needs the Makefile's environment"
-    ),
+    pytest.mark.skipif(not (ROOT / ".venv" / "page").exists(), reason="needs the Makefile's environment"),
 ]
 
 
@@ -53,6 +53,7 @@ def demo() -> Iterator[str]:
 def test_make_demo_brings_the_page_up_and_a_drawn_digit_is_read(demo: str) -> None:
     with chromium() as browser:
         page = browser.new_page()
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto(demo)
         draw(page, page.mouse, DIGITS["7"])
-        expect(headline(page)).to_have_text("7", timeout=SLOW)
+        expect(headline(page)).to_have_text("7", timeout=1000 * PATIENCE)

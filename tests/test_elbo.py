@@ -43,6 +43,7 @@ def test_sampled_terms_sum_to_pyros_loss(batch):
     assert (nll + kl).item() == pytest.approx(Trace_ELBO().loss(model, guide, *batch), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_sampled_kl_averages_to_the_closed_form(batch):
     model, guide = pair(MLP(6, classes=10))
     sampled = torch.stack([SampledELBO().terms(model, guide, *batch)[1] for _ in range(300)]).detach()
@@ -62,6 +63,7 @@ def test_gradients_reach_every_parameter_of_the_guide(name, network, batch):
         assert parameter.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["local", "flipout"])
 def test_the_likelihood_has_the_expectation_of_weight_sampling(name, batch):
     model, guide = pair(MLP(6, classes=10))

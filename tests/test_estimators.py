@@ -14,6 +14,8 @@ from bnn.training.estimators import Estimator, Flipped, LocallyReparameterized
 from bnn.training.guide import MeanFieldGuide
 from bnn.training.model import BayesianClassifier
 
+pytestmark = pytest.mark.slow
+
 ESTIMATORS = [LocallyReparameterized, Flipped]
 SAMPLES = 3000
 

@@ -6,6 +6,8 @@ import itertools
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +24,17 @@ from bnn.cli.predict import predict_command
 from bnn.core.checkpoint import load
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
-from bnn.evaluation.evaluate import RECORDED, evaluate, recorded
+from bnn.evaluation.evaluate import ANGLES, RECORDED, evaluate, recorded
 from bnn.evaluation.plots import plots
 from bnn.evaluation.report import write_report
 from bnn.evaluation.resplits import resplit
 from bnn.evaluation.results import Report
+from bnn.progress import Advance
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import MedianRule
 from bnn.training.train import train
+
+pytestmark = pytest.mark.slow
 
 LIMIT = 40
 HOSTILE = "<script>alert(1)<!--$x_$.png"
@@ -281,7 +286,7 @@ def test_digits_not_trained_on_are_taken_whole(classifier: Classifier, theirs: P
     largest = {}
     for learnt in ("digits", "mnist"):
         checkpoint = replace(classifier.checkpoint(), record={"data": {"name": learnt}})
-        options: Any = {"shifted": ["digits"], "robustness": 0, "limit": 8}
+        options: Any = {"shifted": ["digits"], "robustness": 0, "limit": 8, "overwrite": True}
         evaluate_command(Classifier(checkpoint), str(theirs), [], tmp_path, **options)
         with (tmp_path / "decisions.csv").open(newline="", encoding="utf-8") as file:
             sources = [row["source"] for row in csv.DictReader(file) if row["set"] == "digits"]
@@ -363,7 +368,8 @@ def kept(classifier: Classifier, tmp_path: Path) -> Path:
 def test_recorded_numbers_are_the_reports_and_change_nothing_else(
     classifier: Classifier, kept: Path, theirs: Path, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"shifted": [str(theirs)], "robustness": 1, "limit": 20, "record": kept}
+    options: dict[str, Any] = {"shifted": [str(theirs)], "robustness": 1, "limit": 20}
+    options |= {"record": kept, "overwrite": True}
     for _ in range(2):  # the second time over the first
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bnn.evaluation.evaluate.resplit", partial(resplit, splits=2))
@@ -428,6 +434,32 @@ def test_bad_place_is_told_before_the_work(classifier: Classifier, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         evaluate_command(classifier, "no such set", [], tmp_path / "file")
+
+
+def test_a_report_is_not_replaced_unasked(classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("mine")
+    with pytest.raises(InputError, match=r"report\.json is there already: .*--overwrite"):
+        evaluate_command(classifier, "no such set", [], tmp_path)
+    assert (tmp_path / "report.json").read_text() == "mine"
+
+
+def test_every_image_is_a_step_of_one_count(
+    classifier: Classifier, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[tuple[int, list[int]]] = []
+
+    @contextmanager
+    def counting(total: int, first: float) -> Iterator[Advance]:
+        counts.append((total, []))
+        yield lambda steps, _: counts[-1][1].append(steps)
+
+    monkeypatch.setattr("bnn.evaluation.evaluate.progress", counting)
+    digits = ImageSet.from_name("digits", limit=40)
+    noise = ImageSet.from_name("noise", limit=33)
+    others = ImageSet.from_folder(theirs, labelled=True)
+    evaluate(classifier.with_rule(MedianRule(0.0)), digits, [noise], [others], robustness=2)
+    ((total, steps),) = counts
+    assert sum(steps) == total == 40 + 33 + 12 + 35 * 2 + len(ANGLES)
 
 
 def test_unlabelled_or_repeated_sets_are_refused(classifier: Classifier) -> None:

@@ -1,6 +1,5 @@
 """The Beta-Binomial example: both libraries agree with the grid and with each other."""
 
-import subprocess
 import sys
 from collections.abc import Mapping
 from math import hypot, sqrt
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from programs import printed
 
 pytest.importorskip("pymc", reason="PyMC, with which the example compares, is not installed")
 
@@ -18,9 +18,12 @@ import arviz  # noqa: E402
 import beta_binomial as example  # noqa: E402
 from shown import Estimate  # noqa: E402
 
-# PyTensor says so where it finds no BLAS.
-pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
-DRAWS = 100  # of the tiny run
+pytestmark = [
+    pytest.mark.examples,
+    # PyTensor says so where it finds no BLAS.
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
+]
+DRAWS, TINY_DRAWS = 100, 20  # enough for small Monte Carlo errors, and those of the tiny run
 SEED = 1
 COUNTS = example.simulate(40, SEED)
 LIBRARIES = ("Pyro", "PyMC")
@@ -28,19 +31,27 @@ LIBRARIES = ("Pyro", "PyMC")
 Found = Mapping[str, arviz.InferenceData]
 
 
+def sampled(draws: int) -> Found:
+    return {
+        "Pyro": example.in_pyro(COUNTS, draws, SEED),
+        "PyMC": example.in_pymc(COUNTS, draws, SEED),
+    }
+
+
+def estimated(found: Found) -> Mapping[str, Mapping[str, Estimate]]:
+    """By library, or grid, and quantity."""
+    by_library = {method: example.estimates(method, one) for method, one in found.items()}
+    return {"grid": example.grid(COUNTS), **by_library}
+
+
 @pytest.fixture(scope="module")
 def found() -> Found:
-    return {
-        "Pyro": example.in_pyro(COUNTS, DRAWS, SEED),
-        "PyMC": example.in_pymc(COUNTS, DRAWS, SEED),
-    }
+    return sampled(DRAWS)
 
 
 @pytest.fixture(scope="module")
 def estimates(found: Found) -> Mapping[str, Mapping[str, Estimate]]:
-    """By library, or grid, and quantity."""
-    sampled = {method: example.estimates(method, one) for method, one in found.items()}
-    return {"grid": example.grid(COUNTS), **sampled}
+    return estimated(found)
 
 
 def agree(one: Estimate, other: Estimate) -> None:
@@ -72,17 +83,15 @@ def test_the_simulated_counts_are_counts_of_every_group(found: Found, library: s
     assert (simulated <= COUNTS.trials).all()
 
 
-def test_it_runs_as_written_and_the_same_seed_gives_the_same_numbers(
-    found: Found, estimates: Mapping[str, Mapping[str, Estimate]], tmp_path: Path
-) -> None:
+def test_it_runs_as_written_and_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
+    found = sampled(TINY_DRAWS)
+    estimates = estimated(found)
     script, seed, out = str(EXAMPLES / "beta_binomial.py"), str(SEED), str(tmp_path)
     command = [sys.executable, script, "--tiny", "--seed", seed, "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("│")]
-    printed = [tuple(cell.strip() for cell in line.strip("│").split("│")) for line in lines]
+    lines = [line for line in printed(*command).splitlines() if line.startswith("│")]
+    rows = [tuple(cell.strip() for cell in line.strip("│").split("│")) for line in lines]
     expected = [cells(method, estimates[method][name]) for name in example.QUANTITIES for method in estimates]
-    assert printed == expected + [example.diagnostics(name, COUNTS, one) for name, one in found.items()]
+    assert rows == expected + [example.diagnostics(name, COUNTS, one) for name, one in found.items()]
     with Image.open(tmp_path / "beta_binomial.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 0
 

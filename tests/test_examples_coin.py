@@ -1,14 +1,14 @@
 """The coin examples: each number lies within its Monte Carlo error of its known value, and is printed."""
 
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import log
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from programs import printed
 
 pytest.importorskip("pymc", reason="PyMC, with which the examples compare, is not installed")
 
@@ -19,27 +19,29 @@ import first_pymc  # noqa: E402
 import first_pyro  # noqa: E402
 from shown import Estimate  # noqa: E402
 
-# PyTensor says so where it finds no BLAS.
-pytestmark = pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning")
-STEPS, DRAWS = 2000, 300  # of the tiny runs
+pytestmark = [
+    pytest.mark.examples,
+    # PyTensor says so where it finds no BLAS.
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS:UserWarning"),
+]
+STEPS, DRAWS = 2000, 300  # enough for small Monte Carlo errors
+TINY_STEPS, TINY_DRAWS = 200, 20  # of the tiny runs
 SEED = 1
 
 Rows = Mapping[str, Estimate]
 
 
-@pytest.fixture(scope="module")
-def in_pyro() -> Rows:
+def in_pyro(steps: int, draws: int) -> Rows:
     return {
-        "SVI": first_pyro.fit_svi(STEPS, SEED),
-        "NUTS": coin.of_draws("NUTS", first_pyro.run_nuts(DRAWS, SEED)),
+        "SVI": first_pyro.fit_svi(steps, SEED),
+        "NUTS": coin.of_draws("NUTS", first_pyro.run_nuts(draws, SEED)),
     }
 
 
-@pytest.fixture(scope="module")
-def in_pymc() -> Rows:
+def in_pymc(steps: int, draws: int) -> Rows:
     return {
-        "ADVI": first_pymc.fit_advi(STEPS, SEED),
-        "NUTS": coin.of_draws("NUTS", first_pymc.run_nuts(DRAWS, SEED)),
+        "ADVI": first_pymc.fit_advi(steps, SEED),
+        "NUTS": coin.of_draws("NUTS", first_pymc.run_nuts(draws, SEED)),
     }
 
 
@@ -49,12 +51,10 @@ def agree(found: Estimate, known: Estimate) -> None:
     assert abs(found.sd - known.sd) <= 4 * found.sd_error
 
 
-def printed(name: str, out: Path) -> dict[str, list[str]]:
+def table(name: str, out: Path) -> dict[str, list[str]]:
     """The table that the tiny run of an example prints: its rows by their first cell."""
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--tiny", "--seed", str(SEED), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    lines = [line for line in printed(*command).splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     return {first: rest for first, *rest in cells}
 
@@ -71,24 +71,25 @@ def is_a_picture(path: Path) -> None:
         assert np.asarray(picture.convert("L")).std() > 0
 
 
-def test_pyro_finds_the_known_values(in_pyro: Rows) -> None:
-    agree(in_pyro["NUTS"], coin.exact())
-    agree(in_pyro["SVI"], coin.best_normal())
+def test_pyro_finds_the_known_values() -> None:
+    found = in_pyro(STEPS, DRAWS)
+    agree(found["NUTS"], coin.exact())
+    agree(found["SVI"], coin.best_normal())
 
 
-def test_pymc_finds_the_known_values(in_pymc: Rows) -> None:
-    agree(in_pymc["NUTS"], coin.exact())
-    agree(in_pymc["ADVI"], coin.best_normal())
+def test_pymc_finds_the_known_values() -> None:
+    found = in_pymc(STEPS, DRAWS)
+    agree(found["NUTS"], coin.exact())
+    agree(found["ADVI"], coin.best_normal())
 
 
-@pytest.mark.parametrize(("name", "fixture"), [("first_pyro", "in_pyro"), ("first_pymc", "in_pymc")])
+@pytest.mark.parametrize(("name", "run"), [("first_pyro", in_pyro), ("first_pymc", in_pymc)])
 def test_it_runs_as_written_and_the_same_seed_gives_the_same_numbers(
-    name: str, fixture: str, tmp_path: Path, request: pytest.FixtureRequest
+    name: str, run: Callable[[int, int], Rows], tmp_path: Path
 ) -> None:
-    found: Rows = request.getfixturevalue(fixture)
     known = {"exact": coin.exact(), "best Normal": coin.best_normal()}
-    table = printed(name, tmp_path)
-    assert table == {method: cells(one) for method, one in (known | dict(found)).items()}
+    found = known | dict(run(TINY_STEPS, TINY_DRAWS))
+    assert table(name, tmp_path) == {method: cells(one) for method, one in found.items()}
     is_a_picture(tmp_path / f"{name}.png")
 
 

@@ -3,7 +3,6 @@
 import os
 import pydoc
 import re
-import subprocess
 import sys
 from importlib.metadata import distribution, metadata, requires, version
 from importlib.util import find_spec
@@ -11,8 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import finished, printed
 
-pytestmark = pytest.mark.skipif(find_spec("pymc") is None, reason="the comparison is with PyMC")
+pytestmark = [
+    pytest.mark.examples,
+    pytest.mark.skipif(find_spec("pymc") is None, reason="the comparison is with PyMC"),
+]
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "examples" / "pyro-vs-pymc.md").read_text(encoding="utf-8")
@@ -126,7 +129,7 @@ def test_tracing_is_deprecated_in_torch() -> None:
 def test_pytensor_has_no_gpu_back_end_any_more(tmp_path: Path) -> None:
     env = os.environ | {"PYTENSOR_FLAGS": f"base_compiledir={tmp_path},device=cuda"}
     command = [sys.executable, "-c", "import pytensor"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    done = finished(*command, env=env)
     assert done.returncode != 0
     assert "was removed from PyTensor" in done.stderr
 
@@ -148,10 +151,9 @@ def test_the_ratios_have_a_row_for_each_model() -> None:
 
 def test_the_benchmark_runs_as_written_and_prints_a_row_of_the_table() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "bench_pyro_pymc.py"), "--tiny"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    ((model, *ratios),) = table(done.stdout)
+    shown = printed(*command)
+    ((model, *ratios),) = table(shown)
     assert model == MODELS[0]
     assert all(float(ratio.split()[0]) > 0 for ratio in ratios)
-    head = done.stdout[done.stdout.index("|") :].splitlines()[0]
+    head = shown[shown.index("|") :].splitlines()[0]
     assert head in PAGE

@@ -5,17 +5,19 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 from PIL import Image
 
 nbformat = pytest.importorskip("nbformat", reason="the notebook's reader, nbformat, is not installed")
 for needed in ("nbclient", "ipykernel"):
     pytest.importorskip(needed, reason="what runs notebooks, nbclient and ipykernel, is not installed")
+
+pytestmark = pytest.mark.examples
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TOUR = EXAMPLES / "tour.ipynb"
@@ -51,8 +53,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     env = os.environ | dict.fromkeys(PLACES, str(settings)) | {"OMP_NUM_THREADS": "1"}  # as in `conftest`
     env.pop("MPLBACKEND", None)
     command = [sys.executable, str(folder / "make_tour.py")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    programs.printed(*command, env=env)
     assert (folder / "no-network").exists()
     return nbformat.read(folder / "tour.ipynb", as_version=4)
 

@@ -12,7 +12,10 @@ from browser import CHROMIUM, SCREENS
 from PIL import Image, ImageSequence
 from take_pictures import FILM_WIDTH, HOLD, PICTURES, SCHEMES, main
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
 
 TABS = ("draw", "many-empty", "many", "trust")
 NAMES = {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bnn.classifier import Classifier, measured
 from bnn.cli.main import main
-from bnn.core.checkpoint import Checkpoint, load, save
+from bnn.core.checkpoint import Checkpoint, load, save, shipped
 from bnn.core.evidence import Evidence
 from bnn.core.tensors import grouped
 from bnn.core.uncertainty import Predictive
@@ -442,7 +442,7 @@ def digit_folder(folder: Path, digits: int) -> Path:
     return folder
 
 
-def test_the_command_writes_what_was_asked_over_the_checkpoint(
+def test_the_command_writes_what_was_asked_over_the_checkpoint_where_it_may(
     path: Path, sound: Checkpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["calibrate", str(path), "--rule=calibrated", *ASKED, "--overwrite"]) == 0
@@ -484,6 +484,31 @@ def test_a_rule_without_numbers_is_told_too(path: Path, capsys: pytest.CaptureFi
     assert main(["calibrate", str(path), "--rule=refuse-all", "--overwrite"]) == 0
     assert "refuse-all" in capsys.readouterr().out
     assert Classifier.load(path).rule == RefuseAll("it was asked to.", wanted=Promise(refuse=0.3))
+
+
+def test_nothing_is_overwritten_unasked(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, out = path.read_bytes(), tmp_path / "other.safetensors"
+    for words in ([str(path), "--refuse=0.1"], ["--risk=0.005", "--out", str(path)]):
+        assert main(["calibrate", *words]) == 2
+        assert f"{path} is there already" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    for _ in range(2):
+        assert main(["calibrate", str(path), "--refuse=0.1", "--out", str(out), "--overwrite"]) == 0
+
+
+def test_the_checkpoint_that_ships_is_calibrated_but_never_in_its_own_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = shipped().read_bytes()
+    for words in ([], ["--overwrite"]):
+        assert main(["calibrate", "--risk=0.005", *words]) == 2
+        assert "--out" in capsys.readouterr().err
+    out = tmp_path / "other.safetensors"
+    assert main(["calibrate", "--risk=0.005", "--out", str(out)]) == 0
+    assert load(out).rule["risk"] == 0.005
+    assert shipped().read_bytes() == before
 
 
 def test_the_command_takes_digits_of_ones_own_and_tells_the_unreadable(

@@ -101,6 +101,7 @@ def simulated(error: Tensor, n: int, grid_size: int, risk: float, delta: float) 
     return len(found), sum(true_risk[threshold].item() > risk for threshold in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delta", [0.05, 0.2])
 @pytest.mark.parametrize(
     "error",
@@ -124,6 +125,7 @@ def test_the_promise_is_not_kept_by_answering_next_to_nothing() -> None:
     assert broken > 0  # the bound is exact, not merely safe
 
 
+@pytest.mark.slow
 @given(st.integers(0, 999), st.floats(0, 0.3), st.floats(0.0001, 0.2), st.floats(0.02, 0.4))
 def test_the_risk_that_is_called_feasible_is_and_none_between_is(
     seed: int, share_wrong: float, risk: float, delta: float

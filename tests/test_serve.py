@@ -22,7 +22,8 @@ import pytest
 import uvicorn
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from serving import PATIENCE, archive, first_line, free_port, program
+from programs import PATIENCE, first_line, program
+from serving import archive, free_port
 
 from bnn.app import Address, served
 from bnn.app.serve import delete_old
@@ -34,6 +35,7 @@ FOUR, STAR = ROOT / "docs" / "four.png", ROOT / "docs" / "star.png"
 API = "/gradio_api"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Gradio's client's, and pandas', in Gradio
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Gradio's client leaves its connections open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -57,6 +59,14 @@ def url(classifier: Classifier) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def small(classifier: Classifier) -> Iterator[str]:
+    """The address of a page that takes uploads of 2.5 MB."""
+    address = Address(port=free_port(), max_upload=2_500_000)
+    with served(classifier, address):
+        yield address.url.rstrip("/")
+
+
+@pytest.fixture(scope="module")
 def client(url: str) -> Iterator[Client]:
     with caller(url) as client:
         yield client
@@ -65,12 +75,12 @@ def client(url: str) -> Iterator[Client]:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts `serve.py` as a program, whose temporary files lie under `tmp_path`."""
-    with ExitStack() as started:
+    with ExitStack() as running:
 
         def start(*options: str, **environment: str) -> subprocess.Popen[str]:
             command = (sys.executable, str(ROOT / "serve.py"), "--draws", "2", *options)
             env = os.environ | {"TMPDIR": str(tmp_path)} | environment
-            return started.enter_context(program(*command, env=env))
+            return running.enter_context(program(*command, env=env))
 
         yield start
 
@@ -240,8 +250,10 @@ def test_no_url_is_fetched_whichever_event_it_is_given_to(
 
 @pytest.mark.parametrize("path", [str(FOUR), "/etc/passwd", "serve.py", "", "\0", "x" * 9000])
 def test_no_file_of_the_server_is_read(url: str, path: str) -> None:
-    answer = told(url, "classify", [file_at(path)])
-    assert "A file must be uploaded here" in answer or "These values cannot be used" in answer
+    uploads = [{"name": "a.png", "path": path}]
+    for name, data in (("classify", [file_at(path)]), ("judge_1", [uploads, None, None])):
+        answer = told(url, name, data)
+        assert "A file must be uploaded here" in answer or "These values cannot be used" in answer
     assert get(f"{url}{API}/file={path.replace(chr(0), '%00')[:99]}").status_code in (403, 404)
 
 
@@ -288,8 +300,8 @@ def by_httpx(url: str, path: str, content: bytes, *, declared: bool) -> tuple[in
 
 
 @contextmanager
-def asking(url: str, path: str, *headers: str) -> Iterator[socket.socket]:
-    """A connection on which a request with those headers has begun."""
+def asking(url: str, path: str, *headers: str, content: bytes = b"") -> Iterator[socket.socket]:
+    """A connection on which a request with those headers has been sent, and the start of its content."""
     where = httpx.URL(url)
     head = [
         f"POST {path} HTTP/1.1",
@@ -298,7 +310,7 @@ def asking(url: str, path: str, *headers: str) -> Iterator[socket.socket]:
         *headers,
     ]
     with socket.create_connection((where.host, where.port or 80), PATIENCE) as connection:
-        connection.sendall("\r\n".join([*head, "", ""]).encode())
+        connection.sendall("\r\n".join([*head, "", ""]).encode() + content)
         yield connection
 
 
@@ -347,14 +359,6 @@ def test_who_is_refused_while_they_send_gets_the_answer_every_time(
     assert answers == [(status, words)] * TRIES
 
 
-@pytest.fixture(scope="module")
-def small(classifier: Classifier) -> Iterator[str]:
-    """The address of a page that takes uploads of 2.5 MB."""
-    address = Address(port=free_port(), max_upload=2_500_000)
-    with served(classifier, address):
-        yield address.url.rstrip("/")
-
-
 def test_what_is_just_short_enough_is_taken(small: str) -> None:
     for declared in (True, False):
         status, paths = by_httpx(small, f"{API}/upload", multipart(2_400_000), declared=declared)
@@ -384,15 +388,16 @@ def test_so_do_those_who_are_refused_with_accounts_or_under_a_path(
             assert {door: asked(f"{prefix}{API}/{door}")[0] for door in expected} == expected
 
 
-@pytest.mark.parametrize("sent", [0, 1_000_000])
+@pytest.mark.parametrize("sent", [0, 10_000])
 def test_who_reads_early_has_the_answer_at_once_and_is_left_when_they_fall_silent(
     url: str, sent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bnn.app.linger.MOST_SECONDS", 10 * PATIENCE)
     monkeypatch.setattr("bnn.app.linger.MOST_SILENCE", 0.2)
     headers = ["content-length: 900000000", "expect: 100-continue"]
-    with asking(url, f"{API}/upload", *headers) as connection:
-        connection.sendall(bytes(sent))
+    with asking(url, f"{API}/upload", *headers, content=bytes(sent)) as connection:
+        first = connection.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL)
+        assert first == b"HTTP/1.1 413"  # and no "100 Continue"
         assert heard(connection) == (413, TOO_LONG.format(50_000_000))
         assert connection.recv(1) == b""
 
@@ -433,16 +438,18 @@ def test_who_never_ends_is_cut_off_and_others_are_served_meanwhile(
 
 
 def test_a_start_that_fails_says_why_and_leaves_nothing_behind(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Classifier) -> None:
+        assert list(tmp_path.iterdir())
         raise RuntimeError("no page today")
 
     monkeypatch.setattr("bnn.app.serve.build_page", fail)
-    address, threads = Address(port=free_port()), threading.active_count()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    address = Address(port=free_port())
     with pytest.raises(RuntimeError, match="no page today"), served(classifier, address):
         pytest.fail("it is served")
-    assert threading.active_count() == threads
+    assert list(tmp_path.iterdir()) == []
     with address.listen():
         pass
 

@@ -16,6 +16,8 @@ from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.table import fit_rule
 from bnn.training.config import PRESETS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def as_shipped() -> Classifier:

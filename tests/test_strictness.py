@@ -58,6 +58,7 @@ def test_each_rule_promises_what_its_words_say(classifier: Classifier, promising
             assert rule.delta == one.promise.delta
 
 
+@pytest.mark.slow
 def test_of_one_familiarity_a_stricter_promise_never_answers_more(
     classifier: Classifier, promising: Classifier
 ) -> None:

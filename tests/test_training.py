@@ -2,26 +2,33 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 
 import csv
+import re
 import signal
-import subprocess
 import sys
-import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from programs import PATIENCE, printed, program, wait_until
 
 from bnn import Classifier, InputError
 from bnn.core.checkpoint import load
-from bnn.data.digits import load_digits
+from bnn.core.task import DIGITS
+from bnn.data.imageset import ImageSet
+from bnn.progress import Lines
+from bnn.training.augmentation import handwriting
 from bnn.training.config import PRESETS, TrainConfig
-from bnn.training.datamodule import MNISTData, random_distortion
+from bnn.training.datamodule import TrainingData
 from bnn.training.module import SVIModule
-from bnn.training.training import train
+from bnn.training.train import train, train_command
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 TINY = TrainConfig(
@@ -43,10 +50,22 @@ def few_reference_digits(monkeypatch):
 
 
 def run(config, folder, **options):
-    trained = train(
-        config, folder / "out.safetensors", runs=folder / "runs", trainer_options=QUIET, **options
-    )
-    return trained, (folder / "out.safetensors").read_bytes()
+    """The checkpoint that the command writes, and its bytes."""
+    out = folder / "out.safetensors"
+    train_command(config, out, runs=folder / "runs", trainer_options=QUIET, **options)
+    return load(out), out.read_bytes()
+
+
+def locations(checkpoint):
+    """Of the weights of each component by parameter name, (M, *shape)."""
+    prefix = "mean-field/loc/"
+    tensors = checkpoint.posterior.items()
+    return {key.removeprefix(prefix): value for key, value in tensors if key.startswith(prefix)}
+
+
+def training_part():
+    """scikit-learn's digits to train on."""
+    return ImageSet.from_name("digits", part="train")
 
 
 def logged(folder, component=0):
@@ -57,9 +76,9 @@ def logged(folder, component=0):
 def test_a_short_training_learns_the_digits_and_its_posterior(tmp_path):
     config = replace(TINY, epochs=12, network_options={}, draws=10)
     trained, _ = run(config, tmp_path)
-    test = load_digits("digits", train=False)
-    prediction = Classifier.load(tmp_path / "out.safetensors").predict(test.images[:100, 0].numpy())
-    assert (prediction.probs.argmax(1) == test.labels[:100].numpy()).mean() > 0.9
+    test = ImageSet.from_name("digits")
+    prediction = Classifier.load(tmp_path / "out.safetensors").predict(test.images[:100])
+    assert (prediction.probs.argmax(1) == test.truth()[:100].numpy()).mean() > 0.9
     rows = [row for row in logged(tmp_path) if row["nll"]]
     assert float(rows[-1]["nll"]) < float(rows[0]["nll"]) / 2
     assert {"kl", "nll", "calibration_accuracy", "calibration_nll"} <= rows[0].keys()
@@ -85,28 +104,52 @@ def test_components_differ_and_the_first_is_the_only_one_of_a_run_of_one(tmp_pat
     alone, _ = run(TINY, tmp_path / "alone")
     assert both.record["training"] == {"interrupted": False, "epochs_done": 2, "components_done": 2}
     assert both.record["data"] == alone.record["data"]
-    for name, loc in both.loc.items():
-        assert torch.equal(loc[:1], alone.loc[name]), name
+    for name, loc in locations(both).items():
+        assert torch.equal(loc[:1], locations(alone)[name]), name
         assert not torch.equal(loc[0], loc[1]), name
     assert logged(tmp_path / "both", 0) != logged(tmp_path / "both", 1)
 
 
-def started(folder, component, *options):
-    """`train.py` in a process of its own, once its first resumable checkpoint of `component` is there."""
-    command = [sys.executable, str(ROOT / "train.py"), "--data=digits", "--network=mlp", "--draws=5"]
+PAUSE = """
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+component, script = sys.argv[1], sys.argv[2]
+del sys.argv[1:3]
+
+def pause(module, batch, number):
+    if number == 5 and list(Path().glob(f"runs/*/{component}/last.ckpt")):
+        Path("paused").touch()
+        time.sleep(1e6)
+
+pl.LightningModule.on_train_batch_start = pause
+runpy.run_path(script, run_name="__main__")
+"""
+"""Runs a script of training that stays where it is in the middle of a component's second epoch."""
+
+
+@contextmanager
+def paused(folder, component):
+    """`train.py` in a process of its own, in the middle of `component`'s second epoch; at the end killed."""
+    command = [sys.executable, "-c", PAUSE, str(component), str(ROOT / "train.py")]
     options = (
+        "--data=digits",
+        "--network=mlp",
         "--network-options",
         '{"hidden": 8}',
+        "--draws=5",
         "--rule=entropy",
         "--components=2",
+        "--epochs=12",
         "--trainer.enable_progress_bar=false",
-        *options,
     )
-    process = subprocess.Popen([*command, *options], cwd=folder, stderr=subprocess.PIPE, text=True)
-    while not list(folder.glob(f"runs/*/{component}/last.ckpt")):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-    return process
+    with program(*command, *options, cwd=folder) as process:
+        wait_until((folder / "paused").exists, process)
+        yield process
 
 
 SMALL = replace(TINY, network="mlp", network_options={"hidden": 8}, components=2, epochs=12, batch_size=128)
@@ -120,15 +163,14 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("component", [0, 1])
 def test_a_killed_run_is_resumed_and_ends_as_the_uninterrupted_one(component, whole, tmp_path):
-    process = started(tmp_path, component, "--epochs=12")
-    process.kill()
-    process.communicate()
+    with paused(tmp_path, component) as process:
+        process.kill()
     assert not (tmp_path / "mnist.safetensors").exists()
     logs = len(list(tmp_path.glob(f"runs/*/{component}/metrics*.csv")))
     assert not list(tmp_path.glob(f"runs/*/{component + 1}"))
     resumed, _ = run(SMALL, tmp_path, resume=True)
-    for name, loc in whole.loc.items():
-        assert torch.allclose(resumed.loc[name], loc, rtol=2e-3, atol=1e-5), name  # stored in few bits
+    for name, loc in locations(whole).items():  # stored in few bits
+        assert torch.allclose(locations(resumed)[name], loc, rtol=2e-3, atol=1e-5), name
     assert resumed.record["training"] == whole.record["training"]
     assert len(list(tmp_path.glob("runs/*"))) == 1
     # the log of the first part is kept
@@ -145,13 +187,11 @@ def test_a_finished_run_that_is_resumed_trains_nothing_more(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.glob("runs/*/*/*.ckpt")} == before
 
 
-def interrupted(process, folder):
-    """The checkpoint that a training leaves after Ctrl-C."""
-    process.send_signal(signal.SIGINT)
-    try:
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+def interrupted(folder, component):
+    """The checkpoint that a training leaves after Ctrl-C in the middle of `component`'s second epoch."""
+    with paused(folder, component) as process:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return load(folder / "mnist.safetensors")
 
@@ -163,36 +203,64 @@ def fitted(folder, component, name):
 
 
 def test_ctrl_c_in_the_first_component_keeps_its_best_epoch_so_far(tmp_path):
-    kept = interrupted(started(tmp_path, 0, "--epochs=5000"), tmp_path)
+    kept = interrupted(tmp_path, 0)
     assert kept.record["training"]["interrupted"] is True
     assert kept.record["training"]["components_done"] == 1
-    assert torch.equal(kept.loc["out.bias"][0], fitted(tmp_path, 0, "best.ckpt").to(kept.loc["out.bias"]))
+    loc = locations(kept)["out.bias"]
+    assert torch.equal(loc[0], fitted(tmp_path, 0, "best.ckpt").to(loc))
 
 
 def test_ctrl_c_in_a_later_component_keeps_those_that_were_done(tmp_path):
-    kept = interrupted(started(tmp_path, 1, "--epochs=12"), tmp_path)
+    kept = interrupted(tmp_path, 1)
     assert kept.record["training"] == {"interrupted": True, "epochs_done": 12, "components_done": 1}
     assert kept.record["config"]["components"] == 2
-    assert torch.equal(kept.loc["out.bias"][0], fitted(tmp_path, 0, "last.ckpt").to(kept.loc["out.bias"]))
+    loc = locations(kept)["out.bias"]
+    assert torch.equal(loc[0], fitted(tmp_path, 0, "last.ckpt").to(loc))
 
 
 def test_resuming_with_other_options_or_nothing_to_resume_is_refused(tmp_path):
     with pytest.raises(InputError, match="no run to resume"):
         run(TINY, tmp_path, resume=True)
     run(TINY, tmp_path)
-    with pytest.raises(InputError, match=r"--beta 0\.05"):
+    with pytest.raises(InputError, match=r"beta 0\.05"):
+        run(replace(TINY, beta=0.5), tmp_path, resume=True, overwrite=True)
+
+
+def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path):
+    (tmp_path / "out.safetensors").write_text("mine")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(InputError, match=r"is there already: .*--overwrite"):
+            run(TINY, tmp_path, **options)
+    assert (tmp_path / "out.safetensors").read_text() == "mine"
+    assert not (tmp_path / "runs").exists()
+    run(TINY, tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="is there already"):  # another run's
         run(replace(TINY, beta=0.5), tmp_path, resume=True)
+    run(replace(TINY, draws=3), tmp_path, resume=True)
+    assert load(tmp_path / "out.safetensors").draws == 3
+
+
+def test_without_a_terminal_lines_tell_how_far_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("bnn.progress.EVERY", 0)
+    monkeypatch.setattr("bnn.training.train.Lines", partial(Lines, first=0))
+    config = replace(TINY, epochs=1, components=2)
+    train_command(config, tmp_path / "out.safetensors", runs=tmp_path / "runs")
+    lines = capsys.readouterr().err.splitlines()
+    for component in ("1/2", "2/2"):
+        told = [line for line in lines if line.startswith(f"bnn: training component {component}: ")]
+        shares = [int(share) for line in told for share in re.findall(r"(\d+) % done, about", line)]
+        assert shares == sorted(set(shares))
+        assert len(shares) == len(training_part()) * 11 // 12 // TINY.batch_size - 1
 
 
 def test_two_processes_train_each_guide(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "--data=digits", "--epochs=2", "--draws=5"]
     command += ["--network=cnn", "--rule=entropy", "--components=2"]
     options = ["--trainer.devices=2", "--trainer.strategy", "ddp", "--trainer.accelerator=cpu"]
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    printed(*command, *options, cwd=tmp_path)
     trained = load(tmp_path / "mnist.safetensors")
     assert trained.record["training"] == {"interrupted": False, "epochs_done": 2, "components_done": 2}
-    assert not torch.equal(*trained.loc["out.bias"])
+    assert not torch.equal(*locations(trained)["out.bias"])
     assert len(list(tmp_path.glob("runs/*"))) == 1
     for component in range(2):
         rows = [row for row in logged(tmp_path, component) if row["nll"]]
@@ -201,7 +269,7 @@ def test_two_processes_train_each_guide(tmp_path):
 
 def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
     config = replace(TINY, epochs=4, kl_warmup=0.5, beta=0.3)
-    module = SVIModule(config, 1318)
+    module = SVIModule(config, DIGITS, 1318)
     betas, rates = [], []
 
     class Recorder(pl.Callback):
@@ -219,7 +287,7 @@ def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer.fit(module, MNISTData("digits", batch_size=64))
+        trainer.fit(module, TrainingData(training_part(), DIGITS, batch_size=64))
     assert betas[0] < 0.02
     assert np.all(np.diff(betas) >= 0)
     assert betas[len(betas) // 2 :] == pytest.approx([0.3] * (len(betas) - len(betas) // 2))
@@ -230,14 +298,14 @@ def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "--epochs must be above 0"),
-        ({"lr": -1.0}, "--lr must be above 0"),
-        ({"beta": -0.1}, "--beta must be 0 or more"),
-        ({"kl_warmup": 2.0}, "--kl-warmup must be between 0 and 1"),
-        ({"prior_scale": 0.0}, "--prior-scale must be above 0"),
-        ({"schedule": "zigzag"}, "--schedule must be one-cycle or constant"),
-        ({"refuse": 1.0}, "--refuse must lie between 0 and 1"),
-        ({"components": 0}, "--components must be above 0"),
+        ({"epochs": 0}, "epochs must be above 0"),
+        ({"lr": -1.0}, "lr must be above 0"),
+        ({"beta": -0.1}, "beta must be 0 or more"),
+        ({"kl_warmup": 2.0}, "kl_warmup must be between 0 and 1"),
+        ({"prior_scale": 0.0}, "prior_scale must be above 0"),
+        ({"schedule": "zigzag"}, "schedule must be one-cycle or constant"),
+        ({"refuse": 1.0}, "refuse must lie between 0 and 1"),
+        ({"components": 0}, "components must be above 0"),
     ],
 )
 def test_impossible_numbers_are_refused_at_once(change, message):
@@ -259,14 +327,14 @@ def test_unknown_names_are_refused_before_training_and_the_known_ones_told(chang
 @pytest.mark.parametrize(
     "options", [{"max_epoch": 3}, {"devices": "many"}, {"strategy": "teleport"}, {"logger": False}]
 )
-def test_options_that_lightning_does_not_take_are_one_sentence(options, tmp_path):
+def test_options_that_lightning_does_not_take_are_one_sentence(options):
     with pytest.raises(InputError) as error:
-        train(TINY, tmp_path / "out.safetensors", runs=tmp_path / "runs", trainer_options=QUIET | options)
+        train("digits", trainer_options=QUIET | options)
     assert "\n" not in str(error.value)
 
 
-def test_too_few_calibration_digits_for_the_wish_are_refused_before_training(tmp_path):
-    with pytest.raises(InputError, match="digits could"):
+def test_too_few_calibration_images_for_the_wish_are_refused_before_training(tmp_path):
+    with pytest.raises(InputError, match="images could"):
         run(replace(TINY, refuse=0.001), tmp_path)
     assert not (tmp_path / "runs").exists()
 
@@ -280,16 +348,16 @@ def ramps(n):
 
 
 def test_distortion_of_no_strength_changes_nothing():
-    images = load_digits("digits", train=True).images[:10]
-    assert torch.allclose(random_distortion(images, **STILL), images, atol=1e-5)
+    images = training_part().images[:10]
+    assert torch.allclose(handwriting(images, **STILL), images, atol=1e-5)
 
 
 def test_the_same_generator_state_gives_the_same_distortion():
-    images = load_digits("digits", train=True).images[:10]
+    images = training_part().images[:10]
     torch.manual_seed(3)
-    first, second = random_distortion(images), random_distortion(images)
+    first, second = handwriting(images), handwriting(images)
     torch.manual_seed(3)
-    assert torch.equal(random_distortion(images), first)
+    assert torch.equal(handwriting(images), first)
     assert not torch.equal(first, second)
 
 
@@ -299,8 +367,8 @@ def test_the_same_generator_state_gives_the_same_distortion():
 )
 def test_distortion_moves_each_image_its_own_way_and_keeps_the_range(strength):
     torch.manual_seed(0)
-    images = load_digits("digits", train=True).images[:1].repeat(50, 1, 1, 1)
-    moved = random_distortion(images, **(STILL | strength))
+    images = training_part().images[:1].repeat(50, 1, 1, 1)
+    moved = handwriting(images, **(STILL | strength))
     assert moved.min() >= 0
     assert moved.max() <= 1 + 1e-6
     assert len(torch.unique(moved.flatten(1), dim=0)) == 50
@@ -308,7 +376,7 @@ def test_distortion_moves_each_image_its_own_way_and_keeps_the_range(strength):
 
 def test_the_shift_is_bounded_and_to_either_side():
     torch.manual_seed(0)
-    moved = random_distortion(ramps(200), **(STILL | {"shift": 2.0}))
+    moved = handwriting(ramps(200), **(STILL | {"shift": 2.0}))
     shift = ((moved - ramps(200)) * 27)[:, 0, 5:-5, 5:-5]
     assert shift.abs().max() <= 2 + 1e-4
     assert shift.max() > 1.5
@@ -318,7 +386,7 @@ def test_the_shift_is_bounded_and_to_either_side():
 
 def test_elastic_displacements_are_smooth_and_of_the_strength_asked():
     torch.manual_seed(0)
-    bent = random_distortion(ramps(400), **(STILL | {"elastic": 0.5}))
+    bent = handwriting(ramps(400), **(STILL | {"elastic": 0.5}))
     pixels = ((bent - ramps(400)) * 27)[:, 0, 5:-5, 5:-5]
     assert pixels.mean().abs() < 0.05
     assert 0.25 < pixels.std() < 0.5  # between the knots the interpolation averages
@@ -329,30 +397,30 @@ def test_elastic_displacements_are_smooth_and_of_the_strength_asked():
 
 def test_a_distorted_digit_still_looks_most_like_digits_of_its_label():
     torch.manual_seed(0)
-    digits = load_digits("digits", train=True)
-    moved = random_distortion(
+    digits = training_part()
+    moved = handwriting(
         digits.images[:200], degrees=8, shift=0.5, scale=0.08, shear=0.08, elastic=0.5, blur=0.5
     )
     distance = torch.cdist(moved.flatten(1), digits.images.flatten(1))
     distance[range(200), range(200)] = torch.inf  # but itself
-    assert (digits.labels[distance.argmin(1)] == digits.labels[:200]).double().mean() > 0.9
+    assert (digits.truth()[distance.argmin(1)] == digits.truth()[:200]).double().mean() > 0.9
 
 
 def test_noise_of_another_seed_changes_the_order_but_not_the_split():
-    data = MNISTData("digits", seed=5)
+    data = TrainingData(training_part(), DIGITS, seed=5)
     other = data.with_noise(6)
-    assert torch.equal(other.calibration_digits.images, data.calibration_digits.images)
-    assert torch.equal(other.train_digits.images, data.train_digits.images)
+    assert torch.equal(other.calibration_images.images, data.calibration_images.images)
+    assert torch.equal(other.train_images.images, data.train_images.images)
     first, second = (list(part.train_dataloader().sampler) for part in (data, other))
     assert first != second
     assert sorted(first) == sorted(second)
     assert first == list(data.train_dataloader().sampler)
 
 
-def test_the_calibration_digits_are_never_trained_on():
-    data = MNISTData("digits", seed=5)
-    train_rows = {row.numpy().tobytes() for row in data.train_digits.images}
-    held_out = {row.numpy().tobytes() for row in data.calibration_digits.images}
+def test_the_calibration_images_are_never_trained_on():
+    data = TrainingData(training_part(), DIGITS, seed=5)
+    train_rows = {row.numpy().tobytes() for row in data.train_images.images}
+    held_out = {row.numpy().tobytes() for row in data.calibration_images.images}
     assert len(held_out) == 120
     assert not train_rows & held_out
 
@@ -365,8 +433,8 @@ def test_the_presets_are_the_notebooks_network():
 
 
 def test_a_blur_keeps_the_ink_and_takes_a_third_of_the_images():
-    images = load_digits("digits", train=False).images[:90]
-    blurred = random_distortion(images, **(STILL | {"blur": 1.5}))
+    images = ImageSet.from_name("digits").images[:90]
+    blurred = handwriting(images, **(STILL | {"blur": 1.5}))
     touched = ((blurred - images).abs() > 1e-3).flatten(1).any(1)
     assert 20 <= touched.sum() <= 30  # some of the thirty are hardly blurred
     torch.testing.assert_close(blurred.sum((1, 2, 3)), images.sum((1, 2, 3)), rtol=0.02, atol=0)

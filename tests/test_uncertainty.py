@@ -94,3 +94,10 @@ def test_joined_slices_are_the_whole() -> None:
     assert len(again) == 7
     for name, tensor in whole.tensors().items():
         assert again.tensors()[name].equal(tensor)
+
+
+def test_of_no_images_there_is_nothing_to_say() -> None:
+    nothing = Predictive.of(torch.zeros(4, 0, 3))
+    assert len(nothing) == 0
+    assert nothing.mean.shape == nothing.median.shape == (0, 3)
+    assert nothing.total.shape == nothing.aleatoric.shape == nothing.epistemic.shape == (0,)

@@ -124,7 +124,13 @@ def _declared(scope: Message) -> int:
 
 
 async def _refuse(send: Send, status: int, why: str) -> None:
-    length = str(len(why)).encode()  # so that it is whole for its reader while `lingering` still reads theirs
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)]
+    body = why.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (
+            b"content-length",
+            str(len(body)).encode(),
+        ),  # tells its reader where it ends, before the connection does
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": why.encode()})
+    await send({"type": "http.response.body", "body": body})

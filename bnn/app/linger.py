@@ -33,16 +33,15 @@ def lingering(app: AsgiApp, most: int) -> AsgiApp:
         body = _Body(receive, has_ended=not _has_body(dict(scope["headers"])))
 
         async def answer(message: Message) -> None:
-            if body.has_ended or message["type"] not in ("http.response.start", "http.response.body"):
+            if message["type"] == "http.response.start" and not body.has_ended:
+                message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
+            is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if body.has_ended or not is_last:
                 await send(message)
-            elif message["type"] == "http.response.start":
-                await send({**message, "headers": [*message.get("headers", ()), _CLOSE]})
-            elif message.get("more_body", False):
-                await send(message)
-            else:
-                await send({**message, "more_body": True})
-                await body.drain(most)
-                await send({"type": "http.response.body"})
+                return
+            await send({**message, "more_body": True})
+            await body.drain(most)
+            await send({"type": "http.response.body"})
 
         await app(scope, body.receive, answer)
 

@@ -67,6 +67,7 @@ def served(classifier: Classifier, address: Address) -> Iterator[Future[None]]:
 
     Raises:
         InputError: the address cannot be used.
+        Exception: whatever else keeps it from starting.
     """
     with address.listen() as listening, _upload_folder() as folder, ThreadPoolExecutor(1) as thread:
         config = uvicorn.Config(

@@ -38,11 +38,13 @@ def verdict_html(prediction: Prediction, votes: Sequence[int] = ()) -> str:
 
 def _voices(votes: Sequence[int]) -> Iterator[str]:
     digits = sorted((digit for digit in range(len(votes)) if votes[digit]), key=lambda digit: -votes[digit])
-    for digit in digits[:MOST_NAMED]:
-        who = f" of {sum(votes)} networks" if digit == digits[0] else ""
-        yield f"{votes[digit]}{who} {'says' if votes[digit] == 1 and not who else 'say'} {digit}"
-    if others := sum(votes[digit] for digit in digits[MOST_NAMED:]):
-        yield f"{others} something else"
+    first, *others = digits
+    yield f"{votes[first]} of {sum(votes)} networks say {first}"
+    for digit in others[: MOST_NAMED - 1]:
+        says = "says" if votes[digit] == 1 else "say"
+        yield "\N{NO-BREAK SPACE}".join((str(votes[digit]), says, str(digit)))
+    if rest := sum(votes[digit] for digit in others[MOST_NAMED - 1 :]):
+        yield f"{rest} something else"
 
 
 def _doubt(prediction: Prediction) -> str:

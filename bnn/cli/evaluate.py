@@ -47,7 +47,7 @@ def evaluate_command(
         InputError: a set cannot be had, the report cannot be written or would replace another, or the
             numbers to be recorded are not those of the checkpoint as it is.
     """
-    require_free(out / "report.html", overwrite=overwrite)
+    require_free(out / "report.json", overwrite=overwrite)
     if record is not None:
         _require_as_stored(classifier, record)
     options: dict[str, Any] = {"task": classifier.task, "seed": seed, "download": download, "limit": limit}

@@ -8,11 +8,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from bnn.core.tensors import grouped, require, under
+from bnn.core.tensors import floats, grouped, require, under
 from bnn.core.uncertainty import Predictive
 from bnn.errors import InputError
 
 ROWS_SUM = 1e-3  # how far from 1 the probabilities of an image may sum
+MOST_SUMMARISED = 8_000_000  # probabilities at once: `torch.quantile` takes hardly more than twice as many
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ class Evidence:
         """C."""
         return self.mean.shape[1]
 
+    @property
+    def sound(self) -> Tensor:
+        """Of which images all numbers are finite, (N,) bool; `novelty` may be infinite, but not NaN."""
+        predictive = self.predictive
+        rows = torch.cat([predictive.mean, predictive.median], dim=1)
+        numbers = [predictive.total, predictive.aleatoric, predictive.epistemic, self.ood]
+        finite = torch.stack([*numbers, *self.surprises.values()]).isfinite().all(0)
+        return rows.isfinite().all(1) & finite & ~self.novelty.isnan()
+
     @classmethod
     def of(cls, probs: Any, scores: Any = None) -> Self:
         """Evidence from plain arrays, such as another library's.
@@ -66,14 +76,16 @@ class Evidence:
         """
         drawn = _probabilities(probs)
         n = drawn.shape[1]
+        at_once = max(1, MOST_SUMMARISED // (len(drawn) * drawn.shape[2]))
+        said = Predictive.joined([Predictive.of(part) for part in drawn.split(at_once, dim=1)])
         if scores is None:
-            return cls(Predictive.of(drawn), {}, torch.zeros(n), torch.full((n,), -math.inf))
-        ood = torch.as_tensor(scores, dtype=torch.float32)
-        if ood.shape != (n,) or not ood.isfinite().all():
-            raise InputError(
-                f"scores must be {n} finite numbers, one an image, not of shape {tuple(ood.shape)}."
-            )
-        return cls(Predictive.of(drawn), {"score": ood}, ood, torch.full((n,), math.inf))
+            return cls(said, {}, torch.zeros(n), torch.full((n,), -math.inf))
+        ood = floats(scores, "scores")
+        if ood.shape != (n,):
+            raise InputError(f"scores must be {n} numbers, one an image, not of shape {tuple(ood.shape)}.")
+        if not ood.isfinite().all():
+            raise InputError("scores must be finite numbers, without NaN.")
+        return cls(said, {"score": ood}, ood, torch.full((n,), math.inf))
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
@@ -128,7 +140,7 @@ _WHAT = "the numbers that are known of the calibration images"
 
 def _probabilities(probs: Any) -> Tensor:
     """`probs` as (S, N, C) float32, checked."""
-    drawn = torch.as_tensor(probs, dtype=torch.float32)
+    drawn = floats(probs, "probabilities")
     drawn = drawn[None] if drawn.ndim == 2 else drawn
     if drawn.ndim != 3 or drawn.shape[0] == 0 or drawn.shape[2] < 2:
         raise InputError(

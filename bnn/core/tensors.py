@@ -1,11 +1,13 @@
 """Named tensors that anyone may have made: grouped by what stands before the slash, and checked."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bnn.errors import InputError
+from bnn.errors import InputError, cause_in
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]  # by name
@@ -23,6 +25,24 @@ def grouped(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         group, _, name = key.partition("/")
         groups.setdefault(group, {})[name] = tensor
     return groups
+
+
+def floats(values: Any, what: str) -> Tensor:
+    """`values`, an array, a tensor or nested sequences of numbers, as a float32 tensor of its own.
+
+    Raises:
+        InputError: they are not numbers; `what` says what they should be.
+    """
+    if isinstance(values, Tensor) and not values.is_complex():
+        return values.detach().to("cpu", torch.float32, copy=True)
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind not in "fiub":
+            raise TypeError(f"not {given.dtype}")
+        with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
+            return torch.from_numpy(np.array(given, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must be an array of numbers ({cause_in(error)}).") from error
 
 
 def require(tensors: Mapping[str, Tensor], shapes: Shapes, dtype: torch.dtype, what: str) -> None:

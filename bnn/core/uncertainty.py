@@ -60,7 +60,7 @@ class Predictive:
         """The summary of an ensemble's `probs` (S, N, C)."""
         return cls(
             mean=probs.mean(0),
-            median=probs.quantile(0.5, dim=0),
+            median=probs.quantile(0.5, dim=0) if probs.shape[1] else probs[0],  # of nothing there is none
             total=total_uncertainty(probs),
             aleatoric=aleatoric_uncertainty(probs),
             epistemic=epistemic_uncertainty(probs),

@@ -94,7 +94,7 @@ def aurc_statistic(errors: NDArray[np.bool_], scores: Floats) -> Statistic:
 
 
 def auroc_statistic(in_distribution: Floats, out_of_distribution: Floats) -> Statistic:
-    """`bnn.evaluation.metrics.auroc`, of the counts of the in-distribution images and those of the out-of-distribution."""
+    """`bnn.evaluation.metrics.auroc`, of the counts of in-distribution and out-of-distribution images."""
     order = np.argsort(in_distribution, kind="stable")
     below = np.searchsorted(in_distribution[order], out_of_distribution, "left")
     not_above = np.searchsorted(in_distribution[order], out_of_distribution, "right")

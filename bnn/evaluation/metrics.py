@@ -94,8 +94,7 @@ def fpr95(in_distribution: Floats, out_of_distribution: Floats) -> float:
     """Share of in-distribution images refused where 95 % of the others are: in [0, 1], lower is better.
 
     Out-of-distribution is the positive class. The threshold is the highest score at or above which at least
-    95 % of the out-of-distribution images lie (Liang et al. 2018, "ODIN", with the classes named the other
-    way round).
+    95 % of its images lie (Liang et al. 2018, "ODIN", with the classes named the other way round).
     """
     needed = int(np.ceil(REFUSED_OOD * len(out_of_distribution) - 1e-9))
     threshold = np.sort(out_of_distribution)[-needed]

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
+from bnn.evaluation import metrics
 from bnn.evaluation.results import Report
-from bnn.rules import curves, metrics
+from bnn.rules import curves
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (ORANGE, GREEN, VERMILION, PURPLE, SKY, "#000000")

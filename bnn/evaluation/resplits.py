@@ -127,7 +127,7 @@ def _measured(
         return None
     answered = ~rule.refuses(evidence)
     wrong = answered & (rule.labels(evidence) != labels)
-    unfamiliar = evidence.ood > rule.unfamiliar_threshold
+    unfamiliar = rule.strange(evidence)
     other = ~fit_on
     return (
         _ratio(wrong[other], answered[other]),

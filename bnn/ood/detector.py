@@ -91,6 +91,9 @@ def fit_detector(
         ensemble: whose predictions they look at.
         reference: training images (R, 1, 28, 28), which say how surprising a score is.
         progress: goes through chunks of the images one by one, and may show how far it is.
+
+    Raises:
+        InputError: there is no score, two have one name, or one gives something else than a finite number.
     """
     require_names([score.name for score in scores], known=False)
     with torch.inference_mode():
@@ -99,6 +102,12 @@ def fit_detector(
             for chunk in progress(reference.split(CHUNK))
         ]
     joined = {name: torch.cat([part[name] for part in parts]).clone() for name in parts[0]}
+    for name, values in joined.items():
+        if strange := int((~values.isfinite()).sum()):
+            raise InputError(
+                f"the OOD score {name!r} is not finite for {strange} of {len(values)} training images: "
+                "mend it, or leave it out."
+            )
     return Detector(features, scores, Fisher.fit(joined))
 
 

@@ -58,6 +58,8 @@ class Calibration:
         """
         n = len(evidence)
         truth = checked_labels(labels, n, evidence.classes)
+        if n < 2:
+            raise InputError("one image is none to calibrate on: give more, each with its label.")
         order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         trial, rest = order.tensor_split([n - calibrated_count(n)])
         return cls(evidence[rest], truth[rest], evidence[trial].total)
@@ -117,7 +119,9 @@ class Decisions(NamedTuple):
 class AbstentionRule(ABC):
     """Decides which images to answer, and what.
 
-    `fit` and `decide` take plain arrays, of this library's classifier or of any other.
+    `fit` and `decide` take plain arrays, of this library's classifier or of any other. A rule says by
+    `answers` and `reluctance` what it does with sound evidence; what has a number that is not finite, every
+    rule refuses.
 
     Example:
         >>> import numpy as np
@@ -163,30 +167,36 @@ class AbstentionRule(ABC):
         labels = torch.where(refused, -1, self.labels(evidence))
         return Decisions(labels.numpy(), why.astype(np.str_), self.score(evidence).numpy())
 
-    @abstractmethod
     def score(self, evidence: Evidence) -> Tensor:
-        """The reason to refuse, (N,): higher means more."""
+        """The reason to refuse, (N,): higher means more, and what is not finite has the most."""
+        highest = torch.tensor(self.highest_score(evidence.classes), dtype=torch.float32)
+        return torch.where(evidence.sound, self.reluctance(evidence), highest)
+
+    def refuses(self, evidence: Evidence) -> Tensor:
+        """Which images it refuses, (N,) bool; where it refuses one, it refuses all of higher score."""
+        return ~(evidence.sound & self.answers(evidence))
+
+    @abstractmethod
+    def answers(self, evidence: Evidence) -> Tensor:
+        """Which images of sound evidence it answers, (N,) bool."""
+
+    @abstractmethod
+    def reluctance(self, evidence: Evidence) -> Tensor:
+        """The `score` of images of sound evidence, (N,)."""
 
     @abstractmethod
     def highest_score(self, classes: int) -> float:
         """What no `score` of so many `classes` is above."""
 
-    @abstractmethod
-    def refuses(self, evidence: Evidence) -> Tensor:
-        """Which images it refuses, (N,) bool; where it refuses one, it refuses all of higher score.
-
-        What is not finite is refused: NaN passes every `x > t`, so this is written `~(x <= t)`.
-        """
-
     def unfamiliar(self, evidence: Evidence) -> Tensor:
         """Which images are refused, if they are, because they are like none it learnt, (N,) bool.
 
-        Those that are more surprising by themselves than by what is said of them, and those that could be
-        more than `MEANT_SHARE` of the classes, for what may be anything is like nothing. The others are
-        ambiguous.
+        Those that are more surprising by themselves than by what is said of them, those that could be more
+        than `MEANT_SHARE` of the classes, for what may be anything is like nothing, and those of which a
+        number is not finite. The others are ambiguous.
         """
         could_be_anything = evidence.total.exp() > max(MEANT_SHARE * evidence.classes, MEANT_LEAST)
-        return could_be_anything | (evidence.novelty > 0)
+        return could_be_anything | (evidence.novelty > 0) | ~evidence.sound
 
     def labels(self, evidence: Evidence) -> Tensor:
         """The likeliest class, refused or not, (N,)."""
@@ -256,14 +266,14 @@ class RefuseAll(AbstentionRule):
     def asked(self) -> tuple[str, Promise]:
         return self.instead_of, self.wanted
 
-    def score(self, evidence: Evidence) -> Tensor:
+    def reluctance(self, evidence: Evidence) -> Tensor:
         return torch.ones(len(evidence))
 
     def highest_score(self, classes: int) -> float:
         return 1.0
 
-    def refuses(self, evidence: Evidence) -> Tensor:
-        return torch.ones(len(evidence), dtype=torch.bool)
+    def answers(self, evidence: Evidence) -> Tensor:
+        return torch.zeros(len(evidence), dtype=torch.bool)
 
     @classmethod
     def fit_on(cls, calibration: Calibration, promise: Promise) -> Self:

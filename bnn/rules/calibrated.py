@@ -3,14 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from bnn.core.evidence import Evidence
 from bnn.errors import InputError
-from bnn.rules.abstention import AbstentionRule, Calibration, percent
+from bnn.rules.abstention import AbstentionRule, Calibration, Decisions, as_evidence, percent
 from bnn.rules.conformal import conformal_rank, conformal_threshold
 from bnn.rules.promise import Promise
 from bnn.rules.risk_control import feasible_risk, require_enough, risk_threshold
@@ -28,7 +28,8 @@ class CalibratedRule(AbstentionRule):
       calibration sets (`bnn.rules.risk_control.risk_threshold` on the predictive entropy).
 
     Attributes:
-        unfamiliar_threshold: the highest joined OOD score that is still familiar.
+        unfamiliar_threshold: the highest joined OOD score that is still familiar; None where it was fitted
+            without OOD scores: then nothing is refused as unfamiliar, and it promises nothing of that.
         ambiguous_threshold: the highest predictive entropy that is still answered, in nats.
         risk, delta, alpha: what is promised.
 
@@ -42,7 +43,7 @@ class CalibratedRule(AbstentionRule):
         [1]
     """
 
-    unfamiliar_threshold: float
+    unfamiliar_threshold: float | None
     ambiguous_threshold: float
     risk: float
     delta: float
@@ -53,11 +54,10 @@ class CalibratedRule(AbstentionRule):
 
     def __post_init__(self) -> None:
         Promise(risk=self.risk, delta=self.delta, alpha=self.alpha)
-        finite = math.isfinite(self.unfamiliar_threshold) and math.isfinite(self.ambiguous_threshold)
-        if not (finite and self.ambiguous_threshold >= 0):
+        if not (all(map(math.isfinite, self.thresholds.values())) and self.ambiguous_threshold >= 0):
             raise InputError(
                 "the calibrated rule needs finite thresholds, 0 or more for what is ambiguous, "
-                f"not {self.unfamiliar_threshold:g} and {self.ambiguous_threshold:g}."
+                f"not {self.unfamiliar_threshold} and {self.ambiguous_threshold}."
             )
 
     @classmethod
@@ -83,25 +83,40 @@ class CalibratedRule(AbstentionRule):
         familiar = conformal_rank(n, promise.alpha) - 1
         require_enough(familiar, promise.risk, promise.delta)
 
-    def score(self, evidence: Evidence) -> Tensor:
+    def decide(self, probs: Any, scores: Any = None) -> Decisions:
+        evidence = as_evidence(probs, scores)
+        if bool(evidence.surprises) == (self.unfamiliar_threshold is None):
+            given, fitted = ("with", "without") if evidence.surprises else ("without", "with")
+            raise InputError(
+                f"the rule was fitted {fitted} OOD scores and is asked {given} any: give scores to both "
+                "fit and decide, or to neither."
+            )
+        return super().decide(evidence)
+
+    def reluctance(self, evidence: Evidence) -> Tensor:
         """(N,) in [0, 2]: the entropy over its greatest value where familiar, above 1 where not."""
+        doubt = (evidence.total / math.log(evidence.classes)).clamp_max(1)
+        if self.unfamiliar_threshold is None:
+            return doubt
         scale = abs(self.unfamiliar_threshold) or 1.0
         strange = 2 - scale / (scale + (evidence.ood - self.unfamiliar_threshold).clamp_min(0))
-        doubt = evidence.total / math.log(evidence.classes)
-        return torch.where(self._strange(evidence), strange, doubt).nan_to_num(nan=self.highest_score(0))
+        return torch.where(self.strange(evidence), strange, doubt)
 
     def highest_score(self, classes: int) -> float:
         return 2.0
 
-    def refuses(self, evidence: Evidence) -> Tensor:
-        return self._strange(evidence) | ~(evidence.total <= self.ambiguous_threshold)
+    def answers(self, evidence: Evidence) -> Tensor:
+        return ~self.strange(evidence) & (evidence.total <= self.ambiguous_threshold)
 
     def unfamiliar(self, evidence: Evidence) -> Tensor:
         """As other rules have it, but never an image whose OOD score is within the threshold."""
-        return self._strange(evidence) & super().unfamiliar(evidence)
+        return self.strange(evidence) & super().unfamiliar(evidence)
 
-    def _strange(self, evidence: Evidence) -> Tensor:
-        return ~(evidence.ood <= self.unfamiliar_threshold)
+    def strange(self, evidence: Evidence) -> Tensor:
+        """Of which images the OOD score is above the threshold, or some number is not finite, (N,) bool."""
+        if self.unfamiliar_threshold is None:
+            return ~evidence.sound
+        return ~(evidence.sound & (evidence.ood <= self.unfamiliar_threshold))
 
     @property
     def promise(self) -> Promise:
@@ -109,31 +124,34 @@ class CalibratedRule(AbstentionRule):
 
     @property
     def thresholds(self) -> Mapping[str, float]:
-        return {"total": self.ambiguous_threshold, "ood": self.unfamiliar_threshold}
+        total = {"total": self.ambiguous_threshold}
+        return total if self.unfamiliar_threshold is None else total | {"ood": self.unfamiliar_threshold}
 
     def describe(self) -> str:
-        return (
+        said = (
             f"Of images like those it learnt, it promises to answer at most {percent(self.risk)} wrongly "
-            f"(with {percent(1 - self.delta)} confidence) and to call at most {percent(self.alpha)} "
-            "unfamiliar."
+            f"(with {percent(1 - self.delta)} confidence)"
         )
+        if self.unfamiliar_threshold is None:
+            return f"{said}."
+        return f"{said} and to call at most {percent(self.alpha)} unfamiliar."
 
 
-def _unfamiliar_threshold(calibration: Calibration, promise: Promise) -> float:
-    """The highest OOD score that is still familiar; 0 where there are none, which all count as 0."""
+def _unfamiliar_threshold(calibration: Calibration, promise: Promise) -> float | None:
+    """The highest OOD score that is still familiar; None where there are no scores."""
     if not calibration.evidence.surprises:
-        return 0.0
+        return None
     return conformal_threshold(calibration.evidence.ood, promise.alpha)
 
 
-def _risk_sample(calibration: Calibration, unfamiliar: float) -> tuple[Tensor, Tensor, Tensor]:
+def _risk_sample(calibration: Calibration, unfamiliar: float | None) -> tuple[Tensor, Tensor, Tensor]:
     """What `risk_threshold` is to be told: scores, which are wrong, and the grid of thresholds.
 
     Given the threshold `unfamiliar`, which is one image's own score, the images below it are independent
     draws of familiar ones: so the risk is tested on them alone, and stays exact.
     """
     evidence = calibration.evidence
-    below = evidence.ood < unfamiliar if evidence.surprises else torch.ones(len(evidence), dtype=torch.bool)
+    below = torch.ones(len(evidence), dtype=torch.bool) if unfamiliar is None else evidence.ood < unfamiliar
     wrong = evidence.mean.argmax(-1) != calibration.labels
     return evidence.total[below], wrong[below], calibration.grid.sort().values
 

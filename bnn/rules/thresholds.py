@@ -36,15 +36,15 @@ class MedianRule(AbstentionRule):
                 f"the median rule's level must be at least 0 and below 1, and {self.level:g} is not."
             )
 
-    def score(self, evidence: Evidence) -> Tensor:
+    def reluctance(self, evidence: Evidence) -> Tensor:
         """1 − the highest median probability of a class, (N,)."""
         return 1 - evidence.predictive.median.amax(-1)
 
     def highest_score(self, classes: int) -> float:
         return 1.0
 
-    def refuses(self, evidence: Evidence) -> Tensor:
-        return ~(evidence.predictive.median.amax(-1) > self.level)
+    def answers(self, evidence: Evidence) -> Tensor:
+        return evidence.predictive.median.amax(-1) > self.level
 
     def labels(self, evidence: Evidence) -> Tensor:
         """The class of the highest median, (N,)."""
@@ -97,11 +97,11 @@ class ThresholdRule(AbstentionRule):
     def require_fittable(cls, n: int, promise: Promise) -> None:
         conformal_rank(n, promise.refuse)
 
-    def score(self, evidence: Evidence) -> Tensor:
+    def reluctance(self, evidence: Evidence) -> Tensor:
         return self.score_of(evidence)
 
-    def refuses(self, evidence: Evidence) -> Tensor:
-        return ~(self.score_of(evidence) <= self.threshold)
+    def answers(self, evidence: Evidence) -> Tensor:
+        return self.score_of(evidence) <= self.threshold
 
     @property
     def promise(self) -> Promise:

@@ -21,6 +21,7 @@ NOISE_IMAGES = 100
 def print_summary(classifier: Classifier, out: Path) -> None:
     """Prints what was trained, how it does on the calibration images, and where it lies."""
     record = classifier.record
+    components = len(classifier.posterior.components)
     config, data, measured = record["config"], record["data"], record["calibration"]
     title = f"Trained on {data['trained_on']} images, measured on {data['calibrated_on']} held out"
     told = table("what", "value", title=title)
@@ -29,7 +30,7 @@ def print_summary(classifier: Classifier, out: Path) -> None:
         "NLL (nats)": f"{measured['nll']:.4f}",
         f"answered by the {classifier.rule.name} rule": f"{measured['coverage']:.2%}",
         "errors among the answered": str(measured["errors_among_answered"]),
-        "networks drawn": f"{len(classifier.ensemble)} from {record['training']['components_done']} component(s)",
+        "networks drawn": f"{len(classifier.ensemble)}, of {components} component(s)",
         "beta (weight of the KL term)": f"{config['beta']:g}",
         "seed": str(config["seed"]),
     }

@@ -1,10 +1,11 @@
-"""What tests of a served page share."""
+"""Programs that tests start."""
 
 import os
 import select
 import sys
 
-from serving import PATIENCE, first_line, program
+import pytest
+from programs import PATIENCE, finished, first_line, printed, program, wait_until
 
 PARENT = """
 import subprocess, sys, time
@@ -29,3 +30,13 @@ def test_a_program_takes_along_what_it_started() -> None:
 def test_the_first_line_of_a_program_that_prints_none_is_empty() -> None:
     with program(sys.executable, "-c", "") as process:
         assert first_line(process) == ""
+
+
+def test_a_program_that_fails_says_why() -> None:
+    command = (sys.executable, "-c", "import sys; print('out'); sys.exit('in vain')")
+    done = finished(*command)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "out\n", "in vain\n")
+    with pytest.raises(AssertionError, match="in vain"):
+        printed(*command)
+    with program(*command) as process, pytest.raises(AssertionError, match="in vain"):
+        wait_until(lambda: False, process)

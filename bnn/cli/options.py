@@ -1,0 +1,230 @@
+"""What each command is told: its help and its options. Nothing heavy is imported for them."""
+
+import argparse
+import json
+import types
+import typing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from bnn.rules.promise import PROMISES
+from bnn.training.config import PRESETS, TrainConfig
+
+TRAIN = """\
+Trains a Bayesian network by stochastic variational inference, calibrates its abstention rule on digits
+held out of training, and writes one checkpoint file.
+
+  bnn train                                  MNIST, minutes on two cores (the preset "fast")
+  bnn train --preset best                    a mixture of guides, as the checkpoint that ships: hours
+  bnn train --data digits --risk 0.05 --alpha 0.02 --out digits.safetensors
+                                             scikit-learn's digits: no download, under a minute
+  bnn train --resume                         go on with the latest run after an interruption
+  bnn train --preset notebook                the 2018 notebook, its results beside ours
+  bnn train --trainer.devices 2 --trainer.strategy ddp
+
+Ctrl-C ends the training and keeps the finished components, or else the best epoch of the first. Any
+argument of Lightning's Trainer can be given as --trainer.NAME VALUE."""
+
+EVALUATE = """\
+Runs labelled digits and images that are no digits through the classifier and writes a report:
+report.html to read, report.json and decisions.csv to compute with, and the plots.
+
+  bnn evaluate --in-distribution mnist --ood noise --out report
+  bnn evaluate --in-distribution mnist --shifted digits --ood letters/ --ood KMNIST"""
+
+CALIBRATE = """\
+Fits the abstention rule of a checkpoint anew, without training. The calibrated rule promises, for digits
+like those it is calibrated on:
+
+  --alpha   at most this share of digits is refused as unfamiliar;
+  --risk    at most this share of the answers is wrong, unless the calibration digits mislead,
+  --delta   which they do with at most this probability.
+
+  bnn calibrate --risk 0.005 --out strict.safetensors                   the checkpoint that ships
+  bnn calibrate mine.safetensors --digits digits/ --out ours.safetensors
+  bnn calibrate mine.safetensors --alpha 0.01 --overwrite
+
+What cannot be promised is refused with what can, and no file is written then."""
+
+PREDICT = """\
+Prints for each image the digit, or "I don't know" and why.
+
+  bnn predict photo.png scans/
+  bnn predict --json *.png > decisions.jsonl"""
+
+SERVE = """\
+Opens the page on which anyone can draw a digit and see the sampled networks vote.
+
+  bnn serve
+  bnn serve --port 8000 --checkpoint mine.safetensors"""
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", type=Path, help="where data sets lie (default: BNN_DATA_DIR, else ./data)"
+    )
+    parser.add_argument("--download", action="store_true", help="fetch a missing data set from the network")
+
+
+def _add_classifier(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
+    parser.add_argument("--draws", type=int, help="networks in the ensemble (default: the checkpoint's)")
+    _add_rule(parser)
+
+
+def _add_rule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rule",
+        help="abstention rule: calibrated, entropy, confidence or median (default: the checkpoint's)",
+    )
+    for name in PROMISES:
+        text = TrainConfig.__dataclass_fields__[name].metadata["help"]
+        parser.add_argument(f"--{name}", type=float, help=f"{text} (default: the checkpoint's)")
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace what is already where --out says")
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn train`."""
+    parser.add_argument(
+        "--preset", default="fast", help=f"where the other options start: {', '.join(PRESETS)}"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("mnist.safetensors"),
+        help="checkpoint to write (default: %(default)s)",
+    )
+    _add_overwrite(parser)
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder of logs (default: %(default)s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the latest run under --runs")
+    _add_data(parser)
+    hints = typing.get_type_hints(TrainConfig)
+    group = parser.add_argument_group("training", "defaults are those of the preset fast")
+    for field in fields(TrainConfig):
+        default = getattr(PRESETS["fast"], field.name)
+        shown = "" if default is None or default == {} else f" (default: {default})"
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            help=field.metadata["help"].replace("%", "%%") + shown,
+            default=argparse.SUPPRESS,
+            **_parsing(hints[field.name]),
+        )
+
+
+def _parsing(hint: Any) -> dict[str, Any]:
+    """How argparse reads an option of the type `hint`."""
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if isinstance(hint, types.UnionType):  # float | None
+        return {"type": hint.__args__[0]}
+    return {"type": hint if hint in (int, float, str) else json.loads}
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn evaluate`."""
+    parser.add_argument(
+        "--in-distribution",
+        default="mnist",
+        metavar="SET",
+        help="labelled images like those it learnt: mnist, digits, or a folder with sub-folders 0 to 9",
+    )
+    parser.add_argument(
+        "--out-of-distribution",
+        "--ood",
+        action="append",
+        default=[],
+        metavar="SET",
+        help="not digits: a folder of images, a torchvision set by name, or noise; may be given again",
+    )
+    parser.add_argument(
+        "--shifted",
+        action="append",
+        default=[],
+        metavar="SET",
+        help="digits in other handwriting: mnist, digits, or a folder as above; may be given again",
+    )
+    parser.add_argument(
+        "--robustness",
+        type=int,
+        default=500,
+        metavar="N",
+        help="digits that are corrupted (blurred, moved and so on), in 35 ways (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), help="folder for the report (default: %(default)s)"
+    )
+    _add_overwrite(parser)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of noise, corruptions, re-splits (default: %(default)s)"
+    )
+    parser.add_argument("--limit", type=int, help="judge only so many images of each set")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the numbers in the checkpoint file too, for the page's card to show",
+    )
+    _add_data(parser)
+    _add_classifier(parser)
+
+
+def add_calibrate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn calibrate`."""
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        nargs="?",
+        metavar="CHECKPOINT",
+        help="the checkpoint file (default: the one that ships)",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="where the result goes (default: CHECKPOINT itself, with --overwrite)"
+    )
+    _add_overwrite(parser)
+    parser.add_argument(
+        "--digits",
+        metavar="SET",
+        help="calibrate on these digits, which it was not trained on: a folder with sub-folders 0 to 9, or "
+        "the test part of mnist or digits (default: those held out of its training)",
+    )
+    _add_data(parser)
+    _add_rule(parser)
+
+
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn predict`."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of images")
+    parser.add_argument("--json", action="store_true", help="one line of JSON an image instead of a table")
+    _add_classifier(parser)
+
+
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn serve`."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="show the page in the browser")
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="where a reverse proxy shows the page, such as /digits (default: at the top)",
+    )
+    parser.add_argument(
+        "--auth-file",
+        type=Path,
+        metavar="FILE",
+        help="ask for a password: a text file of lines user:password (default: everybody is let in)",
+    )
+    parser.add_argument(
+        "--max-upload",
+        type=int,
+        default=50,
+        metavar="MB",
+        help="size of all the files that a visitor uploads at once (default: %(default)s)",
+    )
+    _add_classifier(parser)
