@@ -530,7 +530,8 @@ def test_an_ensembles_arrays_are_decided_as_its_evidence() -> None:
         assert evidence.predictive.tensors()[name].equal(value)
     for rule in (EntropyRule(0.5, 0.1), ConfidenceRule(0.3, 0.1), MedianRule(0.5), WITHOUT_SCORES):
         of_arrays, of_evidence = rule.decide(votes.numpy()), rule.decide(evidence)
-        assert all(one.tolist() == other.tolist() for one, other in zip(of_arrays, of_evidence, strict=True))
+        for name in of_arrays._fields:
+            assert np.array_equal(getattr(of_arrays, name), getattr(of_evidence, name))
         assert rule.decide(votes[:, :0]).labels.shape == (0,)
 
 
