@@ -135,6 +135,7 @@ CHECKS: dict[str, tuple[Check, set[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", CHECKS)
 def test_a_newcomers_program_does_what_it_says(
     title: str, here: Path, capsys: pytest.CaptureFixture[str]

@@ -181,14 +181,22 @@ def test_reasons_by_hand() -> None:
     ]
 
 
-@pytest.mark.parametrize("classes", [3, 10])
-def test_what_could_be_most_classes_is_unfamiliar_and_what_could_be_few_is_ambiguous(classes: int) -> None:
-    meant = torch.tensor([1.2, 0.49 * classes, 0.51 * classes, classes])
+@pytest.mark.parametrize(("classes", "few"), [(3, 2), (4, 2), (10, 4.9)])
+def test_what_could_be_most_classes_is_unfamiliar_and_what_could_be_few_is_ambiguous(
+    classes: int, few: float
+) -> None:
+    meant = torch.tensor([1.2, few, max(2.6, 0.51 * classes), classes])
     evidence = by_scores(meant.log(), torch.full((4,), 30.0), torch.full((4,), -9.0), classes)
     assert CalibratedRule(1.0, 0.1, 0.01, 0.05, 0.01).decide(evidence).reasons.tolist() == [
         *("ambiguous", "ambiguous"),
         *("unfamiliar", "unfamiliar"),
     ]
+
+
+def test_of_two_classes_one_of_them_is_always_left() -> None:
+    probs = torch.tensor([[0.5, 0.5], [0.6, 0.4], [0.99, 0.01]])
+    for rule in (EntropyRule(0.1, 0.1), ConfidenceRule(0.1, 0.1), MedianRule(0.9)):
+        assert rule.decide(probs).reasons.tolist() == ["ambiguous", "ambiguous", "answered"]
 
 
 @pytest.mark.parametrize("name", ["risk", "delta", "alpha", "refuse"])
