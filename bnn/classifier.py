@@ -233,7 +233,7 @@ class Classifier:
         Example:
             >>> from bnn import Classifier
             >>> Classifier.load().with_draws(10).describe()
-            '10 sampled networks. ... It was calibrated with 50 networks of seed 0: of these it promises nothing.'
+            '10 sampled networks. ... calibrated with 50 networks of seed 0: of these it promises nothing.'
         """
         require_drawable(draws, self.seed, self.network)
         other = copy.copy(self)
