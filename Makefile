@@ -24,7 +24,7 @@ train: .venv/all  ## train the default network on MNIST, minutes on two cores
 	$(BIN)/python train.py $(ARGS)
 
 evaluate: .venv/all  ## report on MNIST's test digits, other handwriting and noise, into $(REPORT)
-	$(BIN)/bnn evaluate --familiar mnist --elsewhere digits $(NOISE:%=--unfamiliar %) --out $(REPORT) $(ARGS)
+	$(BIN)/bnn evaluate --in-distribution mnist --shifted digits $(NOISE:%=--ood %) --out $(REPORT) $(ARGS)
 
 examples: .venv/examples  ## run the worked examples, within 20 minutes on two cores, into examples/out
 	$(BIN)/jupyter-execute examples/tour.ipynb

@@ -45,8 +45,8 @@ offer_cpu_build() {
   [ ! -e /dev/nvidia0 ] && ! command -v nvidia-smi >/dev/null || return 0
   cat <<END
 
-There is no NVIDIA GPU here, and PyTorch's ordinary Linux build brings 4 GB of libraries for one. Its small
-build for CPUs will do. To have that, stop here with Ctrl-C and give pip the address that pytorch.org shows
+There is no NVIDIA GPU here, and PyTorch's ordinary Linux build brings over 4 GB of libraries for one. Its
+small build for CPUs will do. To have that, stop here with Ctrl-C and give pip the address that pytorch.org shows
 under "Get started" for Linux, Pip, Python, CPU (it stands behind --index-url):
 
     PIP_EXTRA_INDEX_URL=<address from pytorch.org> make ${MAKECMDGOALS:-demo}
@@ -71,6 +71,9 @@ fi
 .venv/bin/python -c 'import importlib.util as util, sys; sys.exit(not util.find_spec("torch"))' || offer_cpu_build
 echo "Installing what is needed for $what. The first time that takes some minutes; pip is silent while it unpacks."
 touch .venv/unfinished
+if [ -n "${PIP_EXTRA_INDEX_URL:-}" ]; then  # where torch is from, torchvision must come from, whenever it does
+  .venv/bin/python -m pip config --site set global.extra-index-url "$PIP_EXTRA_INDEX_URL"
+fi
 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
   .venv/bin/python -m pip install --no-compile --editable ".[$extras]"  # Python compiles what it uses
 for name in $holds; do touch ".venv/$name"; done

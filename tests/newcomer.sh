@@ -96,13 +96,13 @@ run_console() {  # BLOCK, NEXT BLOCK
       interrupt 0
       said 'Ended\.'
       ;;
-    'bnn train --preset notebook'*)
-      await new_file runs last.ckpt  # an epoch of this small network has ended
+    'bnn train --data digits'*)
+      await new_file runs last.ckpt  # the first epoch has ended: it is kept
       interrupt 0
       said 'Wrote .*\.safetensors'
       ;;
     'python train.py'* | 'bnn train --preset'*)
-      await grep -q '% done, about .* left' "$log"  # an epoch takes a minute, and judging what it gave two more
+      await grep -q '% done, about .* left' "$log"  # an epoch takes a minute, and to judge what it gave, two
       interrupt 2
       said 'nothing to keep'
       ;;

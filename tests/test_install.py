@@ -26,6 +26,7 @@ case "$*" in
 #!/bin/sh
 case "$*" in
   *find_spec*) exit 1 ;;
+  *"pip config"*) echo "$*" >> pip ;;
   *"pip install"*) echo "$PIP_CONSTRAINT $*" >> pip; test ! -e no-network ;;
 esac
 END
@@ -157,6 +158,15 @@ def test_a_larger_group_holds_the_smaller_and_is_added_to_what_is_there(clone: P
     asked = [line.rpartition(" ")[2] for line in lines(clone / "pip")]
     assert asked == [".[page]", ".[all]", ".[tests,lint,benchmarks]"]
     assert all(line.startswith("constraints.txt ") for line in lines(clone / "pip"))
+
+
+def test_what_comes_later_comes_from_where_the_first_packages_came_from(clone: Path) -> None:
+    """PyTorch's builds must match: `make install` brings torchvision, which goes with its own torch alone."""
+    add_python(clone, "python3", 11)
+    assert make(clone, ".venv/page", PIP_EXTRA_INDEX_URL="file:///somewhere").returncode == 0
+    remembered, installed = lines(clone / "pip")
+    assert remembered == "-m pip config --site set global.extra-index-url file:///somewhere"
+    assert installed.endswith(".[page]")
 
 
 @pytest.mark.skipif(sys.platform != "linux" or Path("/dev/nvidia0").exists(), reason="there is a GPU")

@@ -46,7 +46,7 @@ def load_mnist(root: Path, *, train: bool, download: bool = False) -> Labelled:
     try:
         dataset = MNIST(str(root), train=train, download=download)
     except Exception as error:  # torchvision raises exceptions of many kinds on damaged files
-        raise InputError(_no_mnist(root / "MNIST" / "raw")) from error
+        raise InputError(_no_mnist(root / "MNIST" / "raw", download)) from error
     images = dataset.data.unsqueeze(1).float().div_(255)
     return _checked(Labelled(images, dataset.targets.long()), f"{root / 'MNIST' / 'raw'}")
 
@@ -71,7 +71,7 @@ def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> L
 LABELLED: MutableMapping[str, Callable[..., Labelled]] = {"mnist": load_mnist, "digits": load_sklearn_digits}
 
 
-def _no_mnist(folder: Path) -> str:
+def _no_mnist(folder: Path, download: bool) -> str:
     files = [
         f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
     ]
@@ -79,9 +79,11 @@ def _no_mnist(folder: Path) -> str:
         return (
             f"the MNIST files in {folder} are damaged or cut short: delete them and fetch them again {FETCH}."
         )
+    missing = "cannot be fetched, nor is it" if download else "is not"
+    fetch = "" if download else f"let it be fetched {FETCH}, "
     return (
-        f"MNIST is not in {folder}: put {', '.join(files)} there (uncompressed), name another place with "
-        f"{PLACE}, let it be fetched {FETCH}, or use the set 'digits', which needs no file."
+        f"MNIST {missing} in {folder}: put {', '.join(files)} there (uncompressed), name another place with "
+        f"{PLACE}, {fetch}or use the set 'digits', which needs no file."
     )
 
 
