@@ -229,6 +229,11 @@ class Classifier:
 
         Raises:
             InputError: `draws` is below 1, or they do not fit in memory.
+
+        Example:
+            >>> from bnn import Classifier
+            >>> Classifier.load().with_draws(10).describe()
+            '10 sampled networks. ... calibrated with 50 networks of seed 0: of these it promises nothing.'
         """
         require_drawable(draws, self.seed, self.network)
         other = copy.copy(self)

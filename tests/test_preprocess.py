@@ -409,9 +409,11 @@ def test_inverted_arrays_are_taken_as_they_are_with_a_hint_where_they_are_given(
             prepared = prepare(array)
         assert prepared.numpy() == pytest.approx(1 - EXACT.numpy(), abs=1e-6)
         assert [warning.filename for warning in caught] == [__file__]
-    with pytest.warns(InvertedWarning) as caught:
-        prepare([inverted, drawing()])
-    assert [warning.filename for warning in caught] == [__file__]
+    lists: list[Any] = [[inverted, drawing()], list(255 - SEEN), [[inverted], [inverted[0:1]]]]
+    for several in lists:
+        with pytest.warns(InvertedWarning) as caught:
+            prepare(several)
+        assert [warning.filename for warning in caught] == [__file__]  # once
 
 
 @pytest.mark.parametrize(
@@ -422,9 +424,12 @@ def test_inverted_arrays_are_taken_as_they_are_with_a_hint_where_they_are_given(
         np.full((3, 28, 28), 255, np.uint8),  # nothing is drawn
         np.zeros((0, 28, 28), np.uint8),
         np.full((40, 30), 255, np.uint8),  # a picture, whose ground is found
+        [255 - SEEN[0], SEEN[1]],
+        [[255 - SEEN], [Image.new("L", (9, 9)), SEEN[0]]],
+        [Image.fromarray(255 - SEEN[0])],
     ],
 )
-def test_no_hint_is_given_where_none_is_due(array: NDArray[np.uint8]) -> None:
+def test_no_hint_is_given_where_none_is_due(array: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         prepare(array)

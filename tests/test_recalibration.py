@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from bnn.classifier import Classifier, measured
-from bnn.cli.main import main
+from bnn.cli import main
 from bnn.core.checkpoint import Checkpoint, load, save, shipped
 from bnn.core.evidence import Evidence
 from bnn.core.tensors import grouped

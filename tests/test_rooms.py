@@ -90,7 +90,7 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
         "from bnn import training",
         "from bnn import Classifier",
         "if TYPE_CHECKING:\n    from bnn.app.page import build_page",
-        "def late():\n    from bnn.cli.main import main",
+        "def late():\n    from bnn.cli.command import main",
         "from ..rules import table",
     ],
 )

@@ -192,6 +192,12 @@ def test_what_could_be_most_classes_is_unfamiliar_and_what_could_be_few_is_ambig
     assert reasons == ["ambiguous", "ambiguous", most, most]
 
 
+def test_of_two_classes_one_of_them_is_always_left() -> None:
+    probs = torch.tensor([[0.5, 0.5], [0.6, 0.4], [0.99, 0.01]])
+    for rule in (EntropyRule(0.1, 0.1), ConfidenceRule(0.1, 0.1), MedianRule(0.9)):
+        assert rule.decide(probs).reasons.tolist() == ["ambiguous", "ambiguous", "answered"]
+
+
 @pytest.mark.parametrize("name", ["risk", "delta", "alpha", "refuse"])
 @pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, math.nan, math.inf, -math.inf])
 def test_a_wish_outside_0_and_1_is_named(name: str, value: float) -> None:

@@ -28,7 +28,7 @@ from serving import archive, free_port
 from bnn.app import Address, served
 from bnn.app.serve import delete_old
 from bnn.classifier import Classifier
-from bnn.cli.main import main
+from bnn.cli import main
 
 ROOT = Path(__file__).parent.parent
 FOUR, STAR = ROOT / "docs" / "four.png", ROOT / "docs" / "star.png"

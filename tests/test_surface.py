@@ -16,11 +16,12 @@ import pytest
 import bnn
 
 ROOT = Path(__file__).parents[1]
+SLOW = ("bnn.training.train.train", "bnn.evaluation.results.Report", "bnn.evaluation.evaluate.evaluate")
 # Of which an example is asked that runs; of a module that stands in `bnn.__all__` its first docstring's.
 METHODS = {
     bnn.Classifier: (
-        *("load", "predict", "votes", "networks", "with_rule", "with_promise"),
-        *("calibrate", "with_scores", "save"),
+        *("load", "predict", "votes", "networks", "with_draws", "with_rule"),
+        *("with_promise", "calibrate", "with_scores", "save"),
     ),
     bnn.ImageSet: ("from_arrays", "from_folder", "from_name", "from_torchvision"),
     bnn.Prediction: ("to_pandas",),
@@ -45,12 +46,18 @@ EXAMPLES = [
 ]
 
 
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if name in SLOW else []
+
+
 @pytest.mark.parametrize(("name", "thing"), OFFERED, ids=[name for name, _ in OFFERED])
 def test_every_public_name_is_explained_by_an_example(name: str, thing: Any) -> None:
     assert any(thing.__doc__ == example.docstring for example in EXAMPLES), name
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=[example.name for example in EXAMPLES])
+@pytest.mark.parametrize(
+    "example", [pytest.param(one, id=one.name, marks=marks(one.name)) for one in EXAMPLES]
+)
 def test_the_examples_run_as_they_are_written(
     example: doctest.DocTest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +133,7 @@ for name, missing in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
+@pytest.mark.slow
 def test_where_a_package_is_missing_it_says_how_to_get_it() -> None:
     asked = [part for name, missing, _ in MISSING for part in (name, missing)]
     told = subprocess.run([sys.executable, "-c", WITHOUT, *asked], capture_output=True, text=True, check=True)

@@ -1,5 +1,5 @@
 """The `bnn` command: a file a command."""
 
-from bnn.cli.main import main
+from bnn.cli import main
 
 __all__ = ["main"]

@@ -67,15 +67,23 @@ def prepare(images: "Images", layout: str = "mnist") -> Tensor:
         InputError: an image cannot be read or used.
 
     Warns:
-        InvertedWarning: arrays that are taken as they are look like dark ink on a bright ground.
+        InvertedWarning: all arrays that are taken as they are look like dark ink on a bright ground.
     """
-    laid_out = choose(LAYOUTS, layout, "layout")
+    prepared, as_given = _prepared(images, choose(LAYOUTS, layout, "layout"))
+    _warn_of_inverted(prepared, as_given)
+    return prepared
+
+
+def _prepared(images: Images, laid_out: Layout) -> tuple[Tensor, Tensor]:
+    """What the network sees of `images`, and which are arrays that were taken as they are, (N,) bool."""
     if isinstance(images, bytes | bytearray | memoryview):
         images = io.BytesIO(images)
     if isinstance(images, Image.Image | str | os.PathLike) or hasattr(images, "read"):
-        return torch.from_numpy(_prepare_image(images, laid_out))[None, None]
+        return torch.from_numpy(_prepare_image(images, laid_out))[None, None], torch.tensor([False])
     if hasattr(images, "__array__"):
-        return torch.from_numpy(_prepare_array(_array(images), laid_out)).unsqueeze(1)
+        array = _array(images)
+        prepared = torch.from_numpy(_prepare_array(array, laid_out)).unsqueeze(1)
+        return prepared, torch.full((len(prepared),), _has_network_size(array.shape))
     if isinstance(images, Mapping):
         raise InputError(
             "a dictionary is no image: of a Gradio editor's value, give the picture under 'composite'."
@@ -84,8 +92,9 @@ def prepare(images: "Images", layout: str = "mnist") -> Tensor:
         raise InputError(
             f"images must be PIL images, paths, bytes, files, arrays or tensors, not {type(images).__name__}."
         )
-    parts = [prepare(image, layout) for image in images]
-    return torch.cat(parts) if parts else torch.zeros(0, 1, IMAGE_SIZE, IMAGE_SIZE)
+    nothing = torch.zeros(0, 1, IMAGE_SIZE, IMAGE_SIZE), torch.zeros(0, dtype=torch.bool)
+    parts = [nothing, *(_prepared(image, laid_out) for image in images)]
+    return torch.cat([part for part, _ in parts]), torch.cat([as_given for _, as_given in parts])
 
 
 def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) -> Pixels:
@@ -212,9 +221,7 @@ def _prepare_image(image: Any, laid_out: Layout) -> Pixels:
 
 def _prepare_array(array: NDArray[np.generic], laid_out: Layout) -> Pixels:
     if _has_network_size(array.shape):
-        pixels = _unit_range(array).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-        _warn_of_inverted(pixels)
-        return pixels
+        return _unit_range(array).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
     if array.ndim in (3, 4) and array.shape[-3] in (3, 4) and array.shape[-1] not in _COLOURS:
         raise InputError(
             f"an array of shape {array.shape} seems to have its colours first: move them to the end, or give "
@@ -245,9 +252,10 @@ def _has_network_size(shape: tuple[int, ...]) -> bool:
     return shape in ((side, side), (side, side, 1))
 
 
-def _warn_of_inverted(pixels: Pixels) -> None:
-    borders = np.concatenate((pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]), axis=1)
-    if borders.size and np.median(borders, axis=1).min() > _BRIGHT and pixels.min() < _DARK:
+def _warn_of_inverted(prepared: Tensor, as_given: Tensor) -> None:
+    edges = (prepared[:, 0, 0], prepared[:, 0, -1], prepared[:, 0, :, 0], prepared[:, 0, :, -1])
+    bright = torch.cat(edges, dim=1).median(1).values[as_given] > _BRIGHT
+    if len(bright) and bright.all() and (prepared.amin((1, 2, 3))[as_given] < _DARK).any():
         warnings.warn(
             "these arrays look like dark ink on a bright ground and are taken as they are: expected is white "
             "ink on black, so give 1 − array (255 − array of uint8).",
