@@ -1,5 +1,5 @@
 """The `bnn` command: a file a command."""
 
-from bnn.cli import main
+from bnn.cli.command import main
 
 __all__ = ["main"]
