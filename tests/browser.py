@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Browser, FilePayload, Locator, Mouse, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Locator, Mouse, Page, expect, sync_playwright
 
 from bnn.app.examples import Strokes
 
@@ -16,7 +16,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 SWITCHES = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 READY = "#pad canvas:not([aria-busy])"  # its script runs: an earlier stroke would be lost
-SLOW = 30_000  # ms that something may take where the machine is busy
+SLOW = 300_000  # ms that anything may take: no busy machine needs so long, only what would never come
 SCREENS: dict[str, dict[str, Any]] = {  # what `Browser.new_context` takes
     "wide": {"viewport": {"width": 1280, "height": 900}},
     "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
@@ -80,9 +80,12 @@ Hand = Mouse | Finger | Stylus
 def chromium() -> Iterator[Browser]:
     """A browser that nobody sees."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
+        expect.set_options(timeout=SLOW)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES, timeout=SLOW)
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 def draw(page: Page, hand: Hand, strokes: Strokes, watch: Callable[[], object] = lambda: None) -> None:

@@ -170,6 +170,7 @@ def browser() -> Iterator[Browser]:
 def context(request: pytest.FixtureRequest, browser: Browser) -> Iterator[BrowserContext]:
     with browser.new_context(**SCREENS[request.param]) as context:
         context.set_default_timeout(SLOW)
+        context.set_default_timeout(SLOW)
         yield context
 
 
