@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
-from torchvision.transforms.functional import adjust_contrast, gaussian_blur
+from torchvision.transforms.functional import adjust_contrast
 
+from bnn.core.blur import gaussian_blur
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import BOX
@@ -60,8 +61,9 @@ def measure(decide: Callable[[Tensor, str], Prediction], images: ImageSet, seed:
 
 def blur(images: Tensor, sigma: float, _: Generator) -> Tensor:
     """A Gaussian blur of `sigma` pixels, cut off at 3 sigma; the edges are mirrored."""
-    size = 2 * math.ceil(3 * sigma) + 1
-    return gaussian_blur(images, [size, size], [sigma, sigma])
+    reach = math.ceil(3 * sigma)
+    mirrored = F.pad(images, [reach] * 4, mode="reflect")
+    return gaussian_blur(mirrored, torch.tensor([sigma]), reach)[..., reach:-reach, reach:-reach]
 
 
 def noise(images: Tensor, scale: float, generator: Generator) -> Tensor:

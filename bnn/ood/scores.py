@@ -8,9 +8,9 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from bnn.core.blur import gaussian_blur
 from bnn.core.features import Features
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.stacked import in_blocks
@@ -121,11 +121,7 @@ SCORES: MutableMapping[str, type[OODScore]] = {
 
 def blurred(images: Tensor) -> Tensor:
     """`images` (N, 1, H, W) under a Gaussian blur of `BLUR` pixels, black beyond their edges."""
-    reach = math.ceil(3 * BLUR)
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / BLUR).square())
-    weights = weights / weights.sum()
-    across = F.conv2d(images, weights.view(1, 1, 1, -1), padding=(0, reach))
-    return F.conv2d(across, weights.view(1, 1, -1, 1), padding=(reach, 0))
+    return gaussian_blur(images, torch.tensor([BLUR]), math.ceil(3 * BLUR))
 
 
 def _flat(images: Tensor) -> Tensor:

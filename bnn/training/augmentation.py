@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bnn.core.blur import gaussian_blur
 from bnn.core.networks import IMAGE_SIZE
 
 _PIXEL = 2 / IMAGE_SIZE  # in the units of torch's sampling grids, where an image goes from -1 to 1
@@ -62,13 +63,9 @@ def _smooth_field(images: Tensor) -> Tensor:
 def _blurred(images: Tensor, most: float) -> Tensor:
     """A third of `images` under Gaussians of a standard deviation up to `most` pixels, each its own."""
     chosen = torch.randperm(len(images), device=images.device)[: -(-len(images) // 3)]
-    sigma = most * torch.rand(len(chosen), 1, device=images.device) + 0.01  # 0.01: next to none
-    offsets = torch.arange(-_REACH, _REACH + 1, device=images.device)
-    kernels = (-0.5 * (offsets / sigma).square()).softmax(-1).view(-1, 1, 1, len(offsets))
-    rows = images[chosen].transpose(0, 1)  # an image a channel, so that each has its own kernel
-    across = F.conv2d(rows, kernels, padding=(0, _REACH), groups=len(chosen))
-    both = F.conv2d(across, kernels.transpose(2, 3), padding=(_REACH, 0), groups=len(chosen))
-    return images.index_copy(0, chosen, both.transpose(0, 1))
+    sigma = most * torch.rand(len(chosen), device=images.device) + 0.01  # 0.01: next to none
+    channels = images[chosen].transpose(0, 1)  # an image a channel, so that each has its own Gaussian
+    return images.index_copy(0, chosen, gaussian_blur(channels, sigma, _REACH).transpose(0, 1))
 
 
 def unchanged(images: Tensor) -> Tensor:
