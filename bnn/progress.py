@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from bnn.numerals import percent
+
 EVERY = 10.0  # seconds between two lines
 LARGEST_FIRST = (("hours", 3600), ("minutes", 60))
 
@@ -38,7 +40,7 @@ class Lines:
         self._next = now + EVERY
         left = (now - self._start) / self._done * (self._total - self._done)
         if left > EVERY:
-            told = f"{what}: {100 * self._done / self._total:.0f} % done, about {duration(left)} left"
+            told = f"{what}: {percent(self._done / self._total, '.0f')} done, about {duration(left)} left"
             print(f"bnn: {told}.", file=sys.stderr, flush=True)
 
 

@@ -64,23 +64,24 @@ class Table(HTMLParser):
 
 
 def table(record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    return {what: (value, meaning) for what, value, meaning in Table(results_html(record)).rows}
+    html = results_html(record).replace("\N{NO-BREAK SPACE}", " ")
+    return {what: (value, meaning) for what, value, meaning in Table(html).rows}
 
 
 def test_an_evaluation_is_told_number_by_number() -> None:
     found = table({"evaluation": EVALUATION})
-    assert found["answered"][0] == "97.50 % (97.40 to 97.60)"
-    assert found["wrong when answered"] == ("0.25 % (0.15 to 0.35)", "29 of 11,700 answers")
-    assert found["right if forced"][0] == "99.25 % (99.15 to 99.35)"
+    assert found["answered"][0] == "97.50 % (97.40 to 97.60 %)"
+    assert found["wrong when answered"] == ("0.25 % (0.15 to 0.35 %)", "29 of 11,700 answers")
+    assert found["right if forced"][0] == "99.25 % (99.15 to 99.35 %)"
     assert found["NLL"][0] == "0.0215 nats"
-    assert found["ECE"][0] == "0.40 % (0.30 to 0.50)"
+    assert found["ECE"][0] == "0.40 % (0.30 to 0.50 %)"
     assert found["AURC"][0] == "0.0250 %"
     value, meaning = found["letters refused (notMNIST)"]
-    assert value == "93.75 % (92.00 to 95.00)"
+    assert value == "93.75 % (92.00 to 95.00 %)"
     assert "1,500 images" in meaning
     assert "AUROC 0.9877" in meaning
     value, meaning = found["digits in other handwriting answered (usps)"]
-    assert value == "97.50 % (72.00 to 76.00)"
+    assert value == "97.50 % (72.00 to 76.00 %)"
     assert "of 2,007 digits" in meaning
     assert "7 of 1,500 answers wrong" in meaning
     assert "12,000 test digits (mnist)" in results_html({"evaluation": EVALUATION})

@@ -39,6 +39,7 @@ from bnn.rules.curves import confidence_bin, risk_coverage
 from bnn.rules.thresholds import EntropyRule
 
 SVG = "{http://www.w3.org/2000/svg}"
+SPACE = "\N{NO-BREAK SPACE}"
 NUMBER = r"-?\d+(?:\.\d+)?"
 
 
@@ -172,8 +173,8 @@ def test_the_risk_figure_shows_both_curves_and_where_the_rule_stands(classifier:
     assert {BY_RULE, BY_ENTROPY} <= set(words(svg))
     assert "98" in (svg.get("aria-label") or "")
     told = rows(figure)
-    assert [row[0] for row in told] == [f"{100 * share:g} %" for share in ANSWERED]
-    assert told[0][1:] == [f"{100 * curves[name][1][-1]:.2f} %" for name in (BY_RULE, BY_ENTROPY)]
+    assert [row[0] for row in told] == [f"{100 * share:g}{SPACE}%" for share in ANSWERED]
+    assert told[0][1:] == [f"{100 * curves[name][1][-1]:.2f}{SPACE}%" for name in (BY_RULE, BY_ENTROPY)]
 
 
 def curve_of(svg: ET.Element) -> ET.Element:
@@ -209,7 +210,7 @@ def test_the_reliability_figure_has_a_dot_an_interval_and_a_count_for_each_bin()
         assert [float(end) for end in found[0]] == pytest.approx(ends[::-1], abs=0.1)
         assert ends[1] <= float(dot.get("cy", "")) <= ends[0]
     assert [row[1] for row in rows(figure)] == ["25", "40", "4,889"]
-    assert "25 given 55 %: 56.0 %" in (svg.get("aria-label") or "")
+    assert f"25 given 55{SPACE}%: 56.0{SPACE}%" in (svg.get("aria-label") or "")
 
 
 def test_the_familiarity_figure_marks_every_drawing_and_where_refusing_starts() -> None:
@@ -220,7 +221,11 @@ def test_the_familiarity_figure_marks_every_drawing_and_where_refusing_starts() 
     assert "refused from here on" in words(svg)
     marks = max(parts(svg, "drawn"), key=lambda path: len(path.get("d", "")))
     assert marks.get("d", "").count("M") == 3
-    for told in ("25.0 % of the digits", "100.0 % of the noise", f"66.7 % of the {DRAWN}"):
+    for told in (
+        f"25.0{SPACE}% of the digits",
+        f"100.0{SPACE}% of the noise",
+        f"66.7{SPACE}% of the {DRAWN}",
+    ):
         assert told in (svg.get("aria-label") or "")
         assert told in figure
     assert [row[:2] for row in rows(figure)] == [[DIGITS, "4"], [NOISE, "2"], [DRAWN, "3"]]

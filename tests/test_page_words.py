@@ -193,7 +193,7 @@ def test_every_gauge_is_filled_between_nothing_and_all(
 def test_gauges_are_full_and_empty_where_their_numbers_end() -> None:
     surest, wildest = doubtful(0, 0, 0, 1.0), doubtful(MAX_ENTROPY / 2, MAX_ENTROPY / 2, 1e30, 0.1)
     assert [filled(found) for found in gauges(surest, CALIBRATED)] == [1, 0, 0]
-    assert [found.value for found in gauges(surest, CALIBRATED)][:2] == ["100 %", "0.00 nats"]
+    assert [found.value for found in gauges(surest, CALIBRATED)][:2] == [f"100{SPACE}%", "0.00 nats"]
     assert [filled(found) for found in gauges(wildest, CALIBRATED)] == pytest.approx([0.1, 1, 1])
 
 
@@ -248,7 +248,7 @@ def test_marks_are_told_in_numbers() -> None:
     assert entropy.limit.words == f"refused above {0.345:.2f}"
     confidence = gauge("Confidence", prediction("answered"), ConfidenceRule(0.25, 0.01))
     assert confidence.limit is not None
-    assert confidence.limit.words == "refused below 75 %"
+    assert confidence.limit.words == f"refused below 75{SPACE}%"
 
 
 def test_unfamiliarity_has_words_up_to_where_the_rule_begins_to_refuse() -> None:

@@ -37,7 +37,7 @@ def test_a_line_comes_beforehand_and_then_now_and_then_with_what_is_left(
         pass_time(2)
         lines.advance(5, "judging more")
     told = shown(capsys)
-    assert told[0] == "bnn: judging: 1 % done, about 2 minutes left."
+    assert told[0] == "bnn: judging: 1\N{NO-BREAK SPACE}% done, about 2 minutes left."
     assert told[-1].startswith("bnn: judging more: ")
     assert len(told) == 1 + (100 * 0.5 + 50 * 2 - 1) // EVERY
     shares, lefts = zip(*(re.findall(r"\d+", line) for line in told), strict=True)

@@ -19,6 +19,7 @@ from bnn.core.tensors import grouped
 from bnn.core.uncertainty import Predictive
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
+from bnn.numerals import percent
 from bnn.ood.score import Observed, OODScore
 from bnn.ood.scores import SCORES
 from bnn.rules.abstention import Calibration, RefuseAll
@@ -452,7 +453,7 @@ def test_the_command_writes_what_was_asked_over_the_checkpoint_where_it_may(
     printed = capsys.readouterr().out
     assert f"Wrote {path}." in printed
     assert "300 images" in printed
-    assert f"{after.record['calibration']['coverage']:.2%}" in printed
+    assert percent(after.record["calibration"]["coverage"]) in printed
     assert Classifier.load(path).rule == rule_from_dict(after.rule)
 
 

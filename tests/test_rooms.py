@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "bnn"
 FLOORS = (  # from the lowest to the highest; a name is a folder's or a module's
-    ("errors", "files", "progress", "tables"),
+    ("errors", "files", "numerals", "progress", "tables"),
     ("core",),
     ("data", "ood", "rules"),
     ("classifier", "decisions", "export", "prediction"),

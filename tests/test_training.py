@@ -248,7 +248,7 @@ def test_without_a_terminal_lines_tell_how_far_it_is(tmp_path, monkeypatch, caps
     lines = capsys.readouterr().err.splitlines()
     for component in ("1/2", "2/2"):
         told = [line for line in lines if line.startswith(f"bnn: training component {component}: ")]
-        shares = [int(share) for line in told for share in re.findall(r"(\d+) % done, about", line)]
+        shares = [int(share) for line in told for share in re.findall(r"(\d+)\s% done, about", line)]
         assert shares == sorted(set(shares))
         assert len(shares) == len(training_part()) * 11 // 12 // TINY.batch_size - 1
 

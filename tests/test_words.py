@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
-from bnn.evaluation.words import percent, percent_interval, shown, shown_interval, summary
+from bnn.evaluation.words import summary
+from bnn.numerals import percent, percent_interval, shown, shown_interval
+
+SPACE = "\N{NO-BREAK SPACE}"
 
 DIGITS = {
     "name": "mnist",
@@ -34,26 +37,33 @@ def numbers(**replaced: Any) -> dict[str, Any]:
     return {"in_distribution": DIGITS} | rest | replaced
 
 
+def said(**replaced: Any) -> str:
+    """The summary of such numbers, with plain spaces."""
+    return summary(numbers(**replaced)).replace(SPACE, " ")
+
+
 def test_a_share_just_below_all_is_not_told_as_all() -> None:
-    assert percent(0.9999) == "99.99 %"
-    assert percent(3 / 9600) == "0.03125 %"
-    assert percent(None) == "none"
+    assert percent(0.9999) == f"99.99{SPACE}%"
+    assert percent(3 / 9600) == f"0.03125{SPACE}%"
+    assert percent(0.97, ".2f") == f"97.00{SPACE}%"
+    assert percent(None) == "–"
 
 
 def test_intervals_are_told_or_left_out() -> None:
-    assert percent_interval([0.25, 0.5]) == "(25 to 50 %)"
+    assert percent_interval([0.25, 0.5]) == f"(25 to 50{SPACE}%)"
+    assert percent_interval([0.25, 0.5], ".1f") == f"(25.0 to 50.0{SPACE}%)"
     assert shown_interval([0.012346, 2.0]) == "(0.01235 to 2)"
     assert percent_interval(None) == shown_interval(None) == ""
     assert shown(None) == "–"
 
 
 def test_digits_are_told_with_their_errors_counted() -> None:
-    assert summary(numbers()) == (
+    assert said() == (
         "Of 10,000 digits (mnist) it answered 96 %, and 3 of those 9,600 answers were wrong (0.03125 %); "
         "made to answer every digit, it would be wrong on 0.43 %."
     )
     none = DIGITS | {"answered": 0, "coverage": 0.0, "errors": 0, "selective_risk": None}
-    assert "it answered none; made to" in summary(numbers(in_distribution=none))
+    assert "it answered none; made to" in said(in_distribution=none)
 
 
 def test_corrupted_digits_are_told_together() -> None:
@@ -62,14 +72,14 @@ def test_corrupted_digits_are_told_together() -> None:
         for name in ("blur", "shift")
         for strength in (1, 2, 3)
     ]
-    assert summary(numbers(robustness=rows)).endswith(
+    assert said(robustness=rows).endswith(
         "Of 50 digits corrupted in 2 ways at 3 strengths it answered 20 %, "
         "and 6 of those 60 answers were wrong (10 %)."
     )
 
 
 def test_promises_are_told_beside_what_was_measured() -> None:
-    told = summary(numbers(resplits=RESPLITS))
+    told = said(resplits=RESPLITS)
     assert "wrong on more than 0.2 % of its answers to the other digits in 3.1 % of the re-splits" in told
     assert "its promise leaves 5 %" in told
     assert "found 0.49 % of them unfamiliar on average (its promise: at most 0.5 %)" in told
@@ -78,6 +88,6 @@ def test_promises_are_told_beside_what_was_measured() -> None:
 
 @pytest.mark.parametrize("missing", ["risk_exceeded", "mean_unfamiliar"])
 def test_promises_that_could_not_be_checked_are_told(missing: str) -> None:
-    told = summary(numbers(resplits=RESPLITS | {"infeasible": 1000, missing: None}))
+    told = said(resplits=RESPLITS | {"infeasible": 1000, missing: None})
     assert "could not be checked" in told
-    assert "none" not in told
+    assert "–" not in told

@@ -1,6 +1,6 @@
 """The tab that says how far to trust the classifier: its promise, its results, its curves, its training."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -8,6 +8,7 @@ import gradio as gr
 
 from bnn.app.figures import figures_html
 from bnn.classifier import Classifier
+from bnn.numerals import percent, percent_interval
 
 _NOT_EVALUATED = (
     "The rule was fitted on these very digits. <code>bnn evaluate --record</code> measures it on digits that "
@@ -75,30 +76,29 @@ def training_html(record: Mapping[str, Any]) -> str:
 
 
 def _digit_rows(digits: Mapping[str, Any]) -> Iterator[Row]:
-    intervals = digits["intervals"]
     yield (
         "answered",
-        _percent(digits["coverage"], intervals["coverage"]),
+        _measured(digits, "coverage"),
         "of the digits; the others are refused",
     )
     yield (
         "wrong when answered",
-        _percent(digits["selective_risk"], intervals["selective_risk"]),
+        _measured(digits, "selective_risk"),
         f"{digits['errors']:,} of {digits['answered']:,} answers",
     )
     yield (
         "right if forced",
-        _percent(digits["accuracy"], intervals["accuracy"]),
+        _measured(digits, "accuracy"),
         "were it not allowed to refuse",
     )
     yield "NLL", f"{digits['nll']:.4f} nats", "how surprised it is by the truth; 0 is best"
-    yield "ECE", _percent(digits["ece"], intervals["ece"]), "how far its probabilities are off; 0 is best"
-    yield "AURC", f"{100 * digits['aurc']:.4f} %", "errors left, averaged over all shares answered; 0 is best"
+    yield "ECE", _measured(digits, "ece"), "how far its probabilities are off; 0 is best"
+    yield "AURC", percent(digits["aurc"], ".4f"), "errors left, averaged over all shares answered; 0 is best"
 
 
 def _stranger_row(row: Mapping[str, Any]) -> Row:
     name = row["name"]
-    shown = _percent(row["refused"], row["intervals"]["refused"])
+    shown = _measured(row, "refused")
     return (
         f"{_STRANGERS[name]} refused ({name})" if name in _STRANGERS else f"{name} refused",
         shown,
@@ -108,16 +108,16 @@ def _stranger_row(row: Mapping[str, Any]) -> Row:
 
 def _shifted_row(row: Mapping[str, Any]) -> Row:
     whose = _HANDS.get(row["name"], row["name"])
-    shown = _percent(row["coverage"], row["intervals"]["coverage"])
+    shown = _measured(row, "coverage")
     answers = f"{row['errors']:,} of {row['answered']:,} answers wrong"
     return f"digits in other handwriting answered ({whose})", shown, f"of {row['n']:,} digits; {answers}"
 
 
 def _calibration_rows(told: Mapping[str, Any]) -> Iterator[Row]:
     if told:
-        yield "answered", f"{100 * told['coverage']:.2f} %", f"of {told['digits']:,} digits"
+        yield "answered", percent(told["coverage"], ".2f"), f"of {told['digits']:,} digits"
         yield "wrong when answered", f"{told['errors_among_answered']:,} digits", ""
-        yield "right if forced", f"{100 * told['accuracy']:.2f} %", "were it not allowed to refuse"
+        yield "right if forced", percent(told["accuracy"], ".2f"), "were it not allowed to refuse"
         yield "NLL", f"{told['nll']:.4f} nats", "how surprised it is by the truth; 0 is best"
 
 
@@ -129,7 +129,6 @@ def _table(rows: Iterable[Row]) -> str:
     return f"<table><tbody>{''.join(lines)}</tbody></table>"
 
 
-def _percent(share: float | None, interval: Sequence[float] | None) -> str:
-    if share is None or interval is None:
-        return "–"
-    return f"{100 * share:.2f} % ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
+def _measured(row: Mapping[str, Any], name: str) -> str:
+    """A share of `row` with its interval."""
+    return f"{percent(row[name], '.2f')} {percent_interval(row['intervals'][name], '.2f')}".strip()

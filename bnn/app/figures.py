@@ -16,6 +16,7 @@ from bnn.classifier import Classifier
 from bnn.data.generated import GENERATED
 from bnn.data.pictures import framed
 from bnn.data.preprocess import prepare
+from bnn.numerals import percent, percent_interval
 from bnn.rules.curves import reliability, risk_coverage
 
 BY_RULE, BY_ENTROPY = "refusing by the rule's score", "refusing by the entropy alone"
@@ -131,7 +132,7 @@ def risk_figure(curves: dict[str, tuple[Array, Array]], now: tuple[float, float]
     high = max(worst, 100 * now[1], 0.1)
     across = Axis("answered (%)", 100 * LEAST_ANSWERED, 100, (80, 85, 90, 95, 100))
     up = Axis("wrong among the answered (%)", 0, high, _ticks(high))
-    told = f"It answers {100 * now[0]:.1f} % of them, of which {100 * now[1]:.2f} % wrongly."
+    told = f"It answers {percent(now[0], '.1f')} of them, of which {percent(now[1], '.2f')} wrongly."
     plot = Plot(across, up, told, zip(("first", "second"), curves, strict=True))
     for name, (coverage, risk) in zip(("second", "first"), reversed(curves.values()), strict=True):
         shown = np.flatnonzero(coverage >= LEAST_ANSWERED)
@@ -141,8 +142,8 @@ def risk_figure(curves: dict[str, tuple[Array, Array]], now: tuple[float, float]
         plot.dot(100 * now[0], 100 * now[1])
     rows = [
         [
-            f"{100 * share:g} %",
-            *(f"{100 * risk[math.ceil(share * len(risk)) - 1]:.2f} %" for _, risk in curves.values()),
+            percent(share),
+            *(percent(risk[math.ceil(share * len(risk)) - 1], ".2f") for _, risk in curves.values()),
         ]
         for share in ANSWERED
     ]
@@ -157,7 +158,7 @@ def reliability_figure(bins: Sequence[Bin]) -> str:
     low = 10 * math.floor(10 * min(min(one.given, one.interval[0]) for one in bins))
     ticks = range(low, 101, 20 if low < 50 else 10)
     up = Axis("right (%)", low, 100, ticks)
-    few = "; ".join(f"{one.digits:,} given {100 * one.given:.0f} %: {_right(one)}" for one in bins)
+    few = "; ".join(f"{one.digits:,} given {percent(one.given, '.0f')}: {_right(one)}" for one in bins)
     plot = Plot(
         Axis("probability given (%)", low, 100, ticks),
         up,
@@ -169,11 +170,11 @@ def reliability_figure(bins: Sequence[Bin]) -> str:
         ends = 100 * one.interval[0], 100 * one.interval[1]
         plot.interval(100 * one.given, 100 * one.share, ends, f"{one.digits:,}")
     told = (
-        f"Dots with their {100 * LEVEL:.0f} % intervals; below, how many digits each stands for. Where those "
+        f"Dots with their {percent(LEVEL)} intervals; below, how many digits each stands for. Where those "
         "are few, nothing finer can be said."
     )
-    rows = [[f"{100 * one.given:.1f} %", f"{one.digits:,}", _right(one)] for one in bins]
-    heads = ("probability given", "digits", f"right ({100 * LEVEL:.0f} % interval)")
+    rows = [[percent(one.given, ".1f"), f"{one.digits:,}", _right(one)] for one in bins]
+    heads = ("probability given", "digits", f"right ({percent(LEVEL)} interval)")
     return _figure("Are its probabilities right?", plot, told, heads, rows)
 
 
@@ -183,7 +184,7 @@ def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
     shares = {name: 100 * _histogram(sets[name], edges) for name in (DIGITS, NOISE)}
     high = max(values.max() for values in shares.values())
     beyond = {} if limit is None else {name: (values > limit).mean() for name, values in sets.items()}
-    told = ", ".join(f"{100 * share:.1f} % of the {name}" for name, share in beyond.items())
+    told = ", ".join(f"{percent(share, '.1f')} of the {name}" for name, share in beyond.items())
     plot = Plot(
         Axis("unfamiliarity (100: that and more)", 0, MOST_UNFAMILIAR, (0, 20, 40, 60, 80, 100)),
         Axis("share of the images (%)", 0, high, _ticks(high)),
@@ -223,8 +224,7 @@ def _figure(title: str, plot: Plot, told: str, heads: Sequence[str], rows: Itera
 
 
 def _right(one: Bin) -> str:
-    low, high = one.interval
-    return f"{100 * one.share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{percent(one.share, '.1f')} {percent_interval(one.interval, '.1f')}"
 
 
 def _histogram(values: Array, edges: Array) -> Array:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 
+from bnn.numerals import percent
 from bnn.prediction import Prediction
 from bnn.rules.abstention import AbstentionRule
 
@@ -59,9 +60,9 @@ def _confidence(prediction: Prediction, rule: AbstentionRule) -> Gauge:
     limit = None
     if "doubt" in rule.thresholds:
         lowest = _clipped(1 - rule.thresholds["doubt"])
-        limit = Limit(f"refused below {100 * lowest:.0f} %", (0.0, lowest))
+        limit = Limit(f"refused below {percent(lowest, '.0f')}", (0.0, lowest))
     parts = {"the likeliest digit's probability": confidence}
-    return Gauge("Confidence", f"{100 * confidence:.0f} %", parts, limit)
+    return Gauge("Confidence", percent(confidence, ".0f"), parts, limit)
 
 
 def _uncertainty(prediction: Prediction, rule: AbstentionRule) -> Gauge:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from bnn.classifier import Classifier
 from bnn.errors import InputError
+from bnn.numerals import percent
 from bnn.rules.abstention import AbstentionRule, Calibration
 from bnn.rules.calibrated import CalibratedRule
 
@@ -46,7 +47,7 @@ class Promises:
         refused, strange = rule.refuses(evidence), rule.unfamiliar(evidence)
         wrong = int((~refused & (rule.labels(evidence) != labels)).sum())
         all_told, unfamiliar, ambiguous = (
-            f"{100 * which.double().mean().item():.2f}\N{NO-BREAK SPACE}%"
+            percent(which.double().mean().item(), ".2f")
             for which in (refused, refused & strange, refused & ~strange)
         )
         return (

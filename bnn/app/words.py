@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from bnn.numerals import percent
 from bnn.prediction import Prediction
 
 MOST_NAMED = 3  # digits that are listed one by one
@@ -14,7 +15,7 @@ def verdict(prediction: Prediction) -> tuple[str, str]:
         return "Nothing drawn yet", "Draw a digit from 0 to 9: the answer comes after each stroke."
     if prediction.reasons[0] == "answered":
         label = int(prediction.labels[0])
-        return str(label), f"with a probability of {_percent(float(prediction.probs[0, label]))}"
+        return str(label), f"with a probability of {_probability(float(prediction.probs[0, label]))}"
     if prediction.reasons[0] == "ambiguous":
         return "I don't know", f"Ambiguous: {_doubt(prediction)}."
     return "I don't know", "Unfamiliar: this is unlike any digit it has seen."
@@ -63,13 +64,5 @@ def _candidates(candidates: tuple[int, ...]) -> str:
     return f"{', '.join(named[:-1])} or {named[-1]}"
 
 
-def _percent(probability: float) -> str:
-    return (
-        "more than 99.9\N{NO-BREAK SPACE}%"
-        if probability > 0.999
-        else f"{probability:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
-    )
-
-
-def _share(share: float) -> str:
-    return f"{100 * share:.4g}\N{NO-BREAK SPACE}%"
+def _probability(probability: float) -> str:
+    return f"more than {percent(0.999)}" if probability > 0.999 else percent(probability, ".1f")

@@ -11,6 +11,7 @@ from bnn.classifier import Classifier
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.files import require_free
+from bnn.numerals import percent
 from bnn.progress import progress_bar
 from bnn.tables import table
 
@@ -79,9 +80,9 @@ def _print_short(classifier: Classifier) -> None:
     numbers = {name: value for name, value in rule.items() if isinstance(value, float)}
     rows = {name.replace("_", " "): f"{value:.6g}" for name, value in numbers.items()}
     rows |= {
-        "answered": f"{measured['coverage']:.2%}",
+        "answered": percent(measured["coverage"]),
         "wrong among the answered": str(measured["errors_among_answered"]),
-        "refused as unfamiliar": f"{measured['refused_as_unfamiliar']:.2%}",
+        "refused as unfamiliar": percent(measured["refused_as_unfamiliar"]),
     }
     for row in rows.items():
         told.add_row(*row)

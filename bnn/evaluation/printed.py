@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bnn.evaluation.results import Report
-from bnn.evaluation.words import percent, shown, shown_interval, summary
+from bnn.evaluation.words import summary
+from bnn.numerals import percent, shown, shown_interval
 from bnn.tables import table
 
 MEASURES = ("accuracy", "nll", "ece", "brier", "aurc", "aurc_ensemble")

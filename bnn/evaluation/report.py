@@ -14,8 +14,9 @@ from bnn.data.pictures import picture, png_url
 from bnn.decisions import decisions_csv
 from bnn.evaluation.plots import plots
 from bnn.evaluation.results import Judged, Report
-from bnn.evaluation.words import percent, percent_interval, shown, shown_interval, summary
+from bnn.evaluation.words import summary
 from bnn.files import written_whole
+from bnn.numerals import percent, percent_interval, shown, shown_interval
 
 THUMBNAILS = 12  # of each kind in the page
 

@@ -1,27 +1,9 @@
-"""Numbers and findings for people to read."""
+"""Findings for people to read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-
-def shown(number: float | None) -> str:
-    """A number for people: four digits, or a dash where there is none."""
-    return "–" if number is None else f"{number:.4g}"
-
-
-def percent(share: float | None) -> str:
-    """A share for people, such as 97.15 %."""
-    return "none" if share is None else f"{100 * share:.4g} %"
-
-
-def shown_interval(interval: Sequence[float] | None) -> str:
-    """An interval for people, such as (0.012 to 0.034); nothing where there is none."""
-    return "" if interval is None else f"({interval[0]:.4g} to {interval[1]:.4g})"
-
-
-def percent_interval(interval: Sequence[float] | None) -> str:
-    """An interval of shares for people, such as (96.8 to 97.4 %); nothing where there is none."""
-    return "" if interval is None else f"({100 * interval[0]:.4g} to {100 * interval[1]:.4g} %)"
+from bnn.numerals import percent
 
 
 def summary(numbers: Mapping[str, Any]) -> str:

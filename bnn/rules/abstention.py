@@ -290,8 +290,3 @@ class RefuseAll(AbstentionRule):
 def as_evidence(probs: Any, scores: Any = None) -> Evidence:
     """`probs` where they are `Evidence`, else `Evidence.of` the arrays; raises as that does."""
     return probs if isinstance(probs, Evidence) else Evidence.of(probs, scores)
-
-
-def percent(share: float) -> str:
-    """A share for people, such as 0.2 %."""
-    return f"{100 * share:.4g}\N{NO-BREAK SPACE}%"

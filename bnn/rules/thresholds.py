@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bnn.core.evidence import Evidence
 from bnn.errors import InputError
-from bnn.rules.abstention import AbstentionRule, Calibration, percent
+from bnn.numerals import percent
+from bnn.rules.abstention import AbstentionRule, Calibration
 from bnn.rules.conformal import conformal_rank, conformal_threshold
 from bnn.rules.promise import Promise
 

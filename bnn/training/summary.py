@@ -11,6 +11,7 @@ from bnn.classifier import Classifier
 from bnn.data.digits import data_dir
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
+from bnn.numerals import percent
 from bnn.progress import progress_bar
 from bnn.tables import table
 
@@ -26,9 +27,9 @@ def print_summary(classifier: Classifier, out: Path) -> None:
     title = f"Trained on {data['trained_on']} images, measured on {data['calibrated_on']} held out"
     told = table("what", "value", title=title)
     rows = {
-        "accuracy when forced to answer": f"{measured['accuracy']:.2%}",
+        "accuracy when forced to answer": percent(measured["accuracy"]),
         "NLL (nats)": f"{measured['nll']:.4f}",
-        f"answered by the {classifier.rule.name} rule": f"{measured['coverage']:.2%}",
+        f"answered by the {classifier.rule.name} rule": percent(measured["coverage"]),
         "errors among the answered": str(measured["errors_among_answered"]),
         "networks drawn": f"{len(classifier.ensemble)}, of {components} component(s)",
         "beta (weight of the KL term)": f"{config['beta']:g}",
@@ -65,12 +66,12 @@ def print_notebook_comparison(classifier: Classifier, root: Path | None) -> None
     noise = torch.rand(NOISE_IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(classifier.seed))
     rows = {
         f"accuracy when forced to answer ({FORCED_DRAWS} draws)": (
-            "89 %",
-            f"{(forced.mean.argmax(-1) == test.truth()).double().mean():.1%}",
+            percent(0.89),
+            percent((forced.mean.argmax(-1) == test.truth()).double().mean().item(), ".1f"),
         ),
         f"answered / right when answered ({len(classifier.ensemble)} draws)": (
-            "87.5 % / 96 %",
-            f"{answered.double().mean():.1%} / {right.double().mean():.1%}",
+            f"{percent(0.875)} / {percent(0.96)}",
+            " / ".join(percent(which.double().mean().item(), ".1f") for which in (answered, right)),
         ),
         "random noise refused": ("95 of 100", _refused(classifier, noise)),
         f"letters in {letters} refused": ("363 of 459", _letters_refused(classifier, letters)),
