@@ -451,7 +451,7 @@ def measured(rule: AbstentionRule, calibration: Calibration) -> Mapping[str, Any
 
 def _without_measures(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """`record` without what was measured, which was that of another rule."""
-    return {key: told for key, told in record.items() if key not in OF_THE_RULE}
+    return {key: value for key, value in record.items() if key not in OF_THE_RULE}
 
 
 def require_drawable(draws: int, seed: int, network: nn.Module, components: int = 1) -> None:

@@ -59,14 +59,14 @@ def dimensions(name: str, count: int) -> list[str]:
 
 def _attributes(classifier: Classifier, seed: int) -> Mapping[str, Any]:
     """What a reader of the file must know, as values that netCDF can hold."""
-    told = {
+    attributes = {
         "network": classifier.parts.network,
         "beta": classifier.record.get("config", {}).get("beta"),
         "seed": seed,
         "inference_method": "stochastic variational inference (SVI)",
         "note": WARNING,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _arviz() -> ModuleType:

@@ -40,8 +40,8 @@ class Lines:
         self._next = now + EVERY
         left = (now - self._start) / self._done * (self._total - self._done)
         if left > EVERY:
-            told = f"{what}: {percent(self._done / self._total, '.0f')} done, about {duration(left)} left"
-            print(f"bnn: {told}.", file=sys.stderr, flush=True)
+            line = f"{what}: {percent(self._done / self._total, '.0f')} done, about {duration(left)} left"
+            print(f"bnn: {line}.", file=sys.stderr, flush=True)
 
 
 @contextmanager

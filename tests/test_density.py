@@ -1,6 +1,7 @@
 """Densities of classes: against PyTorch's Normal and closed forms, and what fitting them recovers."""
 
 import math
+from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
@@ -56,7 +57,7 @@ def test_it_is_the_mixture_of_normals_with_these_covariances(
 
 def test_in_single_precision_it_keeps_what_double_precision_says_of_images() -> None:
     exact = random_density(2, 2, 20, 784, seed=0)
-    single = ClassDensity(**{name: tensor.float() for name, tensor in exact.tensors().items()})
+    single = ClassDensity(**{name: tensor.float() for name, tensor in asdict(exact).items()})
     x = torch.rand(20, 784, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(single.log_prob(x.float()).double(), exact.log_prob(x), rtol=1e-5, atol=0.1)
 
@@ -176,18 +177,18 @@ def test_the_seed_alone_chooses_the_start() -> None:
     state = torch.get_rng_state()
     again = fit_density(x, labels_of(x), 2, 3, seed=9)
     assert torch.get_rng_state().equal(state)  # and nobody else's randomness is used up
-    assert all(tensor.equal(again.tensors()[name]) for name, tensor in first.tensors().items())
+    assert all(tensor.equal(getattr(again, name)) for name, tensor in asdict(first).items())
     assert math.isfinite(first.log_prob(x).sum().item())
 
 
 def test_what_is_stored_is_what_a_rounded_density_says() -> None:
     exact = random_density(3, 2, 2, 7, seed=1)
-    single = ClassDensity(**{name: tensor.float() for name, tensor in exact.tensors().items()})
-    stored = single.stored()
+    single = ClassDensity(**{name: tensor.float() for name, tensor in asdict(exact).items()})
+    stored = single.tensors()
     assert {name for name, tensor in stored.items() if tensor.dtype == torch.float16} == set(LARGE)
-    again = ClassDensity.from_stored(stored, 3, 7)
-    for name, tensor in single.rounded().tensors().items():
-        assert again.tensors()[name].equal(tensor)
+    again = ClassDensity.from_tensors(stored, 3, 7)
+    for name, tensor in asdict(single.rounded()).items():
+        assert getattr(again, name).equal(tensor)
         assert tensor.dtype == torch.float32
     x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
     assert again.log_prob(x).equal(single.rounded().log_prob(x))
@@ -197,7 +198,7 @@ def test_what_is_stored_is_what_a_rounded_density_says() -> None:
 @pytest.mark.parametrize(("classes", "size"), [(2, 7), (4, 7), (3, 6), (3, 8)])
 def test_a_density_of_another_task_or_of_other_vectors_is_refused(classes: int, size: int) -> None:
     stored = ClassDensity(
-        **{name: tensor.float() for name, tensor in random_density(3, 2, 2, 7, seed=1).tensors().items()}
-    ).stored()
+        **{name: tensor.float() for name, tensor in asdict(random_density(3, 2, 2, 7, seed=1)).items()}
+    ).tensors()
     with pytest.raises(InputError, match=r"^the checkpoint's densities of training images [^\n]+\.$"):
-        ClassDensity.from_stored(stored, classes, size)
+        ClassDensity.from_tensors(stored, classes, size)

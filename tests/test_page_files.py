@@ -13,7 +13,7 @@ from PIL import Image
 from bnn.app.examples import examples
 from bnn.app.files import LONGEST_NAME, SAMPLE_SIDE, data_url, files_choice, sample_archive, uploaded
 from bnn.app.many import decisions
-from bnn.app.uploads import CLUTTER, MOST_IMAGES, Stored, Unusable, read_images
+from bnn.app.uploads import CLUTTER, MOST_IMAGES, SavedFile, Unusable, read_images
 from bnn.classifier import Classifier
 from bnn.errors import InputError
 
@@ -26,7 +26,7 @@ JSON = st.recursive(
 def test_what_was_uploaded_keeps_its_order_and_names() -> None:
     value = [{"name": "b/1.png", "path": "/x/1"}, {"name": "lost.png"}, {"name": "a.zip", "path": "/x/2"}]
     first, lost, last = uploaded(value)
-    assert (first, last) == (Stored("/x/1", "b/1.png"), Stored("/x/2", "a.zip"))
+    assert (first, last) == (SavedFile("/x/1", "b/1.png"), SavedFile("/x/2", "a.zip"))
     assert isinstance(lost, Unusable)
     assert lost.name == "lost.png"
     assert "could not be uploaded" in lost.why
@@ -71,7 +71,7 @@ def test_the_sample_holds_every_example_small_and_is_judged_as_they_are(
     assert sizes == {(SAMPLE_SIDE + 2, SAMPLE_SIDE + 2)}
     path = tmp_path / "sample.zip"
     path.write_bytes(content)
-    for row in decisions(classifier, read_images([Stored.at(str(path))])).rows:
+    for row in decisions(classifier, read_images([SavedFile.at(str(path))])).rows:
         group, name = row["file"].removesuffix(".png").split("/")
         assert not row["blank"]
         if group == "Easy":

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bnn.app import uploads
-from bnn.app.uploads import Stored, Unusable, Upload, contents, read_images
+from bnn.app.uploads import SavedFile, Unusable, Upload, contents, read_images
 from bnn.data.preprocess import prepare
 from bnn.errors import InputError
 
@@ -58,17 +58,17 @@ def zipped(entries: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> by
     return stream.getvalue()
 
 
-def at(*paths: str) -> list[Stored | Unusable]:
-    return [Stored.at(path) for path in paths]
+def at(*paths: str) -> list[SavedFile | Unusable]:
+    return [SavedFile.at(path) for path in paths]
 
 
-def stored(content: bytes, name: str = "a.zip") -> list[Stored | Unusable]:
+def stored(content: bytes, name: str = "a.zip") -> list[SavedFile | Unusable]:
     """`content` as an uploaded file."""
     Path(name).write_bytes(content)
     return at(name)
 
 
-def whys(files: list[Stored | Unusable]) -> dict[str, str]:
+def whys(files: list[SavedFile | Unusable]) -> dict[str, str]:
     return {item.name: item.why for item in contents(files) if isinstance(item, Unusable)}
 
 
@@ -143,7 +143,7 @@ def test_a_file_keeps_the_name_that_its_visitor_gave_it() -> None:
         "stored-as-that.txt": "a/c.zip",
         "stored-as-nothing.png": "a/0.png",
     }
-    read = read_images([Stored(path, name) for path, name in given.items()])
+    read = read_images([SavedFile(path, name) for path, name in given.items()])
     assert read.names == ["a/b/1.png", "inner.png"]
     assert [one.name for one in read.unusable] == ["a/0.png"]
 

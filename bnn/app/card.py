@@ -65,14 +65,14 @@ def training_html(record: Mapping[str, Any]) -> str:
         return ""
     count = config["components"]
     guides = "one mean-field guide" if count == 1 else f"{count} independently trained mean-field guides"
-    told = (
+    text = (
         f"The posterior is a mixture of {guides} over the weights of a {config['network']} network, fitted "
         f"by stochastic variational inference in {config['epochs']} epochs on {data['trained_on']:,} digits "
         f"of {data['name']}, the KL term weighed by beta = {config['beta']:g}. {data['calibrated_on']:,} "
         "other digits were held out to calibrate the rule. No image of anything but digits was used. "
         f"Seed {config['seed']}.{' It was interrupted.' if training.get('interrupted') else ''}"
     )
-    return f"<h2>How it was trained</h2><p>{escape(told)}</p><h2>Where it ends</h2><p>{_LIMITS}</p>"
+    return f"<h2>How it was trained</h2><p>{escape(text)}</p><h2>Where it ends</h2><p>{_LIMITS}</p>"
 
 
 def _digit_rows(digits: Mapping[str, Any]) -> Iterator[Row]:
@@ -113,12 +113,12 @@ def _shifted_row(row: Mapping[str, Any]) -> Row:
     return f"digits in other handwriting answered ({whose})", shown, f"of {row['n']:,} digits; {answers}"
 
 
-def _calibration_rows(told: Mapping[str, Any]) -> Iterator[Row]:
-    if told:
-        yield "answered", percent(told["coverage"], ".2f"), f"of {told['digits']:,} digits"
-        yield "wrong when answered", f"{told['errors_among_answered']:,} digits", ""
-        yield "right if forced", percent(told["accuracy"], ".2f"), "were it not allowed to refuse"
-        yield "NLL", f"{told['nll']:.4f} nats", "how surprised it is by the truth; 0 is best"
+def _calibration_rows(measured: Mapping[str, Any]) -> Iterator[Row]:
+    if measured:
+        yield "answered", percent(measured["coverage"], ".2f"), f"of {measured['digits']:,} digits"
+        yield "wrong when answered", f"{measured['errors_among_answered']:,} digits", ""
+        yield "right if forced", percent(measured["accuracy"], ".2f"), "were it not allowed to refuse"
+        yield "NLL", f"{measured['nll']:.4f} nats", "how surprised it is by the truth; 0 is best"
 
 
 def _table(rows: Iterable[Row]) -> str:

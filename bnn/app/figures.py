@@ -22,7 +22,7 @@ from bnn.rules.curves import reliability, risk_coverage
 BY_RULE, BY_ENTROPY = "refusing by the rule's score", "refusing by the entropy alone"
 LEAST_ANSWERED = 0.8  # where the risk-coverage plot begins
 CURVE_POINTS = 400  # of each of its curves, which have one for each digit
-ANSWERED = (1.0, 0.99, 0.98, 0.95, 0.9)  # the shares whose errors are told as numbers
+ANSWERED = (1.0, 0.99, 0.98, 0.95, 0.9)  # the shares whose errors are given as numbers
 CONFIDENCE_BINS, LEAST_DIGITS = 20, 20  # of the reliability plot, before those with fewer digits are joined
 LEVEL = 0.95  # of its intervals
 DIGITS, NOISE, DRAWN = "digits", "noise", f"drawings under “{STRANGE}” and “{FOOLING}”"
@@ -132,8 +132,8 @@ def risk_figure(curves: dict[str, tuple[Array, Array]], now: tuple[float, float]
     high = max(worst, 100 * now[1], 0.1)
     across = Axis("answered (%)", 100 * LEAST_ANSWERED, 100, (80, 85, 90, 95, 100))
     up = Axis("wrong among the answered (%)", 0, high, _ticks(high))
-    told = f"It answers {percent(now[0], '.1f')} of them, of which {percent(now[1], '.2f')} wrongly."
-    plot = Plot(across, up, told, zip(("first", "second"), curves, strict=True))
+    caption = f"It answers {percent(now[0], '.1f')} of them, of which {percent(now[1], '.2f')} wrongly."
+    plot = Plot(across, up, caption, zip(("first", "second"), curves, strict=True))
     for name, (coverage, risk) in zip(("second", "first"), reversed(curves.values()), strict=True):
         shown = np.flatnonzero(coverage >= LEAST_ANSWERED)
         few = shown[np.unique(np.linspace(0, len(shown) - 1, CURVE_POINTS).round().astype(int))]
@@ -149,7 +149,7 @@ def risk_figure(curves: dict[str, tuple[Array, Array]], now: tuple[float, float]
     ]
     heads = ("answered", *(f"wrong, {name}" for name in curves))
     return _figure(
-        "Errors left as it refuses more", plot, f"The dot is the rule as it is set. {told}", heads, rows
+        "Errors left as it refuses more", plot, f"The dot is the rule as it is set. {caption}", heads, rows
     )
 
 
@@ -169,13 +169,13 @@ def reliability_figure(bins: Sequence[Bin]) -> str:
     for one in bins:
         ends = 100 * one.interval[0], 100 * one.interval[1]
         plot.interval(100 * one.given, 100 * one.share, ends, f"{one.digits:,}")
-    told = (
+    caption = (
         f"Dots with their {percent(LEVEL)} intervals; below, how many digits each stands for. Where those "
         "are few, nothing finer can be said."
     )
     rows = [[percent(one.given, ".1f"), f"{one.digits:,}", _right(one)] for one in bins]
     heads = ("probability given", "digits", f"right ({percent(LEVEL)} interval)")
-    return _figure("Are its probabilities right?", plot, told, heads, rows)
+    return _figure("Are its probabilities right?", plot, caption, heads, rows)
 
 
 def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
@@ -184,11 +184,11 @@ def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
     shares = {name: 100 * _histogram(sets[name], edges) for name in (DIGITS, NOISE)}
     high = max(values.max() for values in shares.values())
     beyond = {} if limit is None else {name: (values > limit).mean() for name, values in sets.items()}
-    told = ", ".join(f"{percent(share, '.1f')} of the {name}" for name, share in beyond.items())
+    caption = ", ".join(f"{percent(share, '.1f')} of the {name}" for name, share in beyond.items())
     plot = Plot(
         Axis("unfamiliarity (100: that and more)", 0, MOST_UNFAMILIAR, (0, 20, 40, 60, 80, 100)),
         Axis("share of the images (%)", 0, high, _ticks(high)),
-        f"Refused as unfamiliar: {told}." if told else "How unfamiliar digits and others look.",
+        f"Refused as unfamiliar: {caption}." if caption else "How unfamiliar digits and others look.",
         [("first", DIGITS), ("second", NOISE), ("drawn", DRAWN)],
     )
     for name, values in zip(("first", "second"), shares.values(), strict=True):
@@ -204,20 +204,20 @@ def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
     return _figure(
         "How unfamiliar digits and others look",
         plot,
-        f"Refused as unfamiliar: {told}." if told else "This rule refuses nothing as unfamiliar.",
+        f"Refused as unfamiliar: {caption}." if caption else "This rule refuses nothing as unfamiliar.",
         heads,
         rows,
     )
 
 
-def _figure(title: str, plot: Plot, told: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _figure(title: str, plot: Plot, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     body = "".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(one)}</td>" for one in others)}</tr>'
         for first, *others in rows
     )
     return (
-        f"<figure><h3>{escape(title)}</h3>{plot.svg()}<figcaption>{escape(told)}</figcaption>"
+        f"<figure><h3>{escape(title)}</h3>{plot.svg()}<figcaption>{escape(caption)}</figcaption>"
         f"<details><summary>As numbers</summary><table><thead><tr>{cells}</tr></thead>"
         f"<tbody>{body}</tbody></table></details></figure>"
     )

@@ -2,7 +2,7 @@
 // path within the folder that was chosen or dropped; what could not be uploaded has no path. Gradio gives
 // `element`, `props`, `trigger` and `upload`. Of several choices only the latest is uploaded.
 const part = (name) => element.querySelector(`[name=${name}]`);
-const [area, progress, told] = [part("choose"), element.querySelector("progress"), element.querySelector("output")];
+const [area, progress, message] = [part("choose"), element.querySelector("progress"), element.querySelector("output")];
 const panel = element.closest("[role=tabpanel]") ?? element; // where a drop is taken
 const clutter = new RegExp(props.clutter);
 const AT_ONCE = 4; // uploads
@@ -62,19 +62,19 @@ function busy(most) {
 
 function handOver(files, words) {
     part("clear").disabled = files.length === 0;
-    told.value = words;
+    message.value = words;
     props.value = files;
     trigger("input");
 }
 
 async function take(finding) {
     const mine = ++latest;
-    told.value = "";
+    message.value = "";
     const found = (await finding).filter(({ name }) => !clutter.test(name));
     if (mine !== latest) return;
     const why = refusal(found);
     busy(why ? 0 : found.length);
-    told.value = why || `Uploading ${counted(found)} …`;
+    message.value = why || `Uploading ${counted(found)} …`;
     if (why) return;
     found.sort((one, other) => one.name.localeCompare(other.name, "en", { numeric: true }));
     const [files, waiting] = [[], found.entries()];

@@ -15,7 +15,7 @@ import gradio as gr
 from PIL import Image
 
 from bnn.app.examples import Example
-from bnn.app.uploads import CLUTTER, MOST_BYTES, MOST_BYTES_TOGETHER, MOST_IMAGES, Stored, Unusable
+from bnn.app.uploads import CLUTTER, MOST_BYTES, MOST_BYTES_TOGETHER, MOST_IMAGES, SavedFile, Unusable
 from bnn.data.pictures import framed
 from bnn.errors import InputError
 
@@ -52,7 +52,7 @@ def files_choice(sample: bytes, elem_id: str) -> gr.HTML:
     )
 
 
-def uploaded(value: Any) -> list[Stored | Unusable]:
+def uploaded(value: Any) -> list[SavedFile | Unusable]:
     """The files in the control's value, a list of {"name", "path"}; without a path those that failed.
 
     The paths are whatever the browser says: `bnn.app.page.Page` lets none pass but those of uploads.
@@ -82,10 +82,10 @@ def data_url(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _file(one: Any) -> Stored | Unusable:
+def _file(one: Any) -> SavedFile | Unusable:
     match one:
         case {"name": str(name), "path": str(path)}:
-            return Stored(path, name)
+            return SavedFile(path, name)
         case {"name": str(name), **others} if "path" not in others:
             return Unusable(name, _NOT_UPLOADED)
     raise InputError("an upload must have a name and a path.")

@@ -108,13 +108,13 @@ def _clipped(share: float) -> float:
 def _gauge_html(gauge: Gauge) -> str:
     name, value = escape(gauge.name), escape(gauge.value)
     limit = escape(gauge.limit.words) if gauge.limit else ""
-    told = "; ".join(filter(None, (value, *map(escape, gauge.parts), limit)))
+    text = "; ".join(filter(None, (value, *map(escape, gauge.parts), limit)))
     bars = "".join(
         f'<span class="part" style="width:{100 * share:.1f}%"></span>' for share in gauge.parts.values()
     )
     return (
         f'<div><dt>{name}</dt><dd><span class="bar" role="meter" aria-label="{name}" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{100 * sum(gauge.parts.values()):.0f}" aria-valuetext="{told}">'
+        f'aria-valuemax="100" aria-valuenow="{100 * sum(gauge.parts.values()):.0f}" aria-valuetext="{text}">'
         f"{bars}{_refused_html(gauge)}</span>"
         f"<strong>{value}</strong><small>{''.join(_legend(gauge))}</small></dd></div>"
     )

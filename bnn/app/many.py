@@ -124,8 +124,8 @@ def as_plain(decided: Decisions) -> dict[str, Any]:
 
 def _summary(decided: Decisions) -> str:
     counts = {reason: sum(row["reason"] == reason for row in decided.rows) for reason in GROUPS}
-    told = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    parts = [f"<p><strong>Images judged: {len(decided.rows):,}</strong> ({told})</p>"]
+    counted = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    parts = [f"<p><strong>Images judged: {len(decided.rows):,}</strong> ({counted})</p>"]
     if decided.rows:
         links = (
             _download(
@@ -176,14 +176,14 @@ def _gallery(decided: Decisions) -> str:
 
 def _figure(row: Row, image: Tensor) -> str:
     url = png_url(picture(image.numpy()))
-    name, told = escape(printable(row["file"])), _told(row)
+    name, caption = escape(printable(row["file"])), _caption(row)
     return (
         f'<figure title="{name}"><img src="{url}" alt="{name}" width="56" height="56">'
-        f"<figcaption>{told}</figcaption></figure>"
+        f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
-def _told(row: Row) -> str:
+def _caption(row: Row) -> str:
     if row["label"] is not None:
         return str(row["label"])
     if row["reason"] == "ambiguous" and len(row["candidates"]) <= 2:

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from bnn.app.many import as_plain, decisions
-from bnn.app.uploads import Stored, read_images
+from bnn.app.uploads import SavedFile, read_images
 from bnn.classifier import Classifier
 from bnn.errors import InputError
 
@@ -19,16 +19,16 @@ def endpoints(classifier: Classifier) -> None:
 
     def classify(image: str | None) -> dict[str, Any]:
         """Decides on one image file: label (null for a refusal), reason, probabilities, uncertainties."""
-        told = _judged(classifier, [image] if image else [])
-        if told["unreadable"]:
+        judged = _judged(classifier, [image] if image else [])
+        if judged["unreadable"]:
             raise gr.Error(
-                f"The image cannot be judged: {told['unreadable'][0]['why']}", print_exception=False
+                f"The image cannot be judged: {judged['unreadable'][0]['why']}", print_exception=False
             )
-        if len(told["images"]) != 1:
+        if len(judged["images"]) != 1:
             raise gr.Error(
                 "Give one image file; /classify_batch takes several, and archives.", print_exception=False
             )
-        return dict(told["images"][0])
+        return dict(judged["images"][0])
 
     def classify_batch(images: list[str] | None) -> dict[str, Any]:
         """Decides on image files and zip archives of them: {"images": [...], "unreadable": [...]}."""
@@ -42,6 +42,6 @@ def endpoints(classifier: Classifier) -> None:
 
 def _judged(classifier: Classifier, paths: list[str]) -> dict[str, Any]:
     try:
-        return as_plain(decisions(classifier, read_images(map(Stored.at, paths))))
+        return as_plain(decisions(classifier, read_images(map(SavedFile.at, paths))))
     except InputError as error:
         raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error

@@ -46,13 +46,13 @@ class Promises:
         rule, evidence, labels = self.rule(risk, alpha), self.calibration.evidence, self.calibration.labels
         refused, strange = rule.refuses(evidence), rule.unfamiliar(evidence)
         wrong = int((~refused & (rule.labels(evidence) != labels)).sum())
-        all_told, unfamiliar, ambiguous = (
+        together, unfamiliar, ambiguous = (
             percent(which.double().mean().item(), ".2f")
             for which in (refused, refused & strange, refused & ~strange)
         )
         return (
             f"{self._caveat(risk, alpha)}Of {len(labels):,} real digits that it was tuned on, it refuses "
-            f"{all_told}: {unfamiliar} as unfamiliar and {ambiguous} as ambiguous. "
+            f"{together}: {unfamiliar} as unfamiliar and {ambiguous} as ambiguous. "
             f"Of its answers to the others, {wrong:,} {'is' if wrong == 1 else 'are'} wrong."
         )
 
@@ -116,8 +116,8 @@ def strictness_controls(promises: Promises, prefix: str = "") -> tuple[gr.Radio,
                 elem_id=f"{prefix}familiarity",
                 min_width=290,
             )
-        told = promises.cost(*promises.first)
-        cost = gr.HTML(told, html_template=ANNOUNCED, elem_id=f"{prefix}cost", js_on_load=None)
+        first = promises.cost(*promises.first)
+        cost = gr.HTML(first, html_template=ANNOUNCED, elem_id=f"{prefix}cost", js_on_load=None)
     gr.on(
         [risk.input, alpha.input],
         promises.cost,

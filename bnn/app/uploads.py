@@ -26,14 +26,14 @@ CLUTTER = r"(^|/)(\.[^/.][^/]*|__MACOSX|Thumbs\.db|desktop\.ini)(/|$)"
 
 
 @dataclass(frozen=True)
-class Stored:
+class SavedFile:
     """An uploaded file: where it lies, and the name that its visitor gave it."""
 
     path: str
     name: str
 
     @classmethod
-    def at(cls, path: str) -> "Stored":
+    def at(cls, path: str) -> "SavedFile":
         """The file at `path`, which keeps its name."""
         return cls(path, Path(path).name)
 
@@ -69,7 +69,7 @@ class Images:
     unusable: list[Unusable]
 
 
-def read_images(files: Iterable[Stored | Unusable]) -> Images:
+def read_images(files: Iterable[SavedFile | Unusable]) -> Images:
     """The images in `files` and archives; those that could not be uploaded are unusable from the start.
 
     Raises:
@@ -94,7 +94,7 @@ def read_images(files: Iterable[Stored | Unusable]) -> Images:
     return Images(names, torch.cat(prepared), unusable)
 
 
-def contents(files: Iterable[Stored | Unusable]) -> Iterator[Upload | Unusable]:
+def contents(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:
     """What `files` hold, archives replaced by what lies in them.
 
     Raises:
@@ -119,7 +119,7 @@ def _prepared(upload: Upload) -> tuple[Tensor, int] | Unusable:
         return Unusable(upload.name, str(error))
 
 
-def _all(files: Iterable[Stored | Unusable]) -> Iterator[Upload | Unusable]:
+def _all(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:
     for file in files:
         if isinstance(file, Unusable):
             yield file
@@ -129,7 +129,7 @@ def _all(files: Iterable[Stored | Unusable]) -> Iterator[Upload | Unusable]:
             yield _alone(file)
 
 
-def _alone(file: Stored) -> Upload | Unusable:
+def _alone(file: SavedFile) -> Upload | Unusable:
     try:
         with Path(file.path).open("rb") as stream:
             content = stream.read(MOST_BYTES + 1)
@@ -138,7 +138,7 @@ def _alone(file: Stored) -> Upload | Unusable:
     return Upload(file.name, content) if len(content) <= MOST_BYTES else Unusable(file.name, _too_large())
 
 
-def _in_archive(file: Stored) -> Iterator[Upload | Unusable]:
+def _in_archive(file: SavedFile) -> Iterator[Upload | Unusable]:
     try:
         with zipfile.ZipFile(file.path) as archive:
             for entry in archive.infolist():

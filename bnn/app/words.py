@@ -30,10 +30,10 @@ def verdict_html(prediction: Prediction, votes: Sequence[int] = ()) -> str:
     """`verdict` as HTML, and below it the `votes` for each digit, if there are any."""
     headline, explanation = verdict(prediction)
     state = "blank" if prediction.blank[0] else str(prediction.reasons[0])
-    told = f'<p class="voices">{escape(voices(votes))}</p>' if sum(votes) else ""
+    counted = f'<p class="voices">{escape(voices(votes))}</p>' if sum(votes) else ""
     return (
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
-        f'<div><p class="explanation">{escape(explanation)}</p>{told}</div></div>'
+        f'<div><p class="explanation">{escape(explanation)}</p>{counted}</div></div>'
     )
 
 

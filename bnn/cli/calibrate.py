@@ -76,7 +76,7 @@ def _calibrated(
 def _print_short(classifier: Classifier) -> None:
     measured, rule = classifier.record["calibration"], classifier.rule.to_dict()
     title = f"The {rule.pop('name')} rule, on {measured['digits']:,} images"
-    told = table("what", "value", title=title)
+    shown = table("what", "value", title=title)
     numbers = {name: value for name, value in rule.items() if isinstance(value, float)}
     rows = {name.replace("_", " "): f"{value:.6g}" for name, value in numbers.items()}
     rows |= {
@@ -85,5 +85,5 @@ def _print_short(classifier: Classifier) -> None:
         "refused as unfamiliar": percent(measured["refused_as_unfamiliar"]),
     }
     for row in rows.items():
-        told.add_row(*row)
-    Console().print(told)
+        shown.add_row(*row)
+    Console().print(shown)

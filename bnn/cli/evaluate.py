@@ -49,7 +49,7 @@ def evaluate_command(
     """
     require_free(out / "report.json", overwrite=overwrite)
     if record is not None:
-        _require_as_stored(classifier, record)
+        _require_unchanged(classifier, record)
     options: dict[str, Any] = {"task": classifier.task, "seed": seed, "download": download, "limit": limit}
     sets = {
         "in_distribution": in_distribution,
@@ -80,11 +80,11 @@ def _shifted(classifier: Classifier, spec: str, data_dir: Path | None, **options
     return ImageSet.from_spec(spec, data_dir, labelled=True, part=part, **options)
 
 
-def _require_as_stored(classifier: Classifier, path: Path) -> None:
+def _require_unchanged(classifier: Classifier, path: Path) -> None:
     require_writable(path)
-    stored = checkpoint_file.load(path)
+    saved = checkpoint_file.load(path)
     judged = (len(classifier.ensemble), classifier.seed, classifier.rule.to_dict())
-    if judged != (stored.draws, stored.seed, stored.rule):
+    if judged != (saved.draws, saved.seed, saved.rule):
         raise InputError(
             "only what the checkpoint does as it is can be recorded in it: leave out --record, or --draws, "
             "--rule and the rule's options."

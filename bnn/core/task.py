@@ -19,7 +19,7 @@ MOST_NAME = 100  # characters
 
 @dataclass(frozen=True)
 class Task:
-    """What is told apart.
+    """What is to be classified.
 
     Attributes:
         names: of the classes in the order of their labels 0 … C − 1, at least two, all different.

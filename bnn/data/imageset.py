@@ -108,7 +108,7 @@ class ImageSet:
 
         Args:
             folder: its path.
-            labelled: whether they lie in sub-folders named as the task's classes; what lies elsewhere is
+            labelled: whether they lie in sub-folders named as the task's classes; what lies outside them is
                 then listed as unreadable.
             task: whose classes these are, and whose layout the images get.
             seed: chooses the images where there are more than `limit`.
@@ -341,10 +341,10 @@ def _labelled_folder(folder: Path, task: Task, limit: int | None, seed: int) -> 
     fields = _read(folder, list(classes), task, limit, seed)
     by_source = {printable(path.relative_to(folder)): label for path, label in classes.items()}
     others = [printable(path.relative_to(folder)) for path in files if path not in classes]
-    elsewhere = [(file, f"it is in no sub-folder named {names}.") for file in others]
+    outside = [(file, f"it is in no sub-folder named {names}.") for file in others]
     return fields | {
         "labels": torch.tensor([by_source[source] for source in fields["sources"]]),
-        "unreadable": [*fields["unreadable"], *elsewhere],
+        "unreadable": [*fields["unreadable"], *outside],
     }
 
 

@@ -161,6 +161,6 @@ def _settings(classifier: Classifier) -> dict[str, Any]:
             "scores": list(parts.scores),
             "components": len(classifier.posterior.components),
             "calibration_images": len(classifier.calibration),
-            "record": {key: told for key, told in classifier.record.items() if key != "evaluation"},
+            "record": {key: value for key, value in classifier.record.items() if key != "evaluation"},
         },
     }

@@ -1,6 +1,6 @@
 """95 % intervals: exact ones of shares, and the percentile bootstrap of everything else.
 
-A resample of N images is told by how often it holds each of them, `counts`. A `Statistic` takes the counts
+A resample of N images is given by how often it holds each of them, `counts`. A `Statistic` takes the counts
 of many resamples at once, (B, N), and gives its value on each, (B,). It is made from the images once.
 """
 

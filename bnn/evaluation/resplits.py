@@ -30,7 +30,7 @@ class Resplits:
     Attributes:
         promise: what each rule was fitted for.
         fitted_on, measured_on: digits in the two parts.
-        infeasible: re-splits whose digits could not promise what is wished.
+        infeasible: re-splits whose digits cannot promise that much.
         risk: (K,) share of wrong ones among the answers to the other part; 0 where none was given.
         risk_of_all: (K,) the same of all digits, those it was fitted on too.
         unfamiliar: (K,) share of the other part that is above the rule's threshold of the OOD score.

@@ -68,21 +68,18 @@ class ClassDensity:
         log_determinant = self.variance.log().sum(-1) + (size - rank) * self.noise.log()
         return self.log_weight - 0.5 * (size * math.log(2 * math.pi) + log_determinant)
 
-    def tensors(self) -> Mapping[str, Tensor]:
-        """The attributes by name, as a checkpoint stores them."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
     def rounded(self) -> "ClassDensity":
-        """The density as it comes back from `stored`."""
+        """The density as it comes back from a checkpoint."""
         return replace(self, **{name: getattr(self, name).half().float() for name in LARGE})
 
-    def stored(self) -> dict[str, Tensor]:
-        """`tensors`, the large ones in half precision, as a checkpoint stores them."""
-        return {name: tensor.half() if name in LARGE else tensor for name, tensor in self.tensors().items()}
+    def tensors(self) -> dict[str, Tensor]:
+        """The attributes by name as a checkpoint stores them, the large ones in half precision."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: part.half() if name in LARGE else part for name, part in parts.items()}
 
     @classmethod
-    def from_stored(cls, tensors: Mapping[str, Tensor], classes: int, size: int) -> Self:
-        """The density of so many `classes` over vectors of `size` whose `stored` tensors these are.
+    def from_tensors(cls, tensors: Mapping[str, Tensor], classes: int, size: int) -> Self:
+        """The density of so many `classes` over vectors of `size` whose `tensors` these are.
 
         Raises:
             InputError: they are missing, damaged, or do not fit together.

@@ -1,6 +1,7 @@
 """Fits `bnn.ood.density.ClassDensity` to vectors of known classes by expectation maximisation."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def fit_density(x: Tensor, labels: Tensor, components: int, rank: int, seed: int
         torch.manual_seed(seed)
         fitted = [_fit_class(x[labels == label], components, rank) for label in labels.unique()]
     return ClassDensity(
-        **{name: torch.cat([one.tensors()[name] for one in fitted]) for name in fitted[0].tensors()}
+        **{f.name: torch.cat([getattr(one, f.name) for one in fitted]) for f in fields(ClassDensity)}
     )
 
 

@@ -58,11 +58,11 @@ class PixelDensity(OODScore):
         return cls(fit_density(_flat(images), labels, PIXEL_COMPONENTS, PIXEL_RANK, seed).rounded())
 
     def tensors(self) -> dict[str, Tensor]:
-        return self._density.stored()
+        return self._density.tensors()
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], task: Task, features: Features) -> Self:
-        return cls(ClassDensity.from_stored(tensors, task.classes, IMAGE_SIZE * IMAGE_SIZE))
+        return cls(ClassDensity.from_tensors(tensors, task.classes, IMAGE_SIZE * IMAGE_SIZE))
 
 
 class FeatureDensity(OODScore):
@@ -100,7 +100,7 @@ class FeatureDensity(OODScore):
         return cls([density.rounded() for density in densities])
 
     def tensors(self) -> dict[str, Tensor]:
-        each = [density.stored() for density in self._densities]
+        each = [density.tensors() for density in self._densities]
         return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
     @classmethod
@@ -111,7 +111,7 @@ class FeatureDensity(OODScore):
                 f"{features.count}."
             )
         parts = [{name: part[m] for name, part in tensors.items()} for m in range(features.count)]
-        return cls([ClassDensity.from_stored(part, task.classes, features.size) for part in parts])
+        return cls([ClassDensity.from_tensors(part, task.classes, features.size) for part in parts])
 
 
 SCORES: MutableMapping[str, type[OODScore]] = {

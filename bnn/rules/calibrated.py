@@ -146,7 +146,7 @@ def _unfamiliar_threshold(calibration: Calibration, promise: Promise) -> float |
 
 
 def _risk_sample(calibration: Calibration, unfamiliar: float | None) -> tuple[Tensor, Tensor, Tensor]:
-    """What `risk_threshold` is to be told: scores, which are wrong, and the grid of thresholds.
+    """What `risk_threshold` takes: scores, which are wrong, and the grid of thresholds.
 
     Given the threshold `unfamiliar`, which is one image's own score, the images below it are independent
     draws of familiar ones: so the risk is tested on them alone, and stays exact.

@@ -35,7 +35,7 @@ class SVIModule(pl.LightningModule):
 
     Args:
         config: what to train.
-        task: what is to be told apart.
+        task: what is to be classified.
         n_train: number of training images (of all ranks together).
     """
 

@@ -25,7 +25,7 @@ def print_summary(classifier: Classifier, out: Path) -> None:
     components = len(classifier.posterior.components)
     config, data, measured = record["config"], record["data"], record["calibration"]
     title = f"Trained on {data['trained_on']} images, measured on {data['calibrated_on']} held out"
-    told = table("what", "value", title=title)
+    shown = table("what", "value", title=title)
     rows = {
         "accuracy when forced to answer": percent(measured["accuracy"]),
         "NLL (nats)": f"{measured['nll']:.4f}",
@@ -36,9 +36,9 @@ def print_summary(classifier: Classifier, out: Path) -> None:
         "seed": str(config["seed"]),
     }
     for row in rows.items():
-        told.add_row(*row)
+        shown.add_row(*row)
     console = Console()
-    console.print(told)
+    console.print(shown)
     if classifier.rule.promise is None:
         console.print(classifier.rule.describe())
     if record["training"]["interrupted"]:
@@ -76,10 +76,10 @@ def print_notebook_comparison(classifier: Classifier, root: Path | None) -> None
         "random noise refused": ("95 of 100", _refused(classifier, noise)),
         f"letters in {letters} refused": ("363 of 459", _letters_refused(classifier, letters)),
     }
-    told = table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
+    shown = table("measured on the test digits", "2018 notebook", "here", title="The notebook, reproduced")
     for what, numbers in rows.items():
-        told.add_row(Text(what), *numbers)
-    Console().print(told)
+        shown.add_row(Text(what), *numbers)
+    Console().print(shown)
 
 
 def _refused(classifier: Classifier, images: Tensor) -> str:

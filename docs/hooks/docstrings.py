@@ -12,14 +12,14 @@ _TOGETHER = re.compile(
 
 
 class OurDocstrings(Extension):
-    """Shows `Example:` as code, and what is told of `draws, seed` together of each."""
+    """Shows `Example:` as code, and what is said of `draws, seed` together of each."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Changes the docstring of `obj` before it is parsed (a hook of Griffe)."""
         if obj.docstring is not None:
-            told = _EXAMPLE.sub("Examples:", obj.docstring.value)
-            obj.docstring.value = _TOGETHER.sub(_each, told)
+            text = _EXAMPLE.sub("Examples:", obj.docstring.value)
+            obj.docstring.value = _TOGETHER.sub(_each, text)
 
 
-def _each(told: re.Match[str]) -> str:
-    return "\n".join(f"{told['indent']}{name}: {told['text']}" for name in told["names"].split(", "))
+def _each(found: re.Match[str]) -> str:
+    return "\n".join(f"{found['indent']}{name}: {found['text']}" for name in found["names"].split(", "))
