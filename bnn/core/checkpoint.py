@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bnn.core.earlier import from_format_2
+from bnn.core.earlier import from_format_2, require_kinds
 from bnn.core.task import Task
+from bnn.core.tensors import in_groups
 from bnn.errors import InputError
 from bnn.files import written_whole
 
@@ -44,7 +45,7 @@ class Checkpoint:
     """What a checkpoint file holds.
 
     Attributes:
-        task: what is told apart.
+        task: what is to be classified.
         parts: which network, posterior, scores and combination these are.
         posterior: tensors of the posterior over the network's weights.
         detector: tensors of the OOD scores and of their combination.
@@ -141,24 +142,13 @@ def _parsed_header(metadata: Mapping[str, str] | None, path: Path) -> dict[str, 
 
 
 def _checkpoint(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Checkpoint:
-    _require_kinds(header, _FIELDS)
-    _require_kinds(header["parts"], _PARTS)
+    require_kinds(header, _FIELDS)
+    require_kinds(header["parts"], _PARTS)
     if not all(isinstance(name, str) for name in header["parts"]["scores"]):
         raise InputError("its header has no usable scores.")
-    groups: dict[str, Any] = {group: {} for group in _GROUPS}
-    for key, tensor in tensors.items():
-        group, _, name = key.partition("/")
-        if group not in groups:
-            raise InputError(f"{key!r} does not belong in it.")
-        groups[group][name] = tensor
+    groups: dict[str, Any] = dict(zip(_GROUPS, in_groups(tensors, _GROUPS, "its tensors"), strict=True))
     parts = Parts(
         **{name: header["parts"][name] for name in _PARTS} | {"scores": tuple(header["parts"]["scores"])}
     )
     plain: dict[str, Any] = {name: header[name] for name in ("draws", "seed", "rule", "record")}
     return Checkpoint(task=Task.from_dict(header["task"]), parts=parts, **groups, **plain)
-
-
-def _require_kinds(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
-    unusable = [name for name, kind in kinds.items() if type(values.get(name)) is not kind]
-    if unusable:
-        raise InputError(f"its header has no usable {', '.join(unusable)}.")

@@ -6,13 +6,12 @@ from typing import Any
 from torch import Tensor
 
 from bnn.core.task import DIGITS
-from bnn.core.tensors import grouped, under
+from bnn.core.tensors import grouped, in_groups, under
 from bnn.errors import InputError
 
 _NEW_NAMES = {"entropy": "entropy", "pixel": "pixels", "feature": "features"}
 _SETS = {"familiar": "in_distribution", "unfamiliar": "out_of_distribution", "elsewhere": "shifted"}
 _FIELDS = {"network": str, "network_options": dict, "draws": int, "seed": int, "rule": dict, "record": dict}
-_GROUPS = ("loc", "scale", "familiarity", "calibration")
 
 
 def from_format_2(
@@ -23,17 +22,15 @@ def from_format_2(
     Raises:
         InputError: they are not those of a checkpoint of format 2.
     """
-    unusable = [name for name, kind in _FIELDS.items() if type(header.get(name)) is not kind]
-    if unusable:
-        raise InputError(f"its header has no usable {', '.join(unusable)}.")
-    groups: dict[str, dict[str, Tensor]] = {name: {} for name in _GROUPS} | grouped(tensors)
-    if strange := groups.keys() - set(_GROUPS):
-        raise InputError(f"{', '.join(strange)} does not belong in it.")
-    posterior = under("mean-field/loc", groups["loc"]) | under("mean-field/scale", groups["scale"])
+    require_kinds(header, _FIELDS)
+    loc, scale, familiarity, calibration = in_groups(
+        tensors, ("loc", "scale", "familiarity", "calibration"), "its tensors"
+    )
+    posterior = under("mean-field/loc", loc) | under("mean-field/scale", scale)
     new_tensors = (
         under("posterior", posterior)
-        | under("detector", _detector(groups["familiarity"]))
-        | under("calibration", _calibration(groups["calibration"]))
+        | under("detector", _detector(familiarity))
+        | under("calibration", _calibration(calibration))
     )
     parts = {
         "network": header["network"],
@@ -45,6 +42,17 @@ def from_format_2(
     same = {name: header[name] for name in ("draws", "seed", "rule")}
     new_header = {"format": 3, "task": DIGITS.to_dict(), "parts": parts, "record": _record(header["record"])}
     return new_header | same, new_tensors
+
+
+def require_kinds(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """Checks that a header's `values`, which anyone may have made, are of these `kinds`.
+
+    Raises:
+        InputError: one is missing or of another kind.
+    """
+    unusable = [name for name, kind in kinds.items() if type(values.get(name)) is not kind]
+    if unusable:
+        raise InputError(f"its header has no usable {', '.join(unusable)}.")
 
 
 def _detector(familiarity: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -72,4 +80,4 @@ def _record(record: Mapping[str, Any]) -> dict[str, Any]:
     evaluation = record.get("evaluation")
     if not isinstance(evaluation, Mapping):
         return dict(record)
-    return {**record, "evaluation": {_SETS.get(name, name): told for name, told in evaluation.items()}}
+    return {**record, "evaluation": {_SETS.get(name, name): value for name, value in evaluation.items()}}

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from bnn.core.tensors import floats, grouped, require, under
+from bnn.core.tensors import floats, in_groups, require, under
 from bnn.core.uncertainty import Predictive
 from bnn.errors import InputError
 
@@ -121,17 +121,13 @@ class Evidence:
         Raises:
             InputError: they are missing, damaged or do not fit together.
         """
-        empty: dict[str, dict[str, Tensor]] = {"predictive": {}, "surprise": {}, "joined": {}}
-        groups = empty | grouped(tensors)
-        predictive, surprises, joined = (groups.pop(name) for name in ("predictive", "surprise", "joined"))
+        predictive, surprises, joined = in_groups(tensors, ("predictive", "surprise", "joined"), _WHAT)
         n = joined["ood"].numel() if "ood" in joined else 0
         rows = dict.fromkeys(("mean", "median"), (n, classes))
         numbers = dict.fromkeys(("total", "aleatoric", "epistemic"), (n,))
         require(predictive, {**rows, **numbers}, torch.float32, _WHAT)
         require(surprises, dict.fromkeys(scores, (n,)), torch.float32, _WHAT)
         require(joined, dict.fromkeys(("ood", "novelty"), (n,)), torch.float32, _WHAT)
-        if groups:
-            raise InputError(f"{_WHAT} hold {', '.join(groups)}, which does not belong there.")
         return cls(Predictive(**predictive), surprises, joined["ood"], joined["novelty"])
 
 

@@ -1,13 +1,13 @@
 """Named tensors that anyone may have made: grouped by what stands before the slash, and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bnn.errors import InputError, cause_in
+from bnn.errors import InputError, cause_in, shown
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]  # by name
@@ -25,6 +25,18 @@ def grouped(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         group, _, name = key.partition("/")
         groups.setdefault(group, {})[name] = tensor
     return groups
+
+
+def in_groups(tensors: Mapping[str, Tensor], names: Sequence[str], what: str) -> list[dict[str, Tensor]]:
+    """The tensors of each of the groups called `names`, as `grouped` gives them; none of a missing one.
+
+    Raises:
+        InputError: some belong to another group; `what` says what they all should be.
+    """
+    groups = grouped(tensors)
+    if strange := groups.keys() - set(names):
+        raise InputError(f"{what} hold {shown(min(strange))}, which does not belong there.")
+    return [groups.get(name, {}) for name in names]
 
 
 def floats(values: Any, what: str) -> Tensor:

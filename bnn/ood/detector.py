@@ -9,7 +9,7 @@ from bnn.core.ensemble import PredictiveEnsemble, summary
 from bnn.core.evidence import Evidence
 from bnn.core.features import Features
 from bnn.core.task import Task
-from bnn.core.tensors import grouped, under
+from bnn.core.tensors import in_groups, under
 from bnn.core.uncertainty import Predictive
 from bnn.errors import InputError, choose
 from bnn.ood.combination import COMBINATIONS, Combination, Fisher, total
@@ -17,6 +17,7 @@ from bnn.ood.score import Observed, OODScore
 from bnn.ood.scores import SCORES
 
 CHUNK = 32  # images between two steps of a progress bar
+_WHAT = "the checkpoint's OOD scores"
 Progress = Callable[[Sequence[Tensor]], Iterable[Tensor]]
 
 
@@ -63,15 +64,11 @@ def detector_from(
         InputError: no score or combination has that name, or the tensors are not theirs.
     """
     require_names(names)
-    empty: dict[str, dict[str, Tensor]] = {"score": {}, "combination": {}}
-    groups = empty | grouped(tensors)
-    of_scores = grouped(groups.pop("score"))
-    joined = groups.pop("combination")
-    if groups or of_scores.keys() - set(names):
-        raise InputError(
-            "the checkpoint's OOD scores hold what does not belong there: take another copy of the file."
-        )
-    scores = [SCORES[name].from_tensors(of_scores.get(name, {}), task, features) for name in names]
+    of_scores, joined = in_groups(tensors, ("score", "combination"), _WHAT)
+    scores = [
+        SCORES[name].from_tensors(own, task, features)
+        for name, own in zip(names, in_groups(of_scores, names, _WHAT), strict=True)
+    ]
     fitted = choose(COMBINATIONS, combination, "combination of scores").from_tensors(joined, tuple(names))
     return Detector(features, scores, fitted)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bnn.core.evidence import Evidence
 from bnn.core.task import checked_labels
-from bnn.core.tensors import grouped, require, under
+from bnn.core.tensors import in_groups, require, under
 from bnn.errors import InputError
 from bnn.rules.promise import Promise
 
@@ -78,10 +78,8 @@ class Calibration:
         Raises:
             InputError: they are missing, damaged or do not fit together.
         """
-        empty: dict[str, dict[str, Tensor]] = {"evidence": {}, "truth": {}}
-        groups = empty | grouped(tensors)
-        evidence = Evidence.from_tensors(groups.pop("evidence"), classes, scores)
-        truth = groups.pop("truth")
+        known, truth = in_groups(tensors, ("evidence", "truth"), _WHAT)
+        evidence = Evidence.from_tensors(known, classes, scores)
         n, count = len(evidence), truth.get("grid", torch.empty(0)).numel()
         require(
             {name: truth[name] for name in truth if name != "labels"},
@@ -92,7 +90,7 @@ class Calibration:
         require(
             {name: truth[name] for name in truth if name == "labels"}, {"labels": (n,)}, torch.int64, _WHAT
         )
-        if groups or not (n and count and ((truth["labels"] >= 0) & (truth["labels"] < classes)).all()):
+        if not (n and count and ((truth["labels"] >= 0) & (truth["labels"] < classes)).all()):
             raise InputError(f"{_WHAT} are missing, damaged, or do not fit the rest.")
         return cls(evidence, truth["labels"], truth["grid"])
 
