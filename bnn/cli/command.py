@@ -60,7 +60,7 @@ STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` (default: the process's arguments) and returns its exit status.
 
-    0: all done; 1: done, but some files could not be read; 2: bad input, told in one sentence.
+    0: all done; 1: done, but some files could not be read; 2: bad input, described in one sentence.
     """
     parser = _parser()
     arguments, extra = parser.parse_known_args(argv)

@@ -1,4 +1,4 @@
-"""What each command is told: its help and its options. Nothing heavy is imported for them."""
+"""What each command takes: its help and its options. Nothing heavy is imported for them."""
 
 import argparse
 import json

@@ -23,7 +23,7 @@ PIPED_WIDTH = 160  # characters of a line where standard output is no terminal
 def predict_command(classifier: Classifier, files: Sequence[Path], *, as_json: bool = False) -> bool:
     """`bnn predict`: prints the decision on each image file, and on those in each folder.
 
-    A file that cannot be used is told on standard error, and the others are done.
+    A file that cannot be used is named on standard error, and the others are done.
 
     Args:
         classifier: decides.

@@ -86,7 +86,7 @@ def train(
     trainer_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Classifier:
-    """Trains and calibrates a classifier; writes nothing unless told where.
+    """Trains and calibrates a classifier; writes nothing unless `out` is given.
 
     Args:
         data: name of a labelled set in `bnn.data.digits.LABELLED`, or labelled images.
