@@ -28,6 +28,7 @@ from bnn.data.digits import LABELLED
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError, choose
 from bnn.files import require_free
+from bnn.ood.combination import COMBINATIONS
 from bnn.ood.detector import require_names
 from bnn.progress import Lines
 from bnn.rules.table import RULES
@@ -213,6 +214,7 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     rule = choose(RULES, config.rule, "abstention rule")
     rule.require_fittable(len(data.calibration_images), config.promise)
     require_names(config.scores)
+    choose(COMBINATIONS, config.combination, "combination of scores")
     choose(GUIDES, config.guide, "guide")
     choose(ELBOS, config.estimator, "estimator")
     network = build_network(config.network, config.network_options, data.task)
