@@ -1,7 +1,10 @@
-"""The page as a whole: its tabs, and what programs can call."""
+"""The page as a whole: its tabs, and what programs can call.
+
+A new tab is one function, in a file of its own, and one name in `TABS`.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,15 @@ from bnn.app.card import card_tab
 from bnn.app.draw import draw_tab
 from bnn.app.many import many_tab
 from bnn.app.programs import endpoints
-from bnn.app.strictness import offered
+from bnn.app.strictness import Promises, offered
 from bnn.classifier import Classifier
 
 TITLE = "A digit, or “I don't know”"
+TABS: MutableMapping[str, Callable[[Classifier, Promises], None]] = {  # in their order; each lays itself out
+    "Draw": draw_tab,
+    "Many images": many_tab,
+    "Trust": lambda classifier, _: card_tab(classifier),
+}
 _WAITING = 200  # requests that may wait; more are turned away
 _SESSIONS = 500  # visitors of whom Gradio remembers what they see
 _SETTINGS = {  # that Gradio takes from the environment alone
@@ -70,12 +78,9 @@ def build_page(classifier: Classifier) -> gr.Blocks:
             js_on_load=_ARROWS,
         )
         with gr.Tabs():
-            with gr.Tab("Draw", id="draw"):
-                draw_tab(classifier, promises)
-            with gr.Tab("Many images", id="many"):
-                many_tab(classifier, promises)
-            with gr.Tab("Trust", id="card"):
-                card_tab(classifier)
+            for label, tab in TABS.items():
+                with gr.Tab(label):
+                    tab(classifier, promises)
         endpoints(classifier)
     page.state_session_capacity = _SESSIONS
     return page.queue(max_size=_WAITING, api_open=False)
