@@ -361,10 +361,12 @@ class Classifier:
             raise InputError("reference needs at least two images, to say how surprising a score is.")
         new = "its OOD scores are new: call calibrate with images of your own."
         other = self.with_rule(RefuseAll(new, *self.rule.asked))
-        other.detector = fit_detector(scores, self.detector.features, self.ensemble, prepared)
+        combination = self.parts.combination
+        other.detector = fit_detector(
+            scores, self.detector.features, self.ensemble, prepared, combination=combination
+        )
         other._calibration = None
-        names, combination = tuple(score.name for score in scores), other.detector.combination.name
-        other.parts = replace(self.parts, scores=names, combination=combination)
+        other.parts = replace(self.parts, scores=tuple(score.name for score in scores))
         return other
 
     def save(self, path: str | Path) -> None:

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
+from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.ood.combination import COMBINATIONS, TAIL, Combination, Fisher, Named, Survival, total
+from bnn.ood.scores import EntropyScore
+from bnn.training.train import train
 
 references = st.lists(st.integers(0, 40).map(float), min_size=2, max_size=400)
 
@@ -212,3 +215,24 @@ def test_a_combination_added_in_one_place_goes_through_a_checkpoint(
     classifier.save(tmp_path / "own.safetensors")
     again = Classifier.load(tmp_path / "own.safetensors")
     assert again.predict(images).plain() == classifier.predict(images).plain()
+
+
+@pytest.mark.slow
+def test_training_joins_scores_as_it_is_told_and_other_scores_are_joined_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(COMBINATIONS, "strangest", Strangest)
+    trained = train(
+        "digits",
+        network="mlp",
+        network_options={"hidden": 16},
+        epochs=1,
+        draws=3,
+        rule="entropy",
+        combination="strangest",
+    )
+    images = ImageSet.from_name("digits", limit=20)
+    for classifier in (trained, trained.with_scores(EntropyScore(), reference=images)):
+        assert classifier.parts.combination == "strangest"
+        evidence = classifier.evidence(images.images)
+        assert evidence.ood.equal(torch.stack(list(evidence.surprises.values())).amax(0))

@@ -11,7 +11,8 @@ from rich.table import Table
 from bnn.classifier import Classifier
 from bnn.cli.calibrate import _print_short
 from bnn.core.checkpoint import Checkpoint
-from bnn.evaluation.printed import MEASURES, _in_distribution_table, _ood_table, _shifted_table
+from bnn.evaluation.numbers import METRICS
+from bnn.evaluation.printed import _in_distribution_table, _ood_table, _shifted_table
 from bnn.tables import table
 from bnn.training.summary import print_summary
 
@@ -33,10 +34,9 @@ def drawn(shown: Table) -> str:
 
 
 def in_distribution() -> Table:
+    names = ("accuracy", *METRICS)
     return _in_distribution_table(
-        {"name": NAME}
-        | dict.fromkeys(MEASURES, SMALL)
-        | {"intervals": dict.fromkeys(MEASURES, (SMALL, SMALL))}
+        {"name": NAME} | dict.fromkeys(names, SMALL) | {"intervals": dict.fromkeys(names, (SMALL, SMALL))}
     )
 
 

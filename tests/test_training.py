@@ -315,7 +315,14 @@ def test_impossible_numbers_are_refused_at_once(change, message):
 
 @pytest.mark.parametrize(
     "change",
-    [{"data": "nothing"}, {"network": "rnn"}, {"guide": "flow"}, {"estimator": "magic"}, {"rule": "oracle"}],
+    [
+        {"data": "nothing"},
+        {"network": "rnn"},
+        {"guide": "flow"},
+        {"estimator": "magic"},
+        {"combination": "vote"},
+        {"rule": "oracle"},
+    ],
 )
 def test_unknown_names_are_refused_before_training_and_the_known_ones_told(change, tmp_path):
     (name,) = change.values()

@@ -55,7 +55,7 @@ def files_choice(sample: bytes, elem_id: str) -> gr.HTML:
 def uploaded(value: Any) -> list[SavedFile | Unusable]:
     """The files in the control's value, a list of {"name", "path"}; without a path those that failed.
 
-    The paths are whatever the browser says: `bnn.app.page.Page` lets none pass but those of uploads.
+    The paths are whatever the browser says: `gradio_private.Page` lets none pass but those of uploads.
 
     Raises:
         InputError: it holds something else.

@@ -1,28 +1,28 @@
-"""The page as a whole: its tabs, and what programs can call."""
+"""The page as a whole: its tabs, and what programs can call.
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+A new tab is one function, in a file of its own, and one name in `TABS`.
+"""
+
+from collections.abc import Callable, MutableMapping
 
 import gradio as gr
 
 from bnn.app.card import card_tab
 from bnn.app.draw import draw_tab
+from bnn.app.gradio_private import Page, set_environment
 from bnn.app.many import many_tab
 from bnn.app.programs import endpoints
-from bnn.app.strictness import offered
+from bnn.app.strictness import Promises, offered
 from bnn.classifier import Classifier
 
 TITLE = "A digit, or “I don't know”"
+TABS: MutableMapping[str, Callable[[Classifier, Promises], None]] = {  # in their order; each lays itself out
+    "Draw": draw_tab,
+    "Many images": many_tab,
+    "Trust": lambda classifier, _: card_tab(classifier),
+}
 _WAITING = 200  # requests that may wait; more are turned away
 _SESSIONS = 500  # visitors of whom Gradio remembers what they see
-_SETTINGS = {  # that Gradio takes from the environment alone
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    # Else it computes statistics of the last 10,000 events after each event.
-    "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**18),
-    "GRADIO_ANALYTICS_MAX_EVENTS": "1",
-}
 
 
 # Gradio gives each button of a choice a name of its own, so that arrow keys do not move from one to the next.
@@ -39,28 +39,9 @@ document.addEventListener("keydown", (event) => {
 """
 
 
-class Page(gr.Blocks):
-    """Blocks that take no file but uploaded ones, and answer values they cannot use with one sentence.
-
-    Gradio's own would fetch a URL, and, where it is mounted in an application, read any file of the server's.
-    """
-
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **options: Any) -> Any:
-        try:
-            folder = Path(self.GRADIO_CACHE).resolve()
-            if not all(Path(path).resolve().is_relative_to(folder) for path in _paths(inputs)):
-                raise gr.Error("A file must be uploaded here: no other is read or fetched.")
-            return await super().preprocess_data(block_fn, inputs, *others, **options)
-        except gr.Error as error:
-            error.print_exception = False
-            raise
-        except Exception as error:  # values of the wrong type raise exceptions of nearly any kind
-            raise gr.Error("These values cannot be used here.", print_exception=False) from error
-
-
-def build_page(classifier: Classifier) -> gr.Blocks:
+def build_page(classifier: Classifier) -> Page:
     """The page of `classifier`, not yet served; `bnn.app.serve` gives it its style."""
-    os.environ.update(_SETTINGS)
+    set_environment()
     promises = offered(classifier)
     with Page(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(
@@ -70,25 +51,10 @@ def build_page(classifier: Classifier) -> gr.Blocks:
             js_on_load=_ARROWS,
         )
         with gr.Tabs():
-            with gr.Tab("Draw", id="draw"):
-                draw_tab(classifier, promises)
-            with gr.Tab("Many images", id="many"):
-                many_tab(classifier, promises)
-            with gr.Tab("Trust", id="card"):
-                card_tab(classifier)
+            for label, tab in TABS.items():
+                with gr.Tab(label):
+                    tab(classifier, promises)
         endpoints(classifier)
-    page.state_session_capacity = _SESSIONS
-    return page.queue(max_size=_WAITING, api_open=False)
-
-
-def _paths(values: list[Any]) -> Iterator[str]:
-    """The paths of all files in `values`, which are JSON of any depth."""
-    left = list(values)
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            left += value.values()
-            if isinstance(value.get("path"), str):
-                yield value["path"]
-        elif isinstance(value, list):
-            left += value
+    page.remember(_SESSIONS)
+    page.queue(max_size=_WAITING, api_open=False)
+    return page

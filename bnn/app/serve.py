@@ -127,8 +127,7 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
         css_paths=_STYLE,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     )
-    # Mounting sets neither, and without them Gradio does not check which files it reads and shows.
-    page.has_launched = page.is_running = True
+    page.mounted()
     guarded = with_headers(bounded(app, address.max_upload))
     return lingering(guarded, address.max_upload + SPARE_BYTES)
 

@@ -2,15 +2,19 @@
 
 `docs/metrics.md` defines each. Numbers whose names end in `_ensemble` are the ensemble's alone: the score is
 the predictive entropy instead of the rule's refusal score.
+
+A new metric of in-distribution images is one function in `bnn.evaluation.metrics` and one name in `METRICS`.
 """
 
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnn.evaluation import metrics
 from bnn.evaluation.intervals import (
+    Statistic,
     aurc_statistic,
     auroc_statistic,
     bootstrap,
@@ -21,6 +25,42 @@ from bnn.evaluation.intervals import (
 from bnn.prediction import Prediction
 
 Labels = NDArray[np.int64]
+
+
+class Metric(NamedTuple):
+    """A number of labelled images: its `value`, and the `statistic` whose bootstrap is its interval."""
+
+    value: Callable[[Prediction, Labels], float]
+    statistic: Callable[[Prediction, Labels], Statistic]
+
+
+def _wrong(prediction: Prediction, labels: Labels) -> NDArray[np.bool_]:
+    wrong: NDArray[np.bool_] = prediction.probs.argmax(1) != labels
+    return wrong
+
+
+METRICS: MutableMapping[str, Metric] = {
+    "nll": Metric(
+        lambda said, labels: metrics.nll(said.probs, labels),
+        lambda said, labels: mean_statistic(metrics.nll_each(said.probs, labels)),
+    ),
+    "ece": Metric(
+        lambda said, labels: metrics.ece(said.probs, labels),
+        lambda said, labels: ece_statistic(said.probs, labels),
+    ),
+    "brier": Metric(
+        lambda said, labels: metrics.brier(said.probs, labels),
+        lambda said, labels: mean_statistic(metrics.brier_each(said.probs, labels)),
+    ),
+    "aurc": Metric(
+        lambda said, labels: metrics.aurc(_wrong(said, labels), said.refusal_score),
+        lambda said, labels: aurc_statistic(_wrong(said, labels), said.refusal_score),
+    ),
+    "aurc_ensemble": Metric(
+        lambda said, labels: metrics.aurc(_wrong(said, labels), said.total),
+        lambda said, labels: aurc_statistic(_wrong(said, labels), said.total),
+    ),
+}
 
 
 def answer_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
@@ -45,23 +85,11 @@ def answer_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
 
 
 def in_distribution_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
-    """`answer_numbers`, and how good the probabilities and the order of the scores are."""
-    probs, n = prediction.probs, len(labels)
-    wrong = probs.argmax(1) != labels
+    """`answer_numbers`, and how good the probabilities and the order of the scores are: all of `METRICS`."""
     answers = answer_numbers(prediction, labels)
-    values = {
-        "nll": metrics.nll(probs, labels),
-        "ece": metrics.ece(probs, labels),
-        "brier": metrics.brier(probs, labels),
-        "aurc": metrics.aurc(wrong, prediction.refusal_score),
-        "aurc_ensemble": metrics.aurc(wrong, prediction.total),
-    }
+    values = {name: metric.value(prediction, labels) for name, metric in METRICS.items()}
     intervals = {
-        "nll": bootstrap(mean_statistic(metrics.nll_each(probs, labels)), n),
-        "ece": bootstrap(ece_statistic(probs, labels), n),
-        "brier": bootstrap(mean_statistic(metrics.brier_each(probs, labels)), n),
-        "aurc": bootstrap(aurc_statistic(wrong, prediction.refusal_score), n),
-        "aurc_ensemble": bootstrap(aurc_statistic(wrong, prediction.total), n),
+        name: bootstrap(metric.statistic(prediction, labels), len(labels)) for name, metric in METRICS.items()
     }
     return answers | values | {"intervals": answers["intervals"] | intervals}
 

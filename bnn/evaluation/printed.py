@@ -8,12 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bnn.evaluation.numbers import METRICS
 from bnn.evaluation.results import Report
 from bnn.evaluation.words import summary
 from bnn.numerals import percent, shown, shown_interval
 from bnn.tables import table
-
-MEASURES = ("accuracy", "nll", "ece", "brier", "aurc", "aurc_ensemble")
 
 
 def print_short(report: Report, out: Path) -> None:
@@ -32,7 +31,7 @@ def print_short(report: Report, out: Path) -> None:
 
 def _in_distribution_table(digits: Mapping[str, Any]) -> Table:
     rows = table(digits["name"], "value", "95 % interval")
-    for name in MEASURES:
+    for name in ("accuracy", *METRICS):
         label = name.replace("_ensemble", ", ensemble alone")
         rows.add_row(label, shown(digits[name]), shown_interval(digits["intervals"][name]).strip("()"))
     return rows

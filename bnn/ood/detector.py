@@ -12,7 +12,7 @@ from bnn.core.task import Task
 from bnn.core.tensors import in_groups, under
 from bnn.core.uncertainty import Predictive
 from bnn.errors import InputError, choose
-from bnn.ood.combination import COMBINATIONS, Combination, Fisher, total
+from bnn.ood.combination import COMBINATIONS, Combination, total
 from bnn.ood.score import Observed, OODScore
 from bnn.ood.scores import SCORES
 
@@ -79,8 +79,10 @@ def fit_detector(
     ensemble: PredictiveEnsemble,
     reference: Tensor,
     progress: Progress = iter,
+    *,
+    combination: str = "fisher",
 ) -> Detector:
-    """The detector of fitted `scores`, joined by Fisher's statistic.
+    """The detector of fitted `scores`, joined.
 
     Args:
         scores: fitted.
@@ -88,11 +90,14 @@ def fit_detector(
         ensemble: whose predictions they look at.
         reference: training images (R, 1, 28, 28), which say how surprising a score is.
         progress: goes through chunks of the images one by one, and may show how far it is.
+        combination: name in `COMBINATIONS`, of what joins the scores.
 
     Raises:
-        InputError: there is no score, two have one name, or one gives something else than a finite number.
+        InputError: there is no score, two have one name, one gives something else than a finite number, or no
+            combination has that name.
     """
     require_names([score.name for score in scores], known=False)
+    kind = choose(COMBINATIONS, combination, "combination of scores")
     with torch.inference_mode():
         parts = [
             raw_scores(scores, Observed(chunk, ensemble.predictive(chunk), features))
@@ -105,7 +110,7 @@ def fit_detector(
                 f"the OOD score {name!r} is not finite for {strange} of {len(values)} training images: "
                 "mend it, or leave it out."
             )
-    return Detector(features, scores, Fisher.fit(joined))
+    return Detector(features, scores, kind.fit(joined))
 
 
 def raw_scores(scores: Iterable[OODScore], observed: Observed) -> dict[str, Tensor]:

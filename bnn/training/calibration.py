@@ -44,12 +44,18 @@ def calibrated(
     scores = fit_scores(config.scores, features, data.train_images, config.seed)
     reference = data.train_images.images[:REFERENCE]
     bar = progress_bar("judging training images")
-    detector = fit_detector(scores, features, ensemble, reference, bar)
+    detector = fit_detector(scores, features, ensemble, reference, bar, combination=config.combination)
     calibration = _calibration(ensemble, detector, data)
     rule = _rule(config, calibration)
     checkpoint = Checkpoint(
         task=data.task,
-        parts=Parts(config.network, dict(config.network_options), posterior.name, config.scores),
+        parts=Parts(
+            config.network,
+            dict(config.network_options),
+            posterior.name,
+            config.scores,
+            detector.combination.name,
+        ),
         posterior=posterior.tensors(),
         detector=detector.tensors(),
         calibration=calibration.tensors(),

@@ -55,6 +55,7 @@ class TrainConfig:
     scores: tuple[str, ...] = _option(
         ("pixels", "features", "entropy"), "out-of-distribution (OOD) scores that are joined, as a JSON list"
     )
+    combination: str = _option("fisher", "how the OOD scores are joined: fisher")
     draws: int = _option(50, "networks drawn from the guide for the ensemble")
     rule: str = _option("calibrated", "abstention rule: calibrated, entropy, confidence or median")
     risk: float = _option(Promise.risk, "calibrated rule: share of its answers that may be wrong")

@@ -8,21 +8,19 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
-from pyro import poutine
-from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer import Trace_ELBO
 from pyro.poutine import Trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from bnn.training.estimators import Estimator, Flipped, LocallyReparameterized, UndrawnNormal
+from bnn.training.pyro_private import LeanMeanFieldELBO, traces
 
 
-class MeanFieldELBO(TraceMeanField_ELBO):
+class MeanFieldELBO(LeanMeanFieldELBO):
     """ELBO of a mean-field guide: KL in closed form, likelihood under a gradient estimator.
 
-    Pyro's own `TraceMeanField_ELBO` also evaluates every weight's log-density and then does not use
-    it; this one leaves that out, and runs model and guide under an `Estimator`.
+    Model and guide run under an `Estimator`.
 
     Args:
         undrawn: the estimator's tensor class; None draws the weights, once a mini-batch.
@@ -32,15 +30,7 @@ class MeanFieldELBO(TraceMeanField_ELBO):
         super().__init__()
         self.undrawn = undrawn
 
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
-        with self._estimator():
-            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            replayed = poutine.replay(model, trace=guide_trace)
-            model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
-        model_trace.compute_log_prob(lambda _, site: site["is_observed"])
-        return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
-
-    def _estimator(self) -> AbstractContextManager[Any]:
+    def handler(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.undrawn is None else Estimator(self.undrawn)
 
     def terms(self, model: Any, guide: Any, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +39,7 @@ class MeanFieldELBO(TraceMeanField_ELBO):
         −ELBO = NLL + KL, with NLL = −E_q log p(labels | images, weights) estimated from the mini-batch
         and one noise sample, and KL = KL(q ‖ prior) exact.
         """
-        model_trace, guide_trace = self._get_trace(model, guide, (images, labels), {})
+        model_trace, guide_trace = traces(self, model, guide, images, labels)
         divergences = [
             kl_divergence(cast(Distribution, guide_trace.nodes[name]["fn"]), cast(Distribution, site["fn"]))
             for name, site in _latent(model_trace).items()
@@ -62,7 +52,7 @@ class SampledELBO(Trace_ELBO):
 
     def terms(self, model: Any, guide: Any, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(NLL, KL) of the whole training set in nats, both estimated from one draw of the weights."""
-        model_trace, guide_trace = self._get_trace(model, guide, (images, labels), {})
+        model_trace, guide_trace = traces(self, model, guide, images, labels)
         log_ratios = [
             guide_trace.nodes[name]["log_prob_sum"] - site["log_prob_sum"]
             for name, site in _latent(model_trace).items()

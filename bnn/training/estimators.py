@@ -9,13 +9,15 @@ A new estimator is one tensor class here and one name in `bnn.training.elbo.ELBO
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
+
+from bnn.training.pyro_private import ValuesInstead
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 _TINY = 1e-16  # keeps the square root's gradient finite where no signal arrives
@@ -110,7 +112,7 @@ class Flipped(UndrawnNormal):
         )
 
 
-class Estimator(Messenger):
+class Estimator(ValuesInstead):
     """Effect handler under which Normal sample sites stay undrawn.
 
     >>> with Estimator(LocallyReparameterized):
@@ -118,15 +120,12 @@ class Estimator(Messenger):
     """
 
     def __init__(self, undrawn: type[UndrawnNormal]) -> None:
-        super().__init__()
-        self.undrawn = undrawn
+        super().__init__(partial(_undrawn, undrawn))
 
-    def _pyro_sample(self, msg: Any) -> None:
-        normal = msg["fn"].base_dist if isinstance(msg["fn"], dist.Independent) else msg["fn"]
-        if msg["done"] or msg["is_observed"] or not isinstance(normal, dist.Normal):
-            return
-        msg["value"] = self.undrawn.of(normal.loc, normal.scale)
-        msg["done"] = True
+
+def _undrawn(kind: type[UndrawnNormal], distribution: Any) -> UndrawnNormal | None:
+    normal = distribution.base_dist if isinstance(distribution, dist.Independent) else distribution
+    return kind.of(normal.loc, normal.scale) if isinstance(normal, dist.Normal) else None
 
 
 def _sample_normal(loc: Tensor, scale: Tensor) -> Tensor:

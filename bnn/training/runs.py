@@ -13,7 +13,7 @@ from bnn.errors import InputError
 from bnn.training.config import TrainConfig
 
 # What may change when a run is resumed: it does not concern how a component is trained.
-AFTERWARDS = ("components", "scores", "draws", "rule", "risk", "delta", "alpha", "refuse")
+AFTERWARDS = ("components", "scores", "combination", "draws", "rule", "risk", "delta", "alpha", "refuse")
 
 
 def new_run(runs: Path) -> Path:

@@ -4,9 +4,7 @@ import difflib
 import inspect
 import logging
 import math
-import signal
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +13,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
 from bnn.classifier import Classifier
@@ -28,6 +25,7 @@ from bnn.data.digits import LABELLED
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError, choose
 from bnn.files import require_free
+from bnn.ood.combination import COMBINATIONS
 from bnn.ood.detector import require_names
 from bnn.progress import Lines
 from bnn.rules.table import RULES
@@ -36,26 +34,15 @@ from bnn.training.config import TrainConfig, configured
 from bnn.training.datamodule import TrainingData
 from bnn.training.elbo import ELBOS
 from bnn.training.guide import GUIDES, MixtureGuide
+from bnn.training.lightning_private import ComponentBar, MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
 from bnn.training.runs import is_from, keep_log, last_checkpoint, new_run, run_to_resume
 
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
 
 
-class _ProgressBar(RichProgressBar):
-    def __init__(self, component: str) -> None:
-        super().__init__()
-        self._component = component
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"{self._component}, {super()._get_train_description(current_epoch).lower()}"
-
-    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
-        return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
-
-
 class _ProgressLines(ProgressBar):
-    """What `_ProgressBar` is on a terminal, for files and pipes: a line now and then."""
+    """What `ComponentBar` is on a terminal, for files and pipes: a line now and then."""
 
     def __init__(self, component: str) -> None:
         super().__init__()
@@ -213,6 +200,7 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     rule = choose(RULES, config.rule, "abstention rule")
     rule.require_fittable(len(data.calibration_images), config.promise)
     require_names(config.scores)
+    choose(COMBINATIONS, config.combination, "combination of scores")
     choose(GUIDES, config.guide, "guide")
     choose(ELBOS, config.estimator, "estimator")
     network = build_network(config.network, config.network_options, data.task)
@@ -259,20 +247,12 @@ def _fit(
     last = last_checkpoint(folder)
     keep_log(folder)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the data lie in memory
-            warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning against a newer torch
-            warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a resumed run's folder
-            warnings.filterwarnings("ignore", ".*will be replaced by.*DistributedSampler.*")  # which shuffles
+        with fitting(trainer):
             trainer.fit(module, data.with_noise(seed), ckpt_path=last, weights_only=True)
     except MisconfigurationException as error:
         raise InputError(_trainer_refuses(error)) from error
     except DivergedError as error:
         return _Fit(trainer, module, error)
-    except SystemExit:  # how Lightning ends a fit after Ctrl-C
-        if not trainer.interrupted:
-            raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which Lightning had switched off
     return _Fit(trainer, module)
 
 
@@ -307,7 +287,7 @@ def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping
         "enable_model_summary": False,
     }
     shown = options.get("enable_progress_bar", True)
-    kind = _ProgressBar if sys.stdout.isatty() else _ProgressLines
+    kind = ComponentBar if sys.stdout.isatty() else _ProgressLines
     bar = [kind(f"component {component + 1}/{config.components}")] if shown else []
     try:
         return pl.Trainer(logger=logger, callbacks=[*savers, *bar], **{**defaults, **options})
