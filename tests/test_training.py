@@ -199,7 +199,7 @@ def interrupted(folder, component):
 def fitted(folder, component, name):
     """A location of the guide in one of Lightning's checkpoints of a component."""
     state = torch.load(next(folder.glob(f"runs/*/{component}/{name}")), weights_only=True)
-    return state["state_dict"]["guide.out_bias_loc"]
+    return state["state_dict"]["guide.out/bias_loc"]
 
 
 def test_ctrl_c_in_the_first_component_keeps_its_best_epoch_so_far(tmp_path):
