@@ -176,7 +176,7 @@ def test_a_mixture_draws_from_its_guides_in_equal_parts() -> None:
     guides = [MeanFieldGuide(fits.small_network(SMALL.hidden)) for _ in range(2)]
     with torch.no_grad():
         for shift, guide in zip((-100, 100), guides, strict=True):
-            guide.out_bias_loc += shift
+            getattr(guide, "out/bias_loc").add_(shift)
     signs = fits.drawn(guides, 40, seed=0)["out.bias"].sign()
     assert (signs.sum(0) == 0).all()
 

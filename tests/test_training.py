@@ -341,7 +341,7 @@ def test_options_that_lightning_does_not_take_are_one_sentence(options):
 
 
 def test_too_few_calibration_images_for_the_wish_are_refused_before_training(tmp_path):
-    with pytest.raises(InputError, match="images could"):
+    with pytest.raises(InputError, match="999 could"):
         run(replace(TINY, refuse=0.001), tmp_path)
     assert not (tmp_path / "runs").exists()
 
