@@ -32,7 +32,7 @@ from bnn.ood.combination import Fisher
 from bnn.ood.detector import CHUNK, Detector, raw_scores
 from bnn.ood.score import Observed
 from bnn.progress import progress_bar
-from bnn.training.calibration import REFERENCE, fit_scores
+from bnn.training.calibration import fit_scores, reference_size
 from bnn.training.config import PRESETS, TrainConfig
 from bnn.training.datamodule import TrainingData
 from bnn.training.guide import MixtureGuide
@@ -70,7 +70,8 @@ def aurocs(digit: int, config: TrainConfig, data_dir: Path | None) -> list[float
 def fitted(config: TrainConfig, data: TrainingData) -> Mixture:
     """The posterior of a guide trained on the data's training digits."""
     pl.seed_everything(config.seed, verbose=False)
-    module = SVIModule(config, data.task, len(data.train_images))
+    network = build_network(config.network, config.network_options, data.task)
+    module = SVIModule(config, network, len(data.train_images))
     trainer = pl.Trainer(
         max_epochs=config.epochs,
         logger=False,
@@ -90,8 +91,9 @@ def evidence_without(digit: int, posterior: Mixture, config: TrainConfig, data: 
     network = build_network(config.network, config.network_options, data.task)
     ensemble = PredictiveEnsemble(network, posterior.sample(config.draws, config.seed))
     features = Features(network, posterior)
-    scores = fit_scores(config.scores, features, data.train_images, config.seed)
-    few, held_out = data.train_images.images[:REFERENCE], data.calibration_images.images
+    scores = fit_scores(config, features, data.train_images, DIGITS.classes)
+    few = data.train_images.images[: reference_size(len(data.train_images))]
+    held_out = data.calibration_images.images
     reference = raw_scores(scores, Observed(few, among_nine(ensemble, few, digit), features))
     detector = Detector(features, scores, Fisher.fit(reference))
     return detector.evidence(held_out, among_nine(ensemble, held_out, digit))
