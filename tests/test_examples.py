@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from bnn.app.draw import DRAWS, examples_html, look
-from bnn.app.examples import FOOLING, STRANGE, Example, arc, examples, render
-from bnn.app.pad import BRUSH, SIZE, drawing
+from bnn.app.examples import FOOLING, STRANGE, Example, examples
+from bnn.app.pad import drawing
 from bnn.classifier import Classifier
+from bnn.data.pen import BRUSH, SIZE, arc, render
 from bnn.data.pictures import png_url
 
 SHOWN = examples()
