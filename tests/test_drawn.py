@@ -1,7 +1,11 @@
 """What is drawn with the pad's pen: shapes, drawings that vary by a seed, and the sets made of them."""
 
+import re
 import string
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +92,19 @@ def test_they_are_to_be_measured_on_and_not_to_be_learnt() -> None:
     assert not SETS.keys() & LABELLED.keys()
     with pytest.raises(InputError, match="no labelled data set 'drawn'"):
         train("drawn")
+
+
+@pytest.mark.slow
+def test_letters_that_look_like_digits_can_be_left_out() -> None:
+    program = Path(__file__).parents[1] / "benchmarks" / "drawn.py"
+    told = subprocess.run(
+        [sys.executable, program, "--draws", "2"], check=True, capture_output=True, text=True
+    )
+    capitals, small, doodles, digits = told.stdout.splitlines()
+    assert re.fullmatch(r"capitals: \S+% of 260 refused; \S+% of 190 that look like no digit", capitals)
+    assert re.fullmatch(r"small-letters: \S+% of 260 refused; \S+% of 170 that look like no digit", small)
+    assert re.fullmatch(r"doodles: \S+% of 280 refused", doodles)
+    assert re.match(r"drawn: \S+% of 380 answered, \d+ of \d+ rightly", digits)
 
 
 def test_a_negative_seed_is_refused() -> None:
