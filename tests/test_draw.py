@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 
 from bnn.app.draw import DRAWS, _judge, _nearest, look
 from bnn.app.drawings import seen_svg
-from bnn.app.examples import DIGITS, DOODLES, DOUBTFUL, HEART, render
-from bnn.app.pad import SIZE
+from bnn.app.examples import DIGITS, DOODLES, DOUBTFUL, HEART
 from bnn.app.strictness import offered
 from bnn.classifier import Classifier
+from bnn.data.pen import SIZE, render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import prepare
 from bnn.rules.calibrated import CalibratedRule

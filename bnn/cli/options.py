@@ -147,14 +147,15 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SET",
-        help="not digits: a folder of images, a torchvision set by name, or noise; may be given again",
+        help="not digits: a folder of images, a torchvision set by name, capitals, small-letters or doodles "
+        "as drawn on the page, or noise; may be given again",
     )
     parser.add_argument(
         "--shifted",
         action="append",
         default=[],
         metavar="SET",
-        help="digits in other handwriting: mnist, digits, or a folder as above; may be given again",
+        help="digits in other handwriting: mnist, digits, drawn, or a folder as above; may be given again",
     )
     parser.add_argument(
         "--robustness",
