@@ -64,12 +64,12 @@ def chimeras(rng: Generator) -> Pixels:
     return made
 
 
-GENERATED: Mapping[str, Callable[[Generator], Pixels]] = {
+Make = Callable[[Generator], Pixels]
+NOISE: Mapping[str, Make] = {
     "noise": uniform_noise,
     "gaussian-noise": gaussian_noise,
     "salt-and-pepper": salt_and_pepper,
     "stripes": stripes,
     "blankish": blankish,
-    "strokes": strokes,
-    "chimeras": chimeras,
 }
+GENERATED: Mapping[str, Make] = {**NOISE, "strokes": strokes, "chimeras": chimeras}

@@ -121,7 +121,7 @@ def train_command(
         InputError: as `train`, there is no run to resume, or the posterior is not of this `config`.
     """
     if resume and refit is not None:
-        raise InputError("a run is resumed or a checkpoint fitted anew: give --resume or --refit.")
+        raise InputError("a run is resumed, or a checkpoint fitted anew (resume, refit): not both.")
     require_free(out, overwrite=overwrite or (resume and is_from(Path(out), config)))
     images = _training_part(config.data, data_dir, download)
     if refit is not None:
