@@ -34,6 +34,8 @@ _STRANGERS = {  # sets that are no digits, in words
     "salt-and-pepper": "white specks",
     "stripes": "stripes",
     "blankish": "nearly blank images",
+    "strokes": "random strokes",
+    "chimeras": "digits put together wrongly",
 }
 _HANDS = {"digits": "scikit-learn's", "mnist": "MNIST's", "drawn": "drawn by this project"}  # by whose
 

@@ -16,7 +16,7 @@ from bnn.ood.score import Observed, OODScore
 
 DRAWS = 10  # sampled networks: enough that another ten hardly change a score
 SEED = 0  # of the draws
-CHANNELS, HIDDEN = (8, 16, 32), 64
+CHANNELS, HIDDEN = (8, 16, 32), 64  # of a network that is trained; one that comes back says its own
 LEAST = 1e-6  # probability of a class below which the ensemble does not speak for it
 
 
@@ -41,7 +41,8 @@ class Contrast(OODScore):
 
     def __init__(self, posterior: Posterior, classes: int) -> None:
         self._posterior = posterior
-        self._networks = StackedNetwork(contrast_network(classes), posterior.sample(DRAWS, SEED))
+        network = _network_of(posterior.tensors(), classes)
+        self._networks = StackedNetwork(network, posterior.sample(DRAWS, SEED))
 
     @torch.inference_mode()
     def score(self, observed: Observed) -> Tensor:
@@ -59,12 +60,21 @@ class Contrast(OODScore):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], task: Task, features: Features) -> Self:
-        with torch.device("meta"):
-            network = contrast_network(task.classes)
+        network = _network_of(tensors, task.classes)
         shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
         return cls(MeanField.from_tensors(tensors, shapes), task.classes)
 
 
-def contrast_network(classes: int) -> nn.Module:
+def contrast_network(classes: int, channels: tuple[int, ...] = CHANNELS, hidden: int = HIDDEN) -> nn.Module:
     """The network that tells `classes` from one another and from the background, its last output."""
-    return VGG(CHANNELS, HIDDEN, classes=classes + 1)
+    return VGG(channels, hidden, classes=classes + 1)
+
+
+def _network_of(tensors: Mapping[str, Tensor], classes: int) -> nn.Module:
+    """The network whose posterior's `tensors` these are by the number of its units, in no memory."""
+    biases = [tensors.get(f"loc/{layer}.bias") for layer in ("conv1", "conv2", "conv4", "hidden")]
+    *channels, hidden = (0 if bias is None else bias.numel() for bias in biases)
+    if min(*channels, hidden) < 1:
+        raise InputError("the contrast's network has a layer without units.")
+    with torch.device("meta"):
+        return contrast_network(classes, tuple(channels), hidden)
