@@ -36,9 +36,10 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request,
 from serving import archive, free_port
 
 from bnn.app import Address, served
-from bnn.app.examples import DIGITS, Example, Strokes, examples
+from bnn.app.examples import DIGITS, Example, examples
 from bnn.app.strictness import offered
 from bnn.classifier import Classifier
+from bnn.data.pen import Strokes
 
 pytestmark = [
     pytest.mark.browser,

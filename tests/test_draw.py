@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 
 from bnn.app.draw import DRAWS, _judge, _nearest, look
 from bnn.app.drawings import seen_svg
-from bnn.app.examples import DIGITS, DOODLES, DOUBTFUL, HEART, render
-from bnn.app.pad import SIZE
+from bnn.app.examples import CAPITAL, DIGITS, DOODLES, DOUBTFUL
 from bnn.app.strictness import offered
 from bnn.classifier import Classifier
+from bnn.data.pen import SIZE, render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import prepare
 from bnn.rules.calibrated import CalibratedRule
@@ -136,9 +136,9 @@ def test_chosen_promises_decide(judge: Any, classifier: Classifier) -> None:
         drawn = png_url(render(strokes))
         assert "verdict answered" in judge(drawn, promises.risks[0], promises.alphas[0], None).verdict
         assert "verdict ambiguous" in judge(drawn, promises.risks[-1], promises.alphas[0], None).verdict
-    heart = png_url(render(HEART))
-    assert "verdict answered" in judge(heart, promises.risks[0], promises.alphas[0], None).verdict
-    assert "verdict unfamiliar" in judge(heart, promises.risks[0], promises.alphas[-1], None).verdict
+    letter = png_url(render(CAPITAL))
+    assert "verdict answered" in judge(letter, promises.risks[0], promises.alphas[0], None).verdict
+    assert "verdict unfamiliar" in judge(letter, promises.risks[0], promises.alphas[-1], None).verdict
 
 
 @pytest.mark.parametrize("value", [7, {"path": "/etc/passwd"}, "words", png_url(Image.new("L", (5, 5)))])

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from bnn.app.drawings import Floats, ensemble_svg, seen_svg, vote_counts
-from bnn.app.examples import SAMPLE, Example, examples, render
+from bnn.app.examples import SAMPLE, Example, examples
 from bnn.app.gauges import gauges, gauges_html
 from bnn.app.pad import drawing, pad
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
@@ -19,6 +19,7 @@ from bnn.app.words import verdict_html
 from bnn.classifier import Classifier
 from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
+from bnn.data.pen import render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import is_blank, prepare
 from bnn.errors import InputError

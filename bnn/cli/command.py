@@ -152,6 +152,7 @@ def _train(arguments: argparse.Namespace) -> int:
         download=arguments.download,
         runs=arguments.runs,
         resume=arguments.resume,
+        refit=arguments.refit,
         overwrite=arguments.overwrite,
         trainer_options=trainer_options,
     )

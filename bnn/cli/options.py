@@ -103,6 +103,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--runs", type=Path, default=Path("runs"), help="folder of logs (default: %(default)s)"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the latest run under --runs")
+    parser.add_argument(
+        "--refit",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="keep the posterior of this checkpoint, of the same preset and options, and fit only its OOD "
+        "scores and its rule anew, to the same digits",
+    )
     _add_data(parser)
     hints = typing.get_type_hints(TrainConfig)
     group = parser.add_argument_group("training", "defaults are those of the preset fast")
@@ -140,14 +147,15 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SET",
-        help="not digits: a folder of images, a torchvision set by name, or noise; may be given again",
+        help="not digits: a folder of images, a torchvision set by name, capitals, small-letters or doodles "
+        "as drawn on the page, or noise; may be given again",
     )
     parser.add_argument(
         "--shifted",
         action="append",
         default=[],
         metavar="SET",
-        help="digits in other handwriting: mnist, digits, or a folder as above; may be given again",
+        help="digits in other handwriting: mnist, digits, drawn, or a folder as above; may be given again",
     )
     parser.add_argument(
         "--robustness",

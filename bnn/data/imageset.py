@@ -15,6 +15,7 @@ from bnn.core.rows import chosen_rows
 from bnn.core.task import DIGITS, Task, checked_labels
 from bnn.data.digits import LABELLED, Labelled
 from bnn.data.digits import data_dir as data_root
+from bnn.data.drawn import DRAWN, DRAWN_DIGITS, OF_A_KIND, drawings
 from bnn.data.generated import GENERATED
 from bnn.data.preprocess import Images, prepare
 from bnn.data.torchvision_sets import TORCHVISION, torchvision_images
@@ -35,7 +36,8 @@ class ImageSet:
         name: of the set.
         images: (N, 1, 28, 28) float32 in [0, 1], N ≥ 1.
         labels: (N,) int64 classes, or None where the images need not show any.
-        sources: where each image is from: a file's path relative to its folder, or "name[17]".
+        sources: where each image is from: a file's path relative to its folder, "name[17]", or of a drawing
+            what is drawn and its number, "heart/3".
         unreadable: (file, why) of each file that could not be used.
 
     Example:
@@ -169,13 +171,16 @@ class ImageSet:
         seed: int = 0,
         limit: int | None = None,
     ) -> Self:
-        """A set that is known by name: in `LABELLED` (with its labels), `GENERATED` or `TORCHVISION`.
+        """A set that is known by name.
+
+        Those in `LABELLED` and `DRAWN_DIGITS` have labels; those in `DRAWN`, `GENERATED` and `TORCHVISION`
+        have none.
 
         Args:
             name: of the set, in any case.
             data_dir, download: see `from_torchvision`.
-            part: of a labelled set "train", "test", or "all", the training part first.
-            seed: of a generated set, and of the choice where there are more images than `limit`.
+            part: of a set in `LABELLED` "train", "test", or "all", the training part first.
+            seed: of a drawn or generated set, and of the choice where there are more images than `limit`.
             limit: how many images at most.
 
         Raises:
@@ -194,6 +199,8 @@ class ImageSet:
             return cls(**_chosen_arrays(spelt, images, labels, limit, seed))
         if seed < 0:
             raise InputError(f"the seed of generated images must be at least 0, and {seed} is not.")
+        if spelt in DRAWN or spelt in DRAWN_DIGITS:
+            return cls(**_drawn(spelt, limit, seed))
         images = torch.from_numpy(GENERATED[spelt](np.random.default_rng(seed))).unsqueeze(1)
         return cls(**_chosen_arrays(spelt, images, None, limit, seed))
 
@@ -221,7 +228,7 @@ class ImageSet:
         Raises:
             InputError: there is no such set or folder, its files cannot be had, or none can be used.
         """
-        names = list(LABELLED) if labelled else known_names()
+        names = [*LABELLED, *DRAWN_DIGITS] if labelled else known_names()
         if spec.lower() in (name.lower() for name in names):
             return cls.from_name(spec, data_dir, part=part, download=download, seed=seed, limit=limit)
         if not Path(spec).is_dir():
@@ -229,6 +236,11 @@ class ImageSet:
                 f"there is no folder {spec}: name a folder of images or one of {', '.join(names)}."
             )
         return cls.from_folder(spec, labelled=labelled, task=task, seed=seed, limit=limit)
+
+    @property
+    def kinds(self) -> list[str]:
+        """What each image shows: the name of its sub-folder, or what is drawn; "" where neither is known."""
+        return [str(source).rpartition("/")[0] for source in self.sources]
 
     def part(self, limit: int, seed: int) -> Self:
         """`limit` of the images chosen by `seed`, or all where there are no more; without unreadable files.
@@ -270,7 +282,7 @@ class ImageSet:
 
 def known_names() -> list[str]:
     """The names of all sets that `ImageSet.from_name` knows."""
-    return [*LABELLED, *GENERATED, *TORCHVISION]
+    return [*LABELLED, *DRAWN_DIGITS, *DRAWN, *GENERATED, *TORCHVISION]
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -294,6 +306,20 @@ def _labelled(name: str, data_dir: str | Path | None, part: str, download: bool)
     parts = choose({"train": (True,), "test": (False,), "all": (True, False)}, part, "part of a data set")
     loaded = [LABELLED[name](data_root(data_dir), train=train, download=download) for train in parts]
     return Labelled(*(torch.cat(of) for of in zip(*loaded, strict=True)))
+
+
+def _drawn(name: str, limit: int | None, seed: int) -> dict[str, Any]:
+    """The fields of the set of drawings of that name, or of the `limit` of them that `seed` chooses."""
+    every = drawings((DRAWN_DIGITS | DRAWN)[name], seed)
+    chosen = _chosen(len(every), limit, seed)
+    pictures = (every[index].picture() for index in chosen)
+    labels = [int(every[index].kind[0]) for index in chosen] if name in DRAWN_DIGITS else None
+    return {
+        "name": name,
+        "images": prepare(tracked(pictures, f"drawing {name}", len(chosen))),
+        "labels": None if labels is None else torch.tensor(labels),
+        "sources": [f"{every[index].kind}/{index % OF_A_KIND}" for index in chosen],
+    }
 
 
 def _chosen_arrays(
