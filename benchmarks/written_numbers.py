@@ -96,7 +96,7 @@ def _lefts(
         apart = before.shape[1] + height * generator.uniform(0.15, 0.5)
         if touches[index]:
             meeting = _meeting(before, after, tops[index] - tops[index - 1])
-            apart = max(meeting - height * generator.uniform(0.02, 0.06), before.shape[1] - height / 5)
+            apart = max(meeting - height * generator.uniform(0, 0.04), before.shape[1] - height / 5)
         lefts.append(lefts[-1] + max(1, round(apart)))
     return lefts
 

@@ -25,14 +25,15 @@ _BIG = 0.5  # of the greatest height: what is as high is a digit, or several
 _SMALL = 0.45  # what is smaller both ways is a mark and no digit
 _OVERLAP = 0.4  # of the lower one's height: what two digits of a row share
 _CUT_FROM = 0.55  # a part that is narrower is not cut
-_CUTS_EVERY = 0.15  # how far two cuts are apart
+_CUTS_EVERY = 0.12  # how far two cuts are apart
 _SWAY = 0.2  # how far a cut may turn aside on its way down
-_THROUGH = 1.7  # stroke widths of ink that a cut may go through
+_THROUGH = 2.5  # stroke widths of ink that a cut may go through
 _GAP = 0.15  # what is farther apart is not one digit
 _WIDEST = 1.5  # of a digit
 _MOST_ATOMS = 12  # of a digit
 _CUT_HEIGHT = 48  # pixels of the height at which cuts are looked for
 _RULE_SPAN = 0.6  # of the picture's width that a ruled line spans
+_RULE_COVERS = 0.5  # of the picture's width where nothing but a thin line is
 _RULE_THICK = 0.6  # stroke widths: thicker is no ruled line
 _POINT = 0.6  # stroke widths: a speck of that size within a row may be a decimal point
 
@@ -200,8 +201,11 @@ def _add_rule(rules: Mask, mask: Mask, line: tuple[int, int, int, int]) -> None:
     runs = [_run(mask[:, column], middle) for column, middle in zip(columns, middles, strict=True)]
     lengths = np.array([stop - start for start, stop in runs])
     most = 1.6 * np.median(lengths[lengths > 0]) + 1
+    thin = (lengths > 0) & (lengths <= most)
+    if thin.mean() < _RULE_COVERS:
+        return
     for column, (start, stop) in enumerate(runs):
-        if stop - start <= most:
+        if thin[column]:
             rules[start:stop, column] = True
 
 
