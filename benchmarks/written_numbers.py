@@ -1,8 +1,8 @@
 """Numbers of 1 to 8 digits put together from labelled digits, as pictures: for measuring, from a seed.
 
-A digit's ink is enlarged and put beside the one before it, a little higher or lower, larger or smaller. In the kind
-*apart* no two touch; in *touching* every pair is pushed together with an even chance, and at least one is, until they touch or one reaches
-under the other by a fifth of a digit's height; *lined* and *shaded*
+A digit's ink is enlarged and put beside the one before it, a little higher or lower, larger or smaller. In
+the kind *apart* no two touch. In *touching* each is pushed on with an even chance, and at least one is,
+until it touches the one before it or reaches under it by a fifth of a digit's height. *lined* and *shaded*
 are *apart* on ruled paper, on whose lines the digits stand, and on paper in uneven light.
 """
 
@@ -35,7 +35,9 @@ class Written:
     boxes: NDArray[np.int64]
 
 
-def written_numbers(images: Floats, labels: NDArray[np.int64], kind: str, count: int, seed: int) -> list[Written]:
+def written_numbers(
+    images: Floats, labels: NDArray[np.int64], kind: str, count: int, seed: int
+) -> list[Written]:
     """`count` numbers of a kind, of digits drawn from `images` (N, 28, 28) in [0, 1] with `labels` (N,)."""
     generator = np.random.default_rng([seed, KINDS.index(kind)])
     return [_written(images, labels, kind, generator) for _ in range(count)]

@@ -24,7 +24,8 @@ from bnn.ood.detector import gather_evidence
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom (the last two exclusive), in the picture's pixels
 
-ANSWERED, TOO_SMALL, UNCLEAR, SEVERAL, BLANK = "answered", "too small", "unclear cut", "several marks", "blank"
+ANSWERED, TOO_SMALL, UNCLEAR = "answered", "too small", "unclear cut"
+SEVERAL, CUT_OFF, BLANK = "several marks", "cut off", "blank"  # of a cell
 MOST_PIECES = 20_000  # that are judged of one picture: a picture of noise does not keep us for hours
 _LEAST_CELL = 8  # pixels each way
 LAYOUT = "mnist"  # of the tasks whose classes can be read
@@ -49,9 +50,9 @@ class Mark:
     Attributes:
         box: left, top, right, bottom (the last two exclusive) in pixels of the picture, held upright.
         answer: the digit; None where it is refused.
-        reason: "answered", "ambiguous" or "unfamiliar" as for one image; or "too small" for a digit (a decimal
-            point, dirt), "unclear cut" (it is doubtful where one digit ends), and of a cell whose place was
-            given "blank" or "several marks".
+        reason: "answered", "ambiguous" or "unfamiliar" as for one image; or "too small" for a digit (a
+            decimal point, dirt), "unclear cut" (it is doubtful where one digit ends), and of a cell whose
+            place was given "blank", "several marks" or "cut off" (the digit goes on outside of it).
         probability: of the likeliest digit, in [0, 1].
         candidates: the digits that it may be, likeliest first.
     """
@@ -138,8 +139,8 @@ def read(
         boxes: the places of such cells, in pixels: left, top, right, bottom.
 
     Raises:
-        InputError: the picture cannot be read, the grid does not fit it, a box lies outside of it, it has more
-            marks than a page of digits, or the classifier's classes are not laid out as digits are.
+        InputError: the picture cannot be read, the grid does not fit it, a box lies outside of it, it has
+            more marks than a page of digits, or the classifier's classes are not laid out as digits are.
 
     Example:
         >>> import bnn
@@ -166,13 +167,17 @@ def read(
 
 def promised(classifier: Classifier, digits: int) -> str:
     """What `classifier` promises of whole numbers of so many `digits`, in words."""
-    if classifier.rule.promise is None or not classifier.is_as_calibrated or "risk" not in classifier.rule.controls:
+    if (
+        classifier.rule.promise is None
+        or not classifier.is_as_calibrated
+        or "risk" not in classifier.rule.controls
+    ):
         return "Nothing is promised of the number: the digits' rule promises no risk."
     promise = classifier.rule.promise
     most = min(1.0, digits * promise.risk)
     return (
-        f"Of numbers of {digits} digit{'s' * (digits != 1)} like those it learnt, each digit found where it is, at "
-        f"most {percent(most)} are answered wrongly (with {percent(1 - promise.delta)} confidence)."
+        f"Of numbers of {digits} digit{'s' * (digits != 1)} like those it learnt, each digit found where it "
+        f"is, at most {percent(most)} are answered wrongly (with {percent(1 - promise.delta)} confidence)."
     )
 
 
@@ -187,8 +192,12 @@ def _found(brightness: Pixels, classifier: Classifier) -> list[list[Mark]]:
     found = segmented(ink)
     if sum(len(row.pieces) for row in found.rows) > MOST_PIECES:
         raise InputError("the picture has more marks than a page of digits: cut it, or take a clearer one.")
-    rows = [_digits(found, row, costs) for row, costs in zip(found.rows, _costs(found, classifier), strict=True)]
-    chosen = [(row, piece, sure) for row, pieces in zip(found.rows, rows, strict=True) for piece, sure in pieces]
+    rows = [
+        _digits(found, row, costs) for row, costs in zip(found.rows, _costs(found, classifier), strict=True)
+    ]
+    chosen = [
+        (row, piece, sure) for row, pieces in zip(found.rows, rows, strict=True) for piece, sure in pieces
+    ]
     places = [_scaled(found.box(row, piece), ink.scale, brightness.shape) for row, piece, _ in chosen]
     why = [_doubt(found, row, piece, sure) for row, piece, sure in chosen]
     marks = _decided(_seen(found, [(row, piece) for row, piece, _ in chosen]), places, why, classifier)
@@ -211,7 +220,7 @@ def _doubt(found: Segmentation, row: Row, piece: Piece, sure: bool) -> str | Non
 def _decided(
     seen: Tensor, places: Sequence[Box], why: Sequence[str | None], classifier: Classifier
 ) -> Iterator[Mark]:
-    """What `classifier` says of what is `seen` (N, 1, 28, 28) at the `places`, unless there is a reason `why` not."""
+    """What `classifier` says of what is `seen` (N, 1, 28, 28) at `places`, unless a reason `why` not is."""
     blank = seen.flatten(1).amax(1) == 0
     prediction = classifier.decide(classifier.evidence(seen), blank)
     for index, (place, doubt) in enumerate(zip(places, why, strict=True)):
@@ -219,17 +228,22 @@ def _decided(
         yield Mark(
             box=place,
             answer=prediction.decision(index) if answered else None,
-            reason=doubt or str(prediction.reasons[index]),
+            reason=_reason(doubt, str(prediction.reasons[index])),
             probability=float(prediction.probs[index].max()),
             candidates=tuple(prediction.names[label] for label in prediction.candidates[index]),
         )
 
 
+def _reason(doubt: str | None, said: str) -> str:
+    """Why a mark is refused: what is no digit by itself is so however it was cut."""
+    return said if doubt is None or (doubt == UNCLEAR and said != ANSWERED) else doubt
+
+
 def _costs(found: Segmentation, classifier: Classifier) -> Iterator[NDArray[np.float64]]:
     """For each row, what taking each of its pieces for a digit costs, (P,) nats.
 
-    It is how surprising the piece is as a digit, and what cuts, width and smallness speak against it. Of parts that
-    are clearly a digit as they stand, no other piece is judged.
+    It is how surprising the piece is as a digit, and what cuts, width and smallness speak against it. Of
+    parts that are clearly a digit as they stand, no other piece is judged.
     """
     draws = classifier.posterior.sample(min(_ROUGH, len(classifier.ensemble)), classifier.seed)
     rough = PredictiveEnsemble(classifier.network, draws)
@@ -286,7 +300,9 @@ def _unlikeliness(found: Segmentation, row: Row, piece: Piece) -> float:
 def _seen(found: Segmentation, pieces: Sequence[tuple[Row, Piece]]) -> Tensor:
     """What the networks see of `pieces`, (N, 1, 28, 28)."""
     seen = [laid_out(found.patch(row, piece)) for row, piece in pieces]
-    return torch.from_numpy(np.stack(seen or [np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)])[:, None])[: len(seen)]
+    return torch.from_numpy(np.stack(seen or [np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)])[:, None])[
+        : len(seen)
+    ]
 
 
 def _scaled(box: NDArray[np.int64], scale: float, shape: tuple[int, ...]) -> Box:
@@ -300,7 +316,9 @@ def _scaled(box: NDArray[np.int64], scale: float, shape: tuple[int, ...]) -> Box
     )
 
 
-def _in_cells(brightness: Pixels, cells: Sequence[Sequence[Box]], classifier: Classifier) -> tuple[tuple[Mark, ...], ...]:
+def _in_cells(
+    brightness: Pixels, cells: Sequence[Sequence[Box]], classifier: Classifier
+) -> tuple[tuple[Mark, ...], ...]:
     """The digits in cells whose places are known, one a cell."""
     flat = [cell for row in cells for cell in row]
     read_alone = [_found(brightness[top:bottom, left:right], classifier) for left, top, right, bottom in flat]
@@ -315,7 +333,9 @@ def _one(found: list[list[Mark]], cell: Box) -> Mark:
     if len(marks) > 1:
         return Mark(cell, None, SEVERAL, 0.0, ())
     left, top, right, bottom = marks[0].box
-    return replace(marks[0], box=(left + cell[0], top + cell[1], right + cell[0], bottom + cell[1]))
+    inside = 0 < left and right < cell[2] - cell[0] and 0 < top and bottom < cell[3] - cell[1]
+    box = (left + cell[0], top + cell[1], right + cell[0], bottom + cell[1])
+    return replace(marks[0], box=box) if inside else Mark(box, None, CUT_OFF, 0.0, ())
 
 
 def _cells(grid: tuple[int, int], shape: tuple[int, ...]) -> list[list[Box]]:
@@ -344,4 +364,4 @@ def _checked(boxes: Sequence[Box], shape: tuple[int, ...]) -> list[Box]:
                 f"the box {left},{top},{right},{bottom} does not lie within the picture of {width}x{height} "
                 "pixels: give left, top, right, bottom in pixels."
             )
-    return [tuple(map(int, box)) for box in boxes]
+    return [(int(left), int(top), int(right), int(bottom)) for left, top, right, bottom in boxes]

@@ -33,8 +33,8 @@ def predict_command(classifier: Classifier, files: Sequence[Path], *, as_json: b
     Returns:
         Whether some file could not be used.
     """
-    walked, failed = _walked(files)
-    decisions = _decisions(classifier, walked, failed)
+    found, failed = walked(files)
+    decisions = _decisions(classifier, found, failed)
     if as_json:
         for file, prediction in decisions:
             (decision,) = prediction.plain()
@@ -44,7 +44,7 @@ def predict_command(classifier: Classifier, files: Sequence[Path], *, as_json: b
     return bool(failed)
 
 
-def _walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """(all files with folders opened, folders that hold none)."""
     found: list[Path] = []
     empty: list[Path] = []
@@ -52,7 +52,7 @@ def _walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         try:
             found.extend(image_files(path) if path.is_dir() else [path])
         except InputError as error:
-            _complain(error)
+            complain(error)
             empty.append(path)
     return found, empty
 
@@ -65,11 +65,12 @@ def _decisions(
         try:
             yield file, classifier.predict(file)
         except InputError as error:
-            _complain(error)
+            complain(error)
             failed.append(file)
 
 
-def _complain(error: InputError) -> None:
+def complain(error: InputError) -> None:
+    """Names on standard error what could not be used."""
     print(f"bnn: {printable(str(error))}", file=sys.stderr)
 
 

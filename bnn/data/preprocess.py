@@ -128,7 +128,9 @@ def brightness_of(picture: "Images") -> Pixels:
         return _image_brightness(*_opened(picture))
     if hasattr(picture, "__array__"):
         return _array_brightness(_array(picture))
-    raise InputError(f"a picture must be a PIL image, a path, bytes, a file or an array, not {type(picture).__name__}.")
+    raise InputError(
+        f"a picture must be a PIL image, a path, bytes, a file or an array, not {type(picture).__name__}."
+    )
 
 
 def is_blank(prepared: Tensor) -> Tensor:

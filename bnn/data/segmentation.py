@@ -1,8 +1,9 @@
 """From the ink of a picture to what may be its digits: rows, and in each row pieces of ink, left to right.
 
-Every connected part is cut wherever two touching digits might part, which is too often (over-segmentation), and
-neighbouring atoms that may be one digit are put together again in every way that fits; which of these pieces are the
-digits is for the classifier's evidence to say, by `best_pieces` (Casey & Lecolinet 1996, sec. 3.2).
+Every connected part is cut wherever two touching digits might part, which is too often (over-segmentation),
+and neighbouring atoms that may be one digit are put together again in every way that fits. Which of these
+pieces are the digits is for the classifier's evidence to say, by `best_pieces` (recognition-based
+segmentation, Casey & Lecolinet 1996).
 """
 
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ class Segmentation:
     Attributes:
         ink: (H, W) float32 in [0, 1], without ruled lines.
         atoms: (H, W) int32, the atom that a pixel belongs to, from 1; 0 where there is none.
-        boxes: (A + 1, 4), of each atom: top, left, bottom, right (the last two exclusive); the first is no atom's.
+        boxes: (A + 1, 4), of each atom: top, left, bottom, right (the last two exclusive); first of none.
         rows: from the top of the page to its bottom.
         height: pixels of a typical digit's height; 0 without ink.
     """
@@ -107,8 +108,7 @@ def segmented(ink: Ink) -> Segmentation:
     mask = (ink.labels > 0) & ~rules
     beside = cv2.dilate(rules.astype(np.uint8), np.ones((5, 3), np.uint8)).astype(np.bool_) & ~mask
     strength = np.where(beside, np.float32(0), ink.ink)
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    parts, boxes = _without_crumbs(parts, _boxes(stats), stats[:, cv2.CC_STAT_AREA], ink.stroke_width)
+    parts, boxes = _without_crumbs(*_connected(mask), ink.stroke_width)
     parts, boxes, points = _with_points(parts, boxes, ink)
     if len(boxes) == 1:
         return Segmentation(ink.ink, parts, boxes, (), 0.0)
@@ -121,7 +121,10 @@ def segmented(ink: Ink) -> Segmentation:
         ink=np.where(points[parts], np.float32(1), strength),
         atoms=atoms,
         boxes=atom_boxes,
-        rows=tuple(_row({atom: part for part in row for atom in of_part[part + 1]}, atom_boxes, height) for row in rows),
+        rows=tuple(
+            _row({atom: part for part in row for atom in of_part[part + 1]}, atom_boxes, height)
+            for row in rows
+        ),
         height=height,
     )
 
@@ -129,8 +132,9 @@ def segmented(ink: Ink) -> Segmentation:
 def best_pieces(pieces: tuple[Piece, ...], costs: Floats) -> tuple[list[int], Floats]:
     """Which pieces, by index, are the digits of a row, left to right; and how sure it is of each piece.
 
-    The pieces chosen cover every atom once at the least cost. With a path's probability taken as proportional to
-    exp(−cost), the sureness of a piece is the share of the paths through it (the forward-backward algorithm).
+    The pieces chosen cover every atom once at the least cost. With a path's probability taken as
+    proportional to exp(−cost), the sureness of a piece is the share of the paths through it (the
+    forward-backward algorithm).
 
     Args:
         pieces: of a row, with a path through them all.
@@ -219,9 +223,11 @@ def _run(column: Mask, middle: int) -> tuple[int, int]:
     return start, near[0] + int(below[0]) if len(below) else len(column)
 
 
-def _boxes(stats: NDArray[np.int32]) -> Boxes:
-    left, top, width, height = stats[:, :4].astype(np.int64).T
-    return np.stack([top, left, top + height, left + width], 1)
+def _connected(mask: Mask) -> tuple[Numbers, Boxes, NDArray[np.int64]]:
+    """The connected parts of `mask`, numbered from 1; the boxes and areas of the ground and of each."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    left, top, width, height, area = np.asarray(stats, np.int64).T
+    return np.asarray(labels, np.int32), np.stack([top, left, top + height, left + width], 1), area
 
 
 def _boxes_of(labels: Numbers) -> Boxes:
@@ -238,7 +244,9 @@ def _boxes_of(labels: Numbers) -> Boxes:
     return boxes
 
 
-def _without_crumbs(parts: Numbers, boxes: Boxes, areas: NDArray[np.int32], stroke: float) -> tuple[Numbers, Boxes]:
+def _without_crumbs(
+    parts: Numbers, boxes: Boxes, areas: NDArray[np.int64], stroke: float
+) -> tuple[Numbers, Boxes]:
     """Without what a removed line or noise has left over: parts that are smaller than a dot of the pen."""
     kept = areas >= max(1.0, 0.25 * stroke**2)
     kept[0] = True
@@ -248,8 +256,7 @@ def _without_crumbs(parts: Numbers, boxes: Boxes, areas: NDArray[np.int32], stro
 
 def _with_points(parts: Numbers, boxes: Boxes, ink: Ink) -> tuple[Numbers, Boxes, Mask]:
     """With those specks that may be decimal points; and which parts are."""
-    _, specks, stats, _ = cv2.connectedComponentsWithStats(ink.specks.astype(np.uint8))
-    found = _boxes(stats)
+    specks, found, _ = _connected(ink.specks)
     sides = np.minimum(found[:, 2] - found[:, 0], found[:, 3] - found[:, 1])
     chosen = [
         index
@@ -263,7 +270,7 @@ def _with_points(parts: Numbers, boxes: Boxes, ink: Ink) -> tuple[Numbers, Boxes
 
 
 def _within(box: Boxes, boxes: Boxes) -> bool:
-    """Whether a speck lies between two parts of a row: as high as them, one to its left and one to its right."""
+    """Whether a speck lies between two parts of a row: as high, one to its left and one to its right."""
     top, left, bottom, right = box
     level = (boxes[:, 0] <= bottom) & (boxes[:, 2] + 0.2 * (boxes[:, 2] - boxes[:, 0]) >= top)
     return bool((level & (boxes[:, 3] <= right)).any() and (level & (boxes[:, 1] >= left)).any())
@@ -278,10 +285,10 @@ def _rows(boxes: Boxes, height: float) -> list[list[int]]:
     """Parts by rows: each digit is in that of the nearest one to its right that stands as high."""
     big = np.flatnonzero(boxes[:, 2] - boxes[:, 0] >= _BIG * height)
     row_of = dict(enumerate(range(len(boxes))))
-    for index in big:
+    for index in big.tolist():
         nearest = _right_of(index, big, boxes)
         if nearest is not None:
-            old, new = row_of[nearest], row_of[int(index)]
+            old, new = row_of[nearest], row_of[index]
             row_of = {part: new if row == old else row for part, row in row_of.items()}
     for index in np.setdiff1d(np.arange(len(boxes)), big):
         row_of[int(index)] = row_of[int(big[_distances(boxes[index], boxes[big]).argmin()])]
@@ -308,8 +315,9 @@ def _distances(box: Boxes, boxes: Boxes) -> Floats:
 
 
 def _cut(parts: Numbers, boxes: Boxes, height: float, ink: Ink) -> tuple[Numbers, list[list[int]]]:
-    """The parts cut wherever two digits may touch: atoms, and the numbers of each part's (index 0 is no part's)."""
-    atoms, of_part, count = np.zeros_like(parts), [[]], 0
+    """The parts cut wherever two digits may touch: atoms, and each part's numbers (the ground's first)."""
+    atoms, count = np.zeros_like(parts), 0
+    of_part: list[list[int]] = [[]]
     for number in range(1, len(boxes)):
         top, left, bottom, right = boxes[number]
         place = slice(top, bottom), slice(left, right)
@@ -327,10 +335,10 @@ def _cut(parts: Numbers, boxes: Boxes, height: float, ink: Ink) -> tuple[Numbers
 
 
 def _seams(ink: Pixels, height: float, stroke: float) -> list[Floats]:
-    """Ways down through a part that go through little ink, left to right: at each row, the column it is at."""
+    """Ways down through a part that cross little ink, left to right: at each row, the column it is at."""
     scale = min(1.0, _CUT_HEIGHT / height)
     size = (max(2, round(ink.shape[1] * scale)), max(2, round(ink.shape[0] * scale)))
-    small = np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA))
+    small = np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA), np.float32)
     high, sway = height * scale, max(1, round(_SWAY * height * scale))
     starts = np.arange(round(0.15 * high), size[0] - round(0.15 * high), max(1, round(_CUTS_EVERY * high)))
     found = [_seam(small, int(start), sway) for start in starts]
@@ -358,7 +366,7 @@ def _seam(ink: Pixels, start: int, sway: int) -> tuple[float, Floats]:
     columns[-1] = costs.argmin()
     for row in range(len(band) - 1, 0, -1):
         columns[row - 1] = columns[row] + came[row, columns[row]]
-    return float(costs.min()), (columns + low + 0.5)
+    return float(costs.min()), (columns + low + 0.5).astype(np.float64)
 
 
 def _with_fringe(atoms: Numbers, ink: Pixels, reach: int) -> Numbers:
@@ -388,5 +396,7 @@ def _pieces(boxes: Boxes, parts: list[int], height: float) -> Iterator[Piece]:
             if stop > start + 1 and (too_far or wide > _WIDEST * height or high > 2 * height):
                 break
             inside = set(parts[start:stop])
-            yield Piece(start, stop, sum(not inside.isdisjoint(side) for side in (parts[:start], parts[stop:])))
+            yield Piece(
+                start, stop, sum(not inside.isdisjoint(side) for side in (parts[:start], parts[stop:]))
+            )
             right = max(right, group[-1, 3])
