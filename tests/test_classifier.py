@@ -57,7 +57,7 @@ SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "epistemic": ("float32", ()),
     "ood_score": ("float32", ()),
     "refusal_score": ("float32", ()),
-    "blank": ("bool", ()),
+    "quality": ("str", ()),
 }
 
 
@@ -113,8 +113,8 @@ def assert_fits_together(prediction: Prediction, count: int) -> None:
     assert set(prediction.reasons) <= {"answered", "ambiguous", "unfamiliar"}
     assert np.allclose(prediction.probs.sum(1), 1, atol=1e-5)
     assert np.allclose(prediction.total, prediction.aleatoric + prediction.epistemic, atol=1e-5)
-    assert refused[prediction.blank].all()
-    assert (prediction.reasons[prediction.blank] == "unfamiliar").all()
+    assert refused[prediction.quality != ""].all()
+    assert (prediction.reasons[prediction.quality != ""] == "unfamiliar").all()
     assert len(prediction.candidates) == count
     for label, probs, candidates in zip(
         prediction.labels, prediction.probs, prediction.candidates, strict=True
@@ -164,7 +164,7 @@ def test_plain_decisions_go_through_json_and_come_back_to_the_bit(
         candidates=[tuple(one["candidates"]) for one in plain],
         labels=np.array([-1 if one["label"] is None else one["label"] for one in plain]),
         reasons=np.array([one["reason"] for one in plain]),
-        blank=np.array([one["blank"] for one in plain]),
+        quality=np.array([one["quality"] for one in plain]),
         **{
             name: np.array([one[name] for one in plain], np.float32)
             for name, (dtype, _) in SHAPES.items()
@@ -210,7 +210,7 @@ def test_blank_images_are_refused_whatever_the_rule(
     classifier: Classifier, rule: AbstentionRule, grey: int
 ) -> None:
     blank = classifier.with_rule(rule).predict(Image.new("L", (100, 50), grey))
-    assert blank.blank.tolist() == [True]
+    assert blank.quality.tolist() == ["blank"]
     assert blank.labels.tolist() == [-1]
     assert blank.reasons.tolist() == ["unfamiliar"]
     assert blank.refusal_score[0] == pytest.approx(rule.highest_score(10))

@@ -492,10 +492,10 @@ def test_predict_prints_json_lines(
         assert line["probs"] == alone.probs[0].tolist()
         assert line["label"] == (None if alone.labels[0] < 0 else alone.labels[0])
         assert line["candidates"] == list(alone.candidates[0])
-        assert line["blank"] is False
+        assert line["quality"] == ""
         assert set(line) == {
             *("file", "label", "reason", "probs", "total", "aleatoric", "epistemic"),
-            *("ood_score", "refusal_score", "candidates", "blank"),
+            *("ood_score", "refusal_score", "candidates", "quality"),
         }
     complaints = printed.err.splitlines()
     assert len(complaints) == 3

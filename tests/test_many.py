@@ -23,7 +23,7 @@ from bnn.app.many import GROUPS, Decisions, as_plain, decisions, shown
 from bnn.app.table import HEADERS, table_html
 from bnn.app.uploads import Images, Unusable
 from bnn.classifier import Classifier
-from bnn.data.preprocess import is_blank, prepare
+from bnn.data.preprocess import prepare
 from bnn.decisions import decisions_csv
 from bnn.files import printable
 from bnn.prediction import Prediction
@@ -60,7 +60,7 @@ def read() -> Images:
 
 @pytest.fixture(scope="module")
 def prediction(classifier: Classifier, read: Images) -> Prediction:
-    return classifier.decide(classifier.evidence(read.prepared), is_blank(read.prepared))
+    return classifier.decide(classifier.evidence(read.prepared.images), read.prepared.quality)
 
 
 @pytest.fixture(scope="module")

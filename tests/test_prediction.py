@@ -22,7 +22,7 @@ ARRAYS = (
     "epistemic",
     "ood_score",
     "refusal_score",
-    "blank",
+    "quality",
 )
 
 
@@ -157,7 +157,7 @@ def test_a_table_has_a_row_an_image(prediction: Prediction) -> None:
     pytest.importorskip("pandas", reason="pandas, which is optional, is not installed")
     table = prediction.to_pandas()
     classes = [f"p_{digit}" for digit in range(10)]
-    assert list(table) == ["decision", "reason", *classes, *MEASURES, "candidates"]
+    assert list(table) == ["decision", "reason", "quality", *classes, *MEASURES, "candidates"]
     assert table["decision"].tolist() == [prediction.decision(row) for row in range(len(prediction))]
     assert table["reason"].tolist() == prediction.reasons.tolist()
     assert np.array_equal(table[classes].to_numpy(), prediction.probs)

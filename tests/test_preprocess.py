@@ -22,8 +22,8 @@ from bnn.data import preprocess
 from bnn.data.digits import Labelled
 from bnn.data.generated import GENERATED
 from bnn.data.imageset import ImageSet
+from bnn.data.layout import BOX
 from bnn.data.preprocess import (
-    BOX,
     MAX_PIXELS,
     InvertedWarning,
     is_blank,

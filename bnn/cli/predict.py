@@ -84,7 +84,7 @@ def _print_table(decisions: Iterator[tuple[Path, Prediction]]) -> None:
         answered = prediction.labels[0] >= 0
         table.add_row(
             prediction.decision(0) if answered else "I don't know",
-            str(prediction.reasons[0]),
+            str(prediction.quality[0] or prediction.reasons[0]),
             f"{prediction.probs[0].max():.3f}",
             f"{prediction.total[0]:.3f}",
             f"{prediction.epistemic[0]:.3f}",

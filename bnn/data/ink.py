@@ -80,7 +80,7 @@ def _strength(brightness: Pixels) -> tuple[Pixels, float]:
     coarse, scale = shrunk(brightness, _COARSE)
     if _is_bright(coarse):
         brightness, coarse = 1 - brightness, 1 - coarse
-    guess, noise = _above_ground(coarse, max(3, min(coarse.shape) // 2))
+    guess, noise = _above_ground(coarse, max(3, min(coarse.shape)))
     width = _widest(guess, noise)
     window = round(_WINDOW * (width + 1) * scale) if width else min(brightness.shape) // 2
     return _above_ground(brightness, max(3, window))
@@ -103,7 +103,7 @@ def _above_ground(brightness: Pixels, window: int) -> tuple[Pixels, float]:
     apart = (ground - brightness) / np.maximum(ground, 0.1)
     middle = float(np.median(apart))
     noise = 1.4826 * float(np.median(np.abs(apart - middle)))
-    return _float(np.clip(apart - middle - _NOISES * noise, 0, 1)), noise
+    return np.asarray(np.clip(apart - middle - _NOISES * noise, 0, 1), np.float32), noise
 
 
 def _ground(grey: Grey, window: int) -> Pixels:
@@ -116,7 +116,7 @@ def _ground(grey: Grey, window: int) -> Pixels:
     padded[window:-window, window:-window] = calm
     box = cv2.getStructuringElement(cv2.MORPH_RECT, (window, window))
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, box)[window:-window, window:-window]
-    return _float(closed) / 255
+    return _float(_float(closed) / 255)
 
 
 def _widest(strength: Pixels, noise: float) -> float:
@@ -158,7 +158,7 @@ def _sorted_out(strength: Pixels) -> _Sorted | None:
 
 
 def _connected(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The connected parts of `mask` (H, W), numbered from 1, and of each left, top, width, height and area."""
+    """The connected parts of `mask` (H, W), numbered from 1, and their left, top, width, height, area."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     return np.asarray(labels, np.int32), np.asarray(stats, np.int64)
 
