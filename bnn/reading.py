@@ -17,6 +17,7 @@ from bnn.core.networks import IMAGE_SIZE
 from bnn.data.ink import find_ink
 from bnn.data.layout import laid_out
 from bnn.data.preprocess import Images, Pixels, brightness_of
+from bnn.data.quality import quality_of
 from bnn.data.segmentation import Piece, Row, Segmentation, best_pieces, segmented
 from bnn.errors import InputError
 from bnn.numerals import percent
@@ -52,7 +53,7 @@ class Mark:
         answer: the digit; None where it is refused.
         reason: "answered", "ambiguous" or "unfamiliar" as for one image; or "too small" for a digit (a
             decimal point, dirt), "unclear cut" (it is doubtful where one digit ends), and of a cell whose
-            place was given "blank", "several marks" or "cut off" (the digit goes on outside of it).
+            place was given "blank", "several marks"; "cut off" is what goes on outside of picture or cell.
         probability: of the likeliest digit, in [0, 1].
         candidates: the digits that it may be, likeliest first.
     """
@@ -199,7 +200,8 @@ def _found(brightness: Pixels, classifier: Classifier) -> list[list[Mark]]:
         (row, piece, sure) for row, pieces in zip(found.rows, rows, strict=True) for piece, sure in pieces
     ]
     places = [_scaled(found.box(row, piece), ink.scale, brightness.shape) for row, piece, _ in chosen]
-    why = [_doubt(found, row, piece, sure) for row, piece, sure in chosen]
+    quality = quality_of(ink)
+    why = [_doubt(found, row, piece, sure, quality) for row, piece, sure in chosen]
     marks = _decided(_seen(found, [(row, piece) for row, piece, _ in chosen]), places, why, classifier)
     return [[next(marks) for _ in pieces] for pieces in rows]
 
@@ -210,21 +212,22 @@ def _digits(found: Segmentation, row: Row, costs: NDArray[np.float64]) -> list[t
     return [(row.pieces[index], bool(shares[index] >= math.log(_SURE))) for index in chosen]
 
 
-def _doubt(found: Segmentation, row: Row, piece: Piece, sure: bool) -> str | None:
-    """Why a piece is refused whatever it looks like; None where it is not."""
-    if found.is_mark(row, piece):
+def _doubt(found: Segmentation, row: Row, piece: Piece, sure: bool, quality: str) -> str:
+    """Why a piece of a picture of that `quality` is refused whatever it looks like; "" where it is not."""
+    if quality == TOO_SMALL or found.is_mark(row, piece):
         return TOO_SMALL
-    return None if sure else UNCLEAR
+    if quality == CUT_OFF and found.is_at_edge(row, piece):
+        return CUT_OFF
+    return "" if sure else UNCLEAR
 
 
 def _decided(
-    seen: Tensor, places: Sequence[Box], why: Sequence[str | None], classifier: Classifier
+    seen: Tensor, places: Sequence[Box], why: Sequence[str], classifier: Classifier
 ) -> Iterator[Mark]:
     """What `classifier` says of what is `seen` (N, 1, 28, 28) at `places`, unless a reason `why` not is."""
-    blank = seen.flatten(1).amax(1) == 0
-    prediction = classifier.decide(classifier.evidence(seen), blank)
+    prediction = classifier.decide(classifier.evidence(seen), np.full(len(seen), ""))
     for index, (place, doubt) in enumerate(zip(places, why, strict=True)):
-        answered = doubt is None and prediction.labels[index] >= 0
+        answered = not doubt and prediction.labels[index] >= 0
         yield Mark(
             box=place,
             answer=prediction.decision(index) if answered else None,
@@ -234,9 +237,9 @@ def _decided(
         )
 
 
-def _reason(doubt: str | None, said: str) -> str:
+def _reason(doubt: str, said: str) -> str:
     """Why a mark is refused: what is no digit by itself is so however it was cut."""
-    return said if doubt is None or (doubt == UNCLEAR and said != ANSWERED) else doubt
+    return said if not doubt or (doubt == UNCLEAR and said != ANSWERED) else doubt
 
 
 def _costs(found: Segmentation, classifier: Classifier) -> Iterator[NDArray[np.float64]]:
@@ -333,7 +336,7 @@ def _one(found: list[list[Mark]], cell: Box) -> Mark:
     if len(marks) > 1:
         return Mark(cell, None, SEVERAL, 0.0, ())
     left, top, right, bottom = marks[0].box
-    inside = 0 < left and right < cell[2] - cell[0] and 0 < top and bottom < cell[3] - cell[1]
+    inside = left > 0 and right < cell[2] - cell[0] and top > 0 and bottom < cell[3] - cell[1]
     box = (left + cell[0], top + cell[1], right + cell[0], bottom + cell[1])
     return replace(marks[0], box=box) if inside else Mark(box, None, CUT_OFF, 0.0, ())
 

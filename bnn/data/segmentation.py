@@ -96,6 +96,11 @@ class Segmentation:
         own = np.isin(self.atoms[place], row.atoms[piece.start : piece.stop])
         return np.where(own, self.ink[place], np.float32(0))
 
+    def is_at_edge(self, row: Row, piece: Piece) -> bool:
+        """Whether a piece reaches an edge of the picture."""
+        top, left, bottom, right = self.box(row, piece)
+        return min(top, left) == 0 or bottom == self.ink.shape[0] or right == self.ink.shape[1]
+
     def is_mark(self, row: Row, piece: Piece) -> bool:
         """Whether a piece is too small for a digit of this picture."""
         top, left, bottom, right = self.box(row, piece)
