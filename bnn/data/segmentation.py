@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import find_peaks
 
 from bnn.data.ink import Ink
 
@@ -29,6 +30,9 @@ _CUT_FROM = 0.55  # a part that is narrower is not cut
 _CUTS_EVERY = 0.12  # how far two cuts are apart
 _SWAY = 0.2  # how far a cut may turn aside on its way down
 _THROUGH = 2.5  # stroke widths of ink that a cut may go through
+_INK = 0.3  # of full ink, from which a pixel counts for a part's outline
+_NOTCH = 0.12  # how deep a notch between two digits is
+_SLANT = 0.4  # how far the notch at the bottom may be from the one at the top
 _GAP = 0.15  # what is farther apart is not one digit
 _WIDEST = 1.5  # of a digit
 _MOST_ATOMS = 12  # of a digit
@@ -340,7 +344,10 @@ def _cut(parts: Numbers, boxes: Boxes, height: float, ink: Ink) -> tuple[Numbers
 
 
 def _seams(ink: Pixels, height: float, stroke: float) -> list[Floats]:
-    """Ways down through a part that cross little ink, left to right: at each row, the column it is at."""
+    """Ways down through a part, left to right: at each row, the column that it is at.
+
+    They lead from a notch at the part's top to one at its bottom, or else through little ink.
+    """
     scale = min(1.0, _CUT_HEIGHT / height)
     size = (max(2, round(ink.shape[1] * scale)), max(2, round(ink.shape[0] * scale)))
     small = np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA), np.float32)
@@ -348,13 +355,37 @@ def _seams(ink: Pixels, height: float, stroke: float) -> list[Floats]:
     starts = np.arange(round(0.15 * high), size[0] - round(0.15 * high), max(1, round(_CUTS_EVERY * high)))
     found = [_seam(small, int(start), sway) for start in starts]
     cheap = [(cost, seam) for cost, seam in found if cost <= _THROUGH * max(stroke * scale, 1.5)]
-    kept: list[Floats] = []
+    kept = _between_notches(small, high)
     for _, seam in sorted(cheap, key=lambda pair: pair[0]):
         if all(np.abs(seam - other).mean() >= _CUTS_EVERY * high for other in kept):
             kept.append(seam)
     rows = (np.arange(ink.shape[0]) + 0.5) * size[1] / ink.shape[0] - 0.5
     whole = [np.interp(rows, np.arange(size[1]), seam) / scale for seam in kept]
     return sorted(whole, key=lambda seam: float(seam.mean()))
+
+
+def _between_notches(ink: Pixels, high: float) -> list[Floats]:
+    """Straight ways down between two notches of a part's outline, or from one straight on."""
+    full = ink > _INK
+    inked = full.any(0)
+    depths = (np.where(inked, side.argmax(0), len(ink)) for side in (full, full[::-1]))
+    tops, bottoms = (find_peaks(depth, prominence=_NOTCH * high)[0] for depth in depths)
+    ends = [(top, _nearest(top, bottoms, _SLANT * high)) for top in tops]
+    ends += [(_nearest(bottom, tops, _SLANT * high), bottom) for bottom in bottoms]
+    lines = (np.linspace(top, bottom, len(ink)) + 0.5 for top, bottom in dict.fromkeys(ends))
+    kept: list[Floats] = []
+    for line in lines:
+        if all(np.abs(line - other).mean() >= _CUTS_EVERY * high / 2 for other in kept):
+            kept.append(line)
+    return kept
+
+
+def _nearest(column: int, others: NDArray[np.int64], most: float) -> int:
+    """The nearest of `others`, or `column` where it is more than `most` off or there is none."""
+    if not len(others):
+        return int(column)
+    nearest = int(others[np.abs(others - column).argmin()])
+    return nearest if abs(nearest - column) <= most else int(column)
 
 
 def _seam(ink: Pixels, start: int, sway: int) -> tuple[float, Floats]:
