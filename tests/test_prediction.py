@@ -141,7 +141,9 @@ def test_it_shows_what_was_decided_and_how_often(prediction: Prediction) -> None
         answer = prediction.decision(row)
         assert answer == ("refused" if prediction.labels[row] == -1 else str(prediction.labels[row]))
         probability = f"{prediction.probs[row].max():.3f}"
-        assert line == f"  [{row}] {answer} ({prediction.reasons[row]}, probability {probability})"
+        quality = prediction.quality[row]
+        why = f"{prediction.reasons[row]}: {quality}" if quality else prediction.reasons[row]
+        assert line == f"  [{row}] {answer} ({why}, probability {probability})"
     assert repr(prediction[0]).startswith("Prediction of 1 image: 0 answered")
 
 

@@ -80,12 +80,12 @@ def test_files_and_archives_in_any_mixture_keep_their_order_and_names() -> None:
     assert read.names == ["first.png", "b.png", "folder/c.png", "last.png"]
     assert read.unusable == []
     images = [Image.open(io.BytesIO(png(level))) for level in (0, 40, 80, 120)]
-    assert read.prepared.equal(prepare(images))
+    assert read.prepared.images.equal(prepare(images))
 
 
 def test_no_files_are_no_images() -> None:
     read = read_files([])
-    assert (read.names, read.unusable, tuple(read.prepared.shape)) == ([], [], (0, 1, 28, 28))
+    assert (read.names, read.unusable, tuple(read.prepared.images.shape)) == ([], [], (0, 1, 28, 28))
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -311,7 +311,7 @@ def test_entries_that_are_unpacked_in_vain_count_too(monkeypatch: pytest.MonkeyP
 
 
 def test_pixels_are_bounded_one_by_one_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MOST_PIXELS", 2500)
+    monkeypatch.setattr(uploads, "MAX_PIXELS", 2500)
     monkeypatch.setattr(uploads, "MOST_PIXELS_TOGETHER", 7500)
     paths = stored(zipped({"a": png(side=50), "b": png(side=51), "c": png(side=50), "d": png(side=50)}))
     read = read_files(paths)

@@ -20,9 +20,12 @@ Mask = NDArray[np.bool_]
 LONGEST = 2000  # pixels of the longer side of the picture that is worked on; larger ones are shrunk
 FAINTEST = 0.06  # of the range of brightness: what stands out less is no ink
 _COARSE = 128  # pixels of the longer side of the picture in which polarity and stroke width are guessed
+_ROUGH = 64  # and of that in which the ground far around is
+_SAMPLED = 128  # pixels of a side in which the ground's noise is measured
+_BINS = 256  # levels of strength that are told apart
 _NOISES = 3  # standard deviations of the ground that are no ink
 _EDGE = 0.3  # of the ink's strength: where a stroke ends
-_WINDOW = 3  # stroke widths that the ground's window has
+_WINDOW = 2  # stroke widths that the ground's window has
 _BAND = 0.16  # of a side: a part that touches an edge and lies in so narrow a band along it is no ink
 _NEAR = 0.02  # of a side: what is so near to an edge touches it
 _SPECK = 0.05  # of the largest part's area
@@ -71,8 +74,12 @@ def shrunk(brightness: Pixels, longest: int = LONGEST) -> tuple[Pixels, float]:
     scale = max(height, width) / longest
     if scale <= 1:
         return np.ascontiguousarray(brightness, np.float32), 1.0
-    size = (max(1, round(width / scale)), max(1, round(height / scale)))
-    return _float(cv2.resize(brightness, size, interpolation=cv2.INTER_AREA)), scale
+    return _float(cv2.resize(brightness, _size((height, width), scale), interpolation=cv2.INTER_AREA)), scale
+
+
+def _size(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """Width and height of a picture of `shape` (H, W), `scale` of whose pixels become one."""
+    return max(1, round(shape[1] / scale)), max(1, round(shape[0] / scale))
 
 
 def _strength(brightness: Pixels) -> tuple[Pixels, float]:
@@ -82,14 +89,14 @@ def _strength(brightness: Pixels) -> tuple[Pixels, float]:
         brightness, coarse = 1 - brightness, 1 - coarse
     guess, noise = _above_ground(coarse, max(3, min(coarse.shape)))
     width = _widest(guess, noise)
-    window = round(_WINDOW * (width + 1) * scale) if width else min(brightness.shape) // 2
+    window = round(_WINDOW * (width + 2) * scale) if width else min(brightness.shape)
     return _above_ground(brightness, max(3, window))
 
 
 def _is_bright(brightness: Pixels) -> bool:
     """Whether the ink is brighter than its ground: on that side of the local median lies more."""
-    window = min(255, min(brightness.shape) * 3 // 4 | 1)
-    grey = _grey(brightness)
+    grey = _grey(shrunk(brightness, _ROUGH)[0])
+    window = min(grey.shape) * 3 // 4 | 1
     ground = cv2.medianBlur(cv2.copyMakeBorder(grey, *4 * (window // 2,), cv2.BORDER_REFLECT), window)
     half = window // 2
     inner = ground[half : half + grey.shape[0], half : half + grey.shape[1]]
@@ -101,21 +108,25 @@ def _above_ground(brightness: Pixels, window: int) -> tuple[Pixels, float]:
     """How far dark ink stands out from its ground, in [0, 1], and the ground's noise."""
     ground = _ground(_grey(brightness), window)
     apart = (ground - brightness) / np.maximum(ground, 0.1)
-    middle = float(np.median(apart))
-    noise = 1.4826 * float(np.median(np.abs(apart - middle)))
+    step = max(1, max(apart.shape) // _SAMPLED)
+    sample = apart[::step, ::step]
+    middle = float(np.median(sample))
+    noise = 1.4826 * float(np.median(np.abs(sample - middle)))
     return np.asarray(np.clip(apart - middle - _NOISES * noise, 0, 1), np.float32), noise
 
 
 def _ground(grey: Grey, window: int) -> Pixels:
     """The brightness of the ground (H, W) under dark strokes that are narrower than `window`."""
     calm = cv2.medianBlur(grey, 3)
-    far, scale = shrunk(_float(calm), _COARSE)
-    around = cv2.medianBlur(_grey(far), _odd(min(255, round(2 * window / scale), min(far.shape))))
+    scale = max(1, max(grey.shape) / _ROUGH)
+    far = cv2.resize(calm, _size(grey.shape, scale), interpolation=cv2.INTER_AREA)
+    around = cv2.medianBlur(far, _odd(min(round(2 * window / scale), *far.shape)))
     beyond = cv2.resize(around, grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    padded = cv2.copyMakeBorder(beyond, *4 * (window,), cv2.BORDER_REPLICATE)
-    padded[window:-window, window:-window] = calm
+    half = window // 2 + 1
+    padded = cv2.copyMakeBorder(beyond, *4 * (half,), cv2.BORDER_REPLICATE)
+    padded[half:-half, half:-half] = calm
     box = cv2.getStructuringElement(cv2.MORPH_RECT, (window, window))
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, box)[window:-window, window:-window]
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, box)[half:-half, half:-half]
     return _float(_float(closed) / 255)
 
 
@@ -165,10 +176,10 @@ def _connected(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 
 def _high(strength: Pixels) -> float:
     """The strength of the ink: that of the few strongest pixels."""
-    count = max(4, strength.size // 2000)
-    if count >= strength.size:
-        return float(strength.max())
-    return float(np.partition(strength, -count, axis=None)[-count])
+    counts = cv2.calcHist([strength], [0], None, [_BINS], [0, 1 + 1 / _BINS]).ravel()
+    stronger = np.cumsum(counts[::-1])[::-1]
+    few = min(max(4, strength.size // 2000), strength.size)
+    return float(np.flatnonzero(stronger >= few)[-1] / (_BINS - 1))
 
 
 def _hugging(labels: NDArray[np.int32], stats: NDArray[np.int64]) -> Mask:

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, Self, runtime_checkable
 
+import cv2
 import numpy as np
 import pillow_heif
 import torch
@@ -17,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.ink import find_ink
+from bnn.data.ink import LONGEST, find_ink
 from bnn.data.layout import laid_out
 from bnn.data.quality import quality_of
 from bnn.errors import InputError, choose
@@ -28,6 +30,9 @@ pillow_heif.register_heif_opener()
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF", "PPM")
 MAX_PIXELS = 50_000_000  # of one image: a decompression bomb is refused before it is unpacked
 _CONTRAST = 0.1  # an array taken as it is whose brightness varies by less shows nothing
+_THUMB = 64  # pixels of a side in which it is seen what colour tells the ink from its ground
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in brightness (ITU-R BT.601)
+_PALE = 2.5  # times as much as in brightness must stand out in one colour for it to be taken instead
 _BRIGHT, _DARK = 0.9, 0.5  # borders above, with ink below, look like dark ink on a bright ground
 _COLOURS = (1, 3, 4)  # numbers of a pixel: grey, RGB, RGBA
 
@@ -235,6 +240,8 @@ def _upright(image: Image.Image, what: str, max_pixels: int = MAX_PIXELS) -> Ima
     """`image` read whole, and turned as its camera was held."""
     _check_size(image.size, what, max_pixels)
     try:
+        share = LONGEST / max(image.size)  # a large JPEG is shrunk while it is unpacked
+        image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
         image.load()
         return ImageOps.exif_transpose(image)
     except Exception as error:  # see `open_stream`
@@ -376,13 +383,34 @@ def _image_brightness(image: Image.Image, what: str) -> Pixels:
     try:
         if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
             return _flattened(image.convert("RGBA"))
-        return np.asarray(image.convert("L"), np.float32) / 255
+        if image.mode in ("1", "L"):
+            return np.asarray(_reduced(image.convert("L")), np.float32) / 255
+        return _telling_grey(np.asarray(_reduced(image.convert("RGB"))))
     except ValueError as error:
         raise InputError(f"{what} has colours of mode {image.mode}: save it as RGB or grey.") from error
 
 
+def _reduced(image: Image.Image) -> Image.Image:
+    """`image` with its longer side at most twice `LONGEST`: the largest need a lot of memory as floats."""
+    factor = max(image.size) // LONGEST
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _telling_grey(rgb: NDArray[np.uint8]) -> Pixels:
+    """Brightness of `rgb` (H, W, 3), or of the one colour in which much more stands out, as with pale ink."""
+    small = cv2.resize(rgb, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
+    apart = np.asarray(small, np.float32) - cv2.medianBlur(small, _THUMB // 2 + 1)
+    colours = apart.std((0, 1))
+    best = int(colours.argmax())
+    weights = np.array(_LUMA, np.float32)
+    if colours[best] > _PALE * (apart @ weights).std():
+        return rgb[..., best].astype(np.float32) / 255
+    return np.asarray(Image.fromarray(rgb).convert("L"), np.float32) / 255
+
+
 def _flattened(image: Image.Image) -> Pixels:
     """Brightness of an image with transparency, laid on a ground from which its ink stands out."""
+    image = _reduced(image)
     rgba = np.asarray(image, np.float32) / 255
     brightness = np.asarray(image.convert("RGB").convert("L"), np.float32) / 255
     alpha = rgba[..., 3]

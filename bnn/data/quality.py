@@ -49,6 +49,8 @@ def _is_dot(ink: Ink) -> bool:
     longest = (ink.boxes[part, 2:] - ink.boxes[part, :2]).max()
     if longest < _DOT * ink.stroke_width:
         return True
+    if longest > _DASH * ink.stroke_width:
+        return False
     points = np.argwhere(ink.labels == part + 1).astype(np.float32)
     across, along = sorted(cv2.minAreaRect(points)[1])
     return along + 1 < _DASH * ink.stroke_width and across + 1 < _SLIM * ink.stroke_width
