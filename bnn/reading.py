@@ -187,10 +187,10 @@ def _number(row: Sequence[Mark]) -> str | None:
     return None if None in answers else "".join(map(str, answers))
 
 
-def _found(brightness: Pixels, classifier: Classifier) -> list[list[Mark]]:
-    """The digits of a picture, row by row."""
+def _found(brightness: Pixels, classifier: Classifier, *, cell: bool = False) -> list[list[Mark]]:
+    """The digits of a picture, or of a form's cell, row by row."""
     ink = find_ink(brightness)
-    found = segmented(ink)
+    found = segmented(ink, cell=cell)
     if sum(len(row.pieces) for row in found.rows) > MOST_PIECES:
         raise InputError("the picture has more marks than a page of digits: cut it, or take a clearer one.")
     rows = [
@@ -324,7 +324,9 @@ def _in_cells(
 ) -> tuple[tuple[Mark, ...], ...]:
     """The digits in cells whose places are known, one a cell."""
     flat = [cell for row in cells for cell in row]
-    read_alone = [_found(brightness[top:bottom, left:right], classifier) for left, top, right, bottom in flat]
+    read_alone = [
+        _found(brightness[top:bottom, left:right], classifier, cell=True) for left, top, right, bottom in flat
+    ]
     marks = iter([_one(found, cell) for found, cell in zip(read_alone, flat, strict=True)])
     return tuple(tuple(next(marks) for _ in row) for row in cells)
 

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import bnn
 from bnn.classifier import Classifier
 from bnn.core.task import Task
 from bnn.data.digits import Labelled
+from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.reading import Mark, Reading, promised, read
 
@@ -29,9 +29,10 @@ DIGIT = 56  # pixels of a digit's side on the pages here
 
 
 @pytest.fixture(scope="session")
-def digits(mnist_test: Labelled) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Digits of which the classifier is sure enough that their being refused is reading's fault."""
-    return mnist_test.images[:400, 0].numpy(), mnist_test.labels[:400].numpy()
+def digits(mnist_root: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Digits that were held out of training, for numbers to be put together from."""
+    _, held_out = ImageSet.from_name("mnist", mnist_root, part="train").split_calibration(0)
+    return held_out.images[:, 0].numpy(), held_out.truth().numpy()
 
 
 @pytest.fixture(scope="session")
@@ -188,7 +189,7 @@ def test_places_of_cells_may_be_given(page: Callable[..., Image.Image], classifi
     boxes = [(left * DIGIT, 0, (left + 1) * DIGIT, DIGIT) for left in (3, 0)]
     assert read(picture, classifier, boxes=boxes).number == "41"
     half = [(0, 0, DIGIT, DIGIT // 2)]
-    (cut,) = read(page("8"), classifier, boxes=half).marks
+    (cut,) = read(page("1"), classifier, boxes=half).marks
     assert (cut.answer, cut.reason) == (None, "cut off")
     two = [(0, 0, 2 * DIGIT, DIGIT)]
     (several,) = read(picture, classifier, boxes=two).marks
@@ -305,4 +306,3 @@ def test_its_numbers_are_the_same_from_a_seed_and_touch_where_they_should(
             for left, right in zip(number.boxes, number.boxes[1:], strict=False)
         ]
         assert (min(gaps) > 0) == (kind != "touching")
-    assert all(1 <= len(list(group)) for _, group in groupby(len(number.text) for number in one))

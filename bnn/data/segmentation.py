@@ -38,7 +38,10 @@ _WIDEST = 1.5  # of a digit
 _MOST_ATOMS = 12  # of a digit
 _CUT_HEIGHT = 48  # pixels of the height at which cuts are looked for
 _RULE_SPAN = 0.6  # of the picture's width that a ruled line spans
-_RULE_COVERS = 0.5  # of the picture's width where nothing but a thin line is
+_RULE_GAP = 0.4  # of the width, that a digit on a ruled line may hide of it
+_RULE_COVERS = 0.6  # of the columns between the digits that a ruled line goes through
+_BETWEEN = 0.1  # of the picture's width, that is between its digits at least
+_BESIDE = 3  # stroke widths above and below a ruled line that are free between the digits
 _RULE_THICK = 0.6  # stroke widths: thicker is no ruled line
 _POINT = 0.6  # stroke widths: a speck of that size within a row may be a decimal point
 
@@ -111,23 +114,29 @@ class Segmentation:
         return max(bottom - top, right - left) < _SMALL * self.height
 
 
-def segmented(ink: Ink) -> Segmentation:
-    """The rows of `ink` and what may be their digits."""
+def segmented(ink: Ink, *, cell: bool = False) -> Segmentation:
+    """The rows of `ink` and what may be their digits.
+
+    Args:
+        ink: of a picture.
+        cell: whether the picture is a form's cell, along whose edges there may be lines but no digits.
+    """
     rules = _rules(ink)
     mask = (ink.labels > 0) & ~rules
     beside = cv2.dilate(rules.astype(np.uint8), np.ones((5, 3), np.uint8)).astype(np.bool_) & ~mask
     strength = np.where(beside, np.float32(0), ink.ink)
     parts, boxes = _without_crumbs(*_connected(mask), ink.stroke_width)
-    parts, boxes, points = _with_points(parts, boxes, ink)
     if len(boxes) == 1:
         return Segmentation(ink.ink, parts, boxes, (), 0.0)
+    dropped = (ink.specks if cell else ink.specks | ink.lines) & ~rules & ~beside
+    parts, boxes, restored = _with_dropped(parts, boxes, dropped, ink.stroke_width)
     height = _typical_height(boxes[1:])
     rows = _rows(boxes[1:], height)
     atoms, of_part = _cut(parts, boxes, height, ink)
     atoms = _with_fringe(atoms, strength, round(ink.stroke_width / 2))
     atom_boxes = _boxes_of(atoms)
     return Segmentation(
-        ink=np.where(points[parts], np.float32(1), strength),
+        ink=np.where(restored[parts], np.float32(1), strength),
         atoms=atoms,
         boxes=atom_boxes,
         rows=tuple(
@@ -181,7 +190,7 @@ def best_pieces(pieces: tuple[Piece, ...], costs: Floats) -> tuple[list[int], Fl
 
 def _rules(ink: Ink) -> Mask:
     """Ruled lines across the digits: thin, and nearly as long as the picture is wide."""
-    mask = ink.labels > 0
+    mask = (ink.labels > 0) | ink.lines | ink.specks
     width = mask.shape[1]
     thin = _thin(mask, _RULE_THICK * ink.stroke_width)
     found = cv2.HoughLinesP(
@@ -190,12 +199,12 @@ def _rules(ink: Ink) -> Mask:
         theta=np.pi / 720,
         threshold=max(20, width // 4),
         minLineLength=_RULE_SPAN * width,
-        maxLineGap=width / 5,
+        maxLineGap=_RULE_GAP * width,
     )
     rules = np.zeros_like(mask)
     for left, top, right, bottom in () if found is None else found.reshape(-1, 4):
         if abs(bottom - top) < 0.1 * (right - left):
-            _add_rule(rules, mask, (left, top, right, bottom))
+            _add_rule(rules, mask, (left, top, right, bottom), round(_BESIDE * ink.stroke_width))
     return rules
 
 
@@ -206,8 +215,11 @@ def _thin(mask: Mask, most: float) -> Mask:
     return mask & (thick == 0)
 
 
-def _add_rule(rules: Mask, mask: Mask, line: tuple[int, int, int, int]) -> None:
-    """Adds the thin ink along `line` to `rules`, where no stroke goes through it."""
+def _add_rule(rules: Mask, mask: Mask, line: tuple[int, int, int, int], beside: int) -> None:
+    """Adds the thin ink along `line` to `rules`, where no stroke goes through it.
+
+    It is no ruled line unless it goes on between the digits, where there is no other ink `beside` it.
+    """
     left, top, right, bottom = line
     columns = np.arange(mask.shape[1])
     middles = np.round(top + (columns - left) * (bottom - top) / max(1, right - left)).astype(int)
@@ -215,7 +227,9 @@ def _add_rule(rules: Mask, mask: Mask, line: tuple[int, int, int, int]) -> None:
     lengths = np.array([stop - start for start, stop in runs])
     most = 1.6 * np.median(lengths[lengths > 0]) + 1
     thin = (lengths > 0) & (lengths <= most)
-    if thin.mean() < _RULE_COVERS:
+    near = np.abs(np.arange(len(mask))[:, None] - middles) <= beside
+    between = (mask & near).sum(0) <= lengths
+    if between.mean() < _BETWEEN or thin[between].mean() < _RULE_COVERS:
         return
     for column, (start, stop) in enumerate(runs):
         if thin[column]:
@@ -263,19 +277,32 @@ def _without_crumbs(
     return numbers[parts], boxes[kept]
 
 
-def _with_points(parts: Numbers, boxes: Boxes, ink: Ink) -> tuple[Numbers, Boxes, Mask]:
-    """With those specks that may be decimal points; and which parts are."""
-    specks, found, _ = _connected(ink.specks)
-    sides = np.minimum(found[:, 2] - found[:, 0], found[:, 3] - found[:, 1])
+def _with_dropped(parts: Numbers, boxes: Boxes, dropped: Mask, stroke: float) -> tuple[Numbers, Boxes, Mask]:
+    """With what of `dropped` ink may be a digit or a decimal point; and which parts are such."""
+    height = _typical_height(boxes[1:])
+    labels, found, _ = _connected(dropped)
     chosen = [
         index
         for index in range(1, len(found))
-        if sides[index] >= max(2.0, _POINT * ink.stroke_width) and _within(found[index], boxes[1:])
+        if _is_digit_sized(found[index], height, labels.shape)
+        or (_is_point_sized(found[index], stroke) and _within(found[index], boxes[1:]))
     ]
-    for number, index in enumerate(chosen, len(boxes)):
-        parts = np.where(specks == index, np.int32(number), parts)
-    points = np.arange(len(boxes) + len(chosen)) >= len(boxes)
-    return parts, np.concatenate([boxes, found[chosen]]), points
+    numbers = np.zeros(len(found), np.int32)
+    numbers[chosen] = np.arange(len(boxes), len(boxes) + len(chosen))
+    restored = np.arange(len(boxes) + len(chosen)) >= len(boxes)
+    return np.where(parts, parts, numbers[labels]), np.concatenate([boxes, found[chosen]]), restored
+
+
+def _is_digit_sized(box: Boxes, height: float, shape: tuple[int, ...]) -> bool:
+    """Whether it is as large as the picture's digits, and not as long as the picture."""
+    sides = box[2:] - box[:2]
+    return bool(
+        _BIG * height <= sides.max() <= _WIDEST * height and (sides < _RULE_SPAN * np.array(shape)).all()
+    )
+
+
+def _is_point_sized(box: Boxes, stroke: float) -> bool:
+    return bool((box[2:] - box[:2]).min() >= max(2.0, _POINT * stroke))
 
 
 def _within(box: Boxes, boxes: Boxes) -> bool:
