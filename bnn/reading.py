@@ -36,12 +36,14 @@ _ROUGH = 6  # draws that are enough to find the digits; all decide on them
 _SURPRISES = 1.0  # of each nat of the piece's mean surprise, times three
 _MOST_SURPRISE = 40.0  # beyond which a piece is no worse a digit
 _PIECE = 1.0
-_CUT = 3.0
+_CUT = 2.0  # for each end that is cut
 _MARK = 15.0
-_WIDE = 60.0  # of each height by which a piece is wider than most digits
+_WIDE = 30.0  # of each height by which a piece is wider than most digits
 _WIDEST = 0.9  # heights
 _CLEAR = 8.0  # a connected part that costs no more is a digit and not cut
-_SURE = 0.99  # share of the ways to read a row that a digit must be found in
+# Share of the ways to read a row that a digit must be found in; more where it was cut, or may be two digits.
+_SURE, _SURE_OF_CUT = 0.9, 0.999
+_MAY_BE_TWO = 1.0  # heights: as wide as that
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Reading:
         >>> reading.number
         '4071'
         >>> reading.marks[0].box
-        (24, 23, 68, 81)
+        (51, 23, 91, 81)
     """
 
     rows: tuple[tuple[Mark, ...], ...]
