@@ -181,6 +181,23 @@ def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) 
     return _of_ink(brightness).image
 
 
+def brightness_of(picture: "Images") -> Pixels:
+    """The brightness of one picture, held upright, (H, W) in [0, 1]; of the kinds that `prepare` takes.
+
+    Raises:
+        InputError: it cannot be read, or it is several.
+    """
+    if isinstance(picture, bytes | bytearray | memoryview):
+        picture = io.BytesIO(picture)
+    if isinstance(picture, Image.Image | str | os.PathLike) or hasattr(picture, "read"):
+        return _image_brightness(*_opened(picture))
+    if hasattr(picture, "__array__"):
+        return _array_brightness(_array(picture))
+    raise InputError(
+        f"a picture must be a PIL image, a path, bytes, a file or an array, not {type(picture).__name__}."
+    )
+
+
 def is_blank(prepared: Tensor) -> Tensor:
     """Which of `prepared` images (N, 1, 28, 28) show nothing, being of one brightness: (N,) bool."""
     flat = prepared.flatten(1)
