@@ -211,7 +211,19 @@ def _found(brightness: Pixels, classifier: Classifier, *, cell: bool = False) ->
 def _digits(found: Segmentation, row: Row, costs: NDArray[np.float64]) -> list[tuple[Piece, bool]]:
     """The pieces of a row that are its digits, and whether each is sure to be one."""
     chosen, shares = best_pieces(row.pieces, costs)
-    return [(row.pieces[index], bool(shares[index] >= math.log(_SURE))) for index in chosen]
+    return [(row.pieces[index], _is_sure(found, row, row.pieces[index], shares[index])) for index in chosen]
+
+
+def _is_sure(found: Segmentation, row: Row, piece: Piece, share: float) -> bool:
+    """Whether so large a log-share of the ways to read a row is enough for a digit."""
+    suspect = piece.cuts > 0 or _width(found, row, piece) > _MAY_BE_TWO
+    return bool(share >= math.log(_SURE_OF_CUT if suspect else _SURE))
+
+
+def _width(found: Segmentation, row: Row, piece: Piece) -> float:
+    """Of a piece, in its own heights (where it is low: in heights of the picture's digits)."""
+    top, left, bottom, right = found.box(row, piece)
+    return float(right - left) / max(float(bottom - top), 0.7 * found.height)
 
 
 def _doubt(found: Segmentation, row: Row, piece: Piece, sure: bool, quality: str) -> str:
@@ -296,8 +308,7 @@ def _surprise(evidence: Evidence) -> NDArray[np.float64]:
 
 def _unlikeliness(found: Segmentation, row: Row, piece: Piece) -> float:
     """The cost of how a piece was got and how large it is, nats."""
-    top, left, bottom, right = found.box(row, piece)
-    wider = (right - left) / max(bottom - top, 0.7 * found.height) - _WIDEST
+    wider = _width(found, row, piece) - _WIDEST
     mark = _MARK if found.is_mark(row, piece) else 0.0
     return _PIECE + _CUT * piece.cuts + _WIDE * max(0.0, wider) + mark
 

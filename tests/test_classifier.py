@@ -226,16 +226,14 @@ def test_the_answer_of_the_median_is_a_candidate_even_where_the_mean_has_another
     draws[:, 0, 3] = torch.tensor([0.5, 0.5, 0.0])
     draws[:, 0, 8] = torch.tensor([0.45, 0.45, 1.0])
     draws[:, 0, 1] = torch.tensor([0.05, 0.05, 0.0])
-    prediction = classifier.decide(unsurprising(draws), torch.tensor([False]))
+    prediction = classifier.decide(unsurprising(draws), np.array([""]))
     assert prediction.labels.tolist() == [3]
     assert prediction.candidates == [(8, 3)]
 
 
 def test_candidates_are_the_digits_that_calibration_leaves_possible(classifier: Classifier) -> None:
     calibration, labels = classifier.calibration, classifier.calibration.labels
-    decided = classifier.with_rule(NEVER).decide(
-        calibration.evidence, torch.zeros(len(labels), dtype=torch.bool)
-    )
+    decided = classifier.with_rule(NEVER).decide(calibration.evidence, np.full(len(labels), ""))
     missed = sum(label not in set_ for label, set_ in zip(labels.tolist(), decided.candidates, strict=True))
     assert missed <= max(0.001 * (len(labels) + 1) - 1, 0)
     assert np.mean([len(candidates) for candidates in decided.candidates]) < 10  # and not just all ten

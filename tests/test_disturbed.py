@@ -1,4 +1,4 @@
-"""Pictures that are disturbed as photos, scans, forms and pads are: decided as without it, or refused for it."""
+"""Pictures disturbed as photos, scans, forms and pads are: decided as without it, or refused for it."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -128,7 +128,7 @@ def coloured(picture: Picture, rng: Generator) -> Image.Image:
     """Ink as bright as its paper: the same brightness (0.299, 0.587, 0.114) of red, green and blue."""
     paper = np.array([110.0, 140.0, 120.0])
     more_red = rng.uniform(60, 110)
-    ink = paper + [more_red, -more_red * 0.299 / 0.587, 0]
+    ink = paper + np.array([more_red, -more_red * 0.299 / 0.587, 0])
     colours = picture[..., None] * paper + (1 - picture[..., None]) * ink
     return Image.fromarray(colours.round().astype(np.uint8))
 
@@ -301,7 +301,7 @@ def test_pens_of_one_pixel_are_read_as_the_pads_pen(classifier: Classifier) -> N
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_picture_of_48_megapixels_is_read_as_a_small_one(kind: str) -> None:
     small = np.asarray(render(DIGITS["5"]), np.float32) / 255
-    large = cv2.resize(small, (6900, 6900), interpolation=cv2.INTER_LINEAR)
+    large = np.asarray(cv2.resize(small, (6900, 6900), interpolation=cv2.INTER_LINEAR), np.float32)
     read = read_images(encoded(large, kind))
     assert read.quality.tolist() == [""]
     assert np.abs(read.images.numpy()[0, 0] - to_mnist(small)).mean() < 0.02

@@ -516,7 +516,7 @@ def test_predict_prints_a_table(
     Image.new("L", (30, 30), 255).save(name)
     assert not predict_command(classifier, [Path(name)])
     text = capsys.readouterr().out
-    assert "I don't know  unfamiliar" in text
+    assert "I don't know  blank" in text
     files = [line.rstrip().split("  ")[-1] for line in text.splitlines()[2:]]
     assert name in "".join("".join(line.split()) for line in files)  # folded whole, not taken for a colour
     assert max(map(len, text.splitlines())) <= width

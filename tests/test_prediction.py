@@ -215,7 +215,7 @@ def test_no_images_and_too_many_are_not_plotted(prediction: Prediction, count: i
 
 def test_without_votes_there_is_no_plot(classifier: Classifier) -> None:
     prepared = torch.from_numpy(digits())[:, None]
-    decided = classifier.decide(classifier.evidence(prepared), torch.zeros(6, dtype=torch.bool))
+    decided = classifier.decide(classifier.evidence(prepared), np.full(6, ""))
     assert decided.votes is None
     assert decided[1:].votes is None
     with pytest.raises(InputError, match=r"^prediction holds no votes: take it from Classifier\.predict\.$"):

@@ -26,6 +26,7 @@ from bnn.data.layout import BOX
 from bnn.data.preprocess import (
     MAX_PIXELS,
     InvertedWarning,
+    Laid,
     is_blank,
     open_image,
     open_stream,
@@ -205,9 +206,9 @@ def test_any_array_ends_in_the_layout(height: int, width: int, seed: int, power:
 
 def test_a_small_digit_far_from_the_middle_is_still_seen() -> None:
     small = np.asarray(drawing()) / np.float32(255)
-    pixels = np.ones((3000, 3000), np.float32)
+    pixels = np.ones((2000, 2000), np.float32)
     pixels[-91:-1, -71:-1] = small
-    assert np.abs(to_mnist(pixels) - SEVEN).mean() < 0.05
+    assert_same(to_mnist(pixels), SEVEN)
 
 
 # Blank
@@ -524,16 +525,16 @@ def test_files_that_cannot_be_read_are_told_in_one_sentence(make: Callable[[], A
 
 
 def test_a_layout_of_ones_own_is_for_what_is_not_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def corner(ink: Pixels) -> Pixels:
+    def corner(brightness: Pixels) -> Laid:
         laid_out = np.zeros((28, 28), np.float32)
-        laid_out[0, 0] = ink.mean()
-        return laid_out
+        laid_out[0, 0] = brightness.mean()
+        return Laid(laid_out)
 
     monkeypatch.setitem(preprocess.LAYOUTS, "corner", corner)
     grey = np.asarray(drawing())
     for picture in (grey, drawing(), [grey[..., None]]):
         laid_out = prepare(picture, "corner")
-        assert laid_out[0, 0, 0, 0].item() == pytest.approx(1 - grey.mean() / 255, abs=1e-3)
+        assert laid_out[0, 0, 0, 0].item() == pytest.approx(grey.mean() / 255, abs=1e-3)
         assert laid_out.count_nonzero() == 1
     assert prepare(SEEN, "corner").equal(EXACT)
     with pytest.raises(InputError, match="there is no layout 'middle': choose one of mnist, corner"):
@@ -640,7 +641,6 @@ def test_a_damaged_image_that_is_read_only_now_is_refused() -> None:
         lambda: Image.new("L", (0, 5)),
         lambda: Image.new("RGBA", (0, 0)),
         lambda: Image.new("I", (5, 0)),
-        lambda: Image.new("LAB", (40, 40)),
         lambda: Image.new("F", (40, 40), float("nan")),
         lambda: Image.new("F", (40, 40), -1.0),
         lambda: Image.new("1", (10_000, 5_001)),

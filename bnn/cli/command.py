@@ -244,7 +244,9 @@ def _checkpoint_file(arguments: argparse.Namespace) -> Path:
 def _predict(arguments: argparse.Namespace) -> int:
     from bnn.cli.predict import predict_command
 
-    return predict_command(_classifier(arguments), arguments.files, as_json=arguments.json)
+    return predict_command(
+        _classifier(arguments), arguments.files, as_json=arguments.json, explain=arguments.explain
+    )
 
 
 def _read(arguments: argparse.Namespace) -> int:

@@ -213,6 +213,12 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `bnn predict`."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of images")
     parser.add_argument("--json", action="store_true", help="one line of JSON an image instead of a table")
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FOLDER",
+        help="write a figure an image there: the picture, its ink and parts, and what the network saw",
+    )
     _add_classifier(parser)
 
 

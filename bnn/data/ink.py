@@ -25,8 +25,10 @@ _SAMPLED = 128  # pixels of a side in which the ground's noise is measured
 _BINS = 256  # levels of strength that are told apart
 _NOISES = 3  # standard deviations of the ground that are no ink
 _EDGE = 0.3  # of the ink's strength: where a stroke ends
+_ROUNDS = 4  # in which lines are taken away
 _WINDOW = 2  # stroke widths that the ground's window has
 _BAND = 0.16  # of a side: a part that touches an edge and lies in so narrow a band along it is no ink
+_LONG = 0.25  # of a side: a part that is shorter is no line
 _NEAR = 0.02  # of a side: what is so near to an edge touches it
 _SPECK = 0.05  # of the largest part's area
 _FRINGE = 0.08  # of the ink's strength: the palest pixels of a stroke's edge
@@ -122,6 +124,7 @@ def _ground(grey: Grey, window: int) -> Pixels:
     far = cv2.resize(calm, _size(grey.shape, scale), interpolation=cv2.INTER_AREA)
     around = cv2.medianBlur(far, _odd(min(round(2 * window / scale), *far.shape)))
     beyond = cv2.resize(around, grey.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    window |= 1  # an even window would move what it closes by half a pixel
     half = window // 2 + 1
     padded = cv2.copyMakeBorder(beyond, *4 * (half,), cv2.BORDER_REPLICATE)
     padded[half:-half, half:-half] = calm
@@ -132,8 +135,7 @@ def _ground(grey: Grey, window: int) -> Pixels:
 
 def _widest(strength: Pixels, noise: float) -> float:
     """Pixels across the widest stroke, 0 where there is none."""
-    found = _sorted_out(strength)
-    return stroke_width(found.parts) if found else 0.0
+    return stroke_width(_sorted_out(strength).parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,16 +153,13 @@ class _Sorted:
         return self.labels > 0
 
 
-def _sorted_out(strength: Pixels) -> _Sorted | None:
-    """What stands out, as parts, lines and specks; None where nothing does."""
+def _sorted_out(strength: Pixels) -> _Sorted:
+    """What stands out, as parts, lines and specks."""
     lines = np.zeros(strength.shape, np.bool_)
-    while True:
+    for _ in range(_ROUNDS):  # without a black margin, pale ink is ink
         rest = np.where(lines, 0, strength)
         high = _high(rest)
-        if high < FAINTEST:
-            return None
-        mask = rest > _EDGE * high
-        labels, stats = _connected(mask)
+        labels, stats = _connected(rest > (_EDGE * high if high >= FAINTEST else 1))
         hugging = _hugging(labels, stats)
         if not hugging.any():
             break
@@ -193,18 +192,15 @@ def _hugging(labels: NDArray[np.int32], stats: NDArray[np.int64]) -> Mask:
     inner = np.bincount(labels[band:-band, band:-band].ravel(), minlength=len(stats))
     along = (wide >= 0.8 * width) | (high >= 0.8 * height)
     solid = along & (area >= 0.85 * wide * high)  # a margin broader than the band
-    hugging = touches & ((inner <= 0.02 * area) | (solid & (area < 0.5 * labels.size)))
+    long = np.maximum(wide, high) >= _LONG * min(height, width)
+    hugging = touches & ((long & (inner <= 0.02 * area)) | (solid & (area < 0.5 * labels.size)))
     hugging[0] = False
     return hugging
 
 
-def _without_specks(
-    labels: NDArray[np.int32], stats: NDArray[np.int64], lines: Mask, high: float
-) -> _Sorted | None:
+def _without_specks(labels: NDArray[np.int32], stats: NDArray[np.int64], lines: Mask, high: float) -> _Sorted:
     areas = stats[1:, cv2.CC_STAT_AREA]
-    if not len(areas):
-        return None
-    is_part = np.concatenate([[False], areas >= max(1.0, _SPECK * areas.max())])
+    is_part = np.concatenate([[False], areas >= _SPECK * areas.max(initial=0)])
     numbers = np.where(is_part, np.cumsum(is_part), 0).astype(np.int32)
     specks = ~is_part
     specks[0] = False
@@ -213,12 +209,10 @@ def _without_specks(
 
 def _parts(strength: Pixels, noise: float, scale: float) -> Ink:
     found = _sorted_out(strength)
-    if found is None:
-        return _no_ink(strength, noise, scale)
     width = stroke_width(found.parts)
     reach = _widened(found.parts, max(1, round(width / 2))) & ~found.lines & ~found.specks
     soft = np.where(reach & (strength > _FRINGE * found.high), strength, 0)
-    top = float(soft.max())
+    top = max(float(soft.max()), FAINTEST)
     left, upper, wide, tall, areas = found.stats.T
     return Ink(
         ink=np.clip(soft / top, 0, 1).astype(np.float32),
@@ -229,22 +223,6 @@ def _parts(strength: Pixels, noise: float, scale: float) -> Ink:
         specks=found.specks,
         stroke_width=width,
         contrast=found.high,
-        noise=noise,
-        scale=scale,
-    )
-
-
-def _no_ink(strength: Pixels, noise: float, scale: float) -> Ink:
-    nowhere = np.zeros(strength.shape, np.bool_)
-    return Ink(
-        ink=np.zeros(strength.shape, np.float32),
-        labels=np.zeros(strength.shape, np.int32),
-        boxes=np.zeros((0, 4), np.int64),
-        areas=np.zeros(0, np.int64),
-        lines=nowhere,
-        specks=nowhere,
-        stroke_width=0.0,
-        contrast=float(strength.max()),
         noise=noise,
         scale=scale,
     )

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol, Self, runtime_checkable
+from typing import IO, Any, BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
 import cv2
 import numpy as np
@@ -46,9 +46,25 @@ class _Array(Protocol):
 _File = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 Images = _Array | Image.Image | _File | Iterable["Images"]
 Pixels = NDArray[np.floating[Any]]
-# A picture's ink (H, W) in [0, 1], 1 where it is all ink, to what the network sees, (28, 28).
-Layout = Callable[[Pixels], Pixels]
-LAYOUTS: MutableMapping[str, Layout] = {"mnist": laid_out}
+
+
+class Laid(NamedTuple):
+    """A picture as the network sees it, (28, 28), and a word of `QUALITIES`, or "" where it can be judged."""
+
+    image: Pixels
+    quality: str = ""
+
+
+# From a picture's brightness (H, W) in [0, 1].
+Layout = Callable[[Pixels], Laid]
+
+
+def _of_ink(brightness: Pixels) -> Laid:
+    ink = find_ink(brightness)
+    return Laid(laid_out(ink.ink), quality_of(ink))
+
+
+LAYOUTS: MutableMapping[str, Layout] = {"mnist": _of_ink}
 
 
 class InvertedWarning(UserWarning):
@@ -162,7 +178,7 @@ def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) 
     brightness = (
         _array_brightness(image) if isinstance(image, np.ndarray) else _image_brightness(*_opened(image))
     )
-    return laid_out(find_ink(brightness).ink)
+    return _of_ink(brightness).image
 
 
 def brightness_of(picture: "Images") -> Pixels:
@@ -290,8 +306,9 @@ def _prepare_image(image: Any, lay_out: Layout) -> Prepared:
 
 
 def _prepare_picture(brightness: Pixels, lay_out: Layout) -> Prepared:
-    ink = find_ink(brightness)
-    return Prepared(torch.from_numpy(lay_out(ink.ink))[None, None], np.array([quality_of(ink)]))
+    laid = lay_out(brightness)
+    images = torch.from_numpy(laid.image)[None, None]
+    return Prepared(images, np.array([laid.quality])) if laid.quality else Prepared.as_given(images)
 
 
 def _prepare_array(array: NDArray[np.generic], lay_out: Layout) -> Prepared:

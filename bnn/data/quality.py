@@ -15,6 +15,7 @@ QUALITIES = {  # what a picture is refused for, whatever the rule says
 }
 
 _FAINT = 0.025  # of the range of brightness, beyond the noise: what stands out less is nothing at all
+_LOUD = 0.05  # standard deviation of a ground in which much might be hidden
 _FEWEST = 6  # pixels of the picture that a digit is tall or wide
 _DOT = 1.9  # stroke widths that a digit is long at least; of MNIST's calibration digits 0.1 % are shorter
 _DASH, _SLIM = 2.7, 1.35  # and stroke widths that a single stroke is long and across
@@ -22,13 +23,14 @@ _TALL, _OVERLAP = 0.6, 0.25  # of the taller, of the narrower: marks as tall, si
 _APART = 0.25  # of the digit's size: a part that is farther off belongs to no digit
 _COMPACT = 1.7  # stroke widths of a dot of its own, as that of "!"
 _FULL = 0.75  # of full ink: where a stroke is cut, and not where its edge ends
+_MET = 0.25  # stroke widths of it at the edge: a stroke runs over it
 _MARGIN = 0.04  # of a side, that a digit which was not cropped tightly has beside it
 
 
 def quality_of(ink: Ink) -> str:
     """What is wrong with a picture of `ink`, a word of `QUALITIES`; "" where it can be judged."""
     if not len(ink.areas):
-        return "faint" if ink.contrast > _FAINT else "blank"
+        return "faint" if ink.contrast > _FAINT or ink.noise > _LOUD else "blank"
     if _size(ink.boxes) * ink.scale < _FEWEST or _is_dot(ink):
         return "too small"
     if _is_cut_off(ink):
@@ -60,7 +62,7 @@ def _is_cut_off(ink: Ink) -> bool:
     """Whether a stroke runs over one edge or two, and the others are free."""
     full = ink.ink > _FULL
     edges = (full[0], full[-1], full[:, 0], full[:, -1])
-    met = sum(int(edge.sum()) >= max(2, 0.5 * ink.stroke_width) for edge in edges)
+    met = sum(int(edge.sum()) >= max(2, _MET * ink.stroke_width) for edge in edges)
     top, left = ink.boxes[:, :2].min(0)
     bottom, right = ink.boxes[:, 2:].max(0)
     height, width = full.shape
