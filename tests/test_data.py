@@ -39,7 +39,11 @@ def write_mnist(root: Path, images: bytes, labels: bytes) -> Path:
 def numbered(count: int) -> ImageSet:
     """Images that can be told apart by their labels and sources."""
     return ImageSet(
-        "numbered", torch.zeros(count, 1, 1, 1), torch.arange(count), list(map(str, range(count)))
+        "numbered",
+        torch.zeros(count, 1, 1, 1),
+        np.full(count, ""),
+        torch.arange(count),
+        list(map(str, range(count))),
     )
 
 

@@ -535,10 +535,10 @@ def test_predict_prints_json_lines(
         assert line["probs"] == alone.probs[0].tolist()
         assert line["label"] == (None if alone.labels[0] < 0 else alone.labels[0])
         assert line["candidates"] == list(alone.candidates[0])
-        assert line["blank"] is False
+        assert line["quality"] == ""
         assert set(line) == {
             *("file", "label", "reason", "probs", "total", "aleatoric", "epistemic"),
-            *("ood_score", "refusal_score", "candidates", "blank"),
+            *("ood_score", "refusal_score", "candidates", "quality"),
         }
     complaints = printed.err.splitlines()
     assert len(complaints) == 3
@@ -559,7 +559,7 @@ def test_predict_prints_a_table(
     Image.new("L", (30, 30), 255).save(name)
     assert not predict_command(classifier, [Path(name)])
     text = capsys.readouterr().out
-    assert "I don't know  unfamiliar" in text
+    assert "I don't know  blank" in text
     files = [line.rstrip().split("  ")[-1] for line in text.splitlines()[2:]]
     assert name in "".join("".join(line.split()) for line in files)  # folded whole, not taken for a colour
     assert max(map(len, text.splitlines())) <= width

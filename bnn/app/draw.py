@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bnn.app.drawings import Floats, ensemble_svg, seen_svg, vote_counts
 from bnn.app.examples import SAMPLE, Example, examples
@@ -21,7 +21,7 @@ from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.pen import render
 from bnn.data.pictures import png_url
-from bnn.data.preprocess import is_blank, prepare
+from bnn.data.preprocess import Prepared, read_images
 from bnn.errors import InputError
 
 DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
@@ -51,15 +51,16 @@ class Panels(NamedTuple):
 
 def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     """What `classifier` says of what is `drawn`, black on white; None counts as blank."""
-    prepared = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE) if drawn is None else prepare(_framed(drawn))
-    blank = is_blank(prepared)
+    nothing = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
+    read = Prepared.as_given(nothing) if drawn is None else read_images(drawn)
+    prepared = read.images
     probs = classifier.ensemble.probs(prepared)
     evidence = classifier.detector.evidence(prepared, summary(probs))
-    prediction = classifier.decide(evidence, blank)
+    prediction = classifier.decide(evidence, read.quality)
     seen = seen_svg(prepared[0, 0].numpy())
     figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
     said = probs[:, 0].numpy()
-    if blank[0]:
+    if read.quality[0] == "blank":
         return Panels(verdict_html(prediction), figure, spread_html(said[:0], classifier.task.names))
     return Panels(
         verdict_html(prediction, vote_counts(said).tolist()),
@@ -147,8 +148,3 @@ def _judge(
 def _nearest(draws: float) -> int:
     """The number of `DRAWS` that is nearest."""
     return min(DRAWS, key=lambda offered: abs(offered - draws))
-
-
-def _framed(drawn: Image.Image) -> Image.Image:
-    """`drawn` with a white edge, so that ink reaching the pad's edge is not taken for the ground."""
-    return ImageOps.expand(drawn, border=1, fill=255)

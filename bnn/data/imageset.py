@@ -17,7 +17,7 @@ from bnn.data.digits import LABELLED, Labelled
 from bnn.data.digits import data_dir as data_root
 from bnn.data.drawn import DRAWN, DRAWN_DIGITS, OF_A_KIND, drawings
 from bnn.data.generated import GENERATED
-from bnn.data.preprocess import Images, prepare
+from bnn.data.preprocess import Images, Prepared, read_images
 from bnn.data.torchvision_sets import TORCHVISION, torchvision_images
 from bnn.errors import InputError, choose
 from bnn.files import printable
@@ -35,6 +35,7 @@ class ImageSet:
     Attributes:
         name: of the set.
         images: (N, 1, 28, 28) float32 in [0, 1], N ≥ 1.
+        quality: (N,) str, what is wrong with each, a word of `bnn.data.quality.QUALITIES`, or "".
         labels: (N,) int64 classes, or None where the images need not show any.
         sources: where each image is from: a file's path relative to its folder, "name[17]", or of a drawing
             what is drawn and its number, "heart/3".
@@ -51,6 +52,7 @@ class ImageSet:
 
     name: str
     images: Tensor
+    quality: NDArray[np.str_]
     labels: Tensor | None
     sources: Sequence[str]
     unreadable: Sequence[tuple[str, str]] = ()
@@ -65,6 +67,10 @@ class ImageSet:
         labelled = "not labelled" if self.labels is None else "labelled"
         unreadable = f", {len(self.unreadable):,} unreadable" if self.unreadable else ""
         return f"ImageSet {self.name!r}: {len(self):,} image{'s' * (len(self) != 1)}, {labelled}{unreadable}"
+
+    def prepared(self) -> Prepared:
+        """Its images, with what is wrong with each."""
+        return Prepared(self.images, self.quality)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.images.numpy(), dtype, copy=copy)
@@ -90,11 +96,12 @@ class ImageSet:
             >>> len(ImageSet.from_arrays(np.zeros((3, 28, 28)), [1, 2, 3]))
             3
         """
-        prepared = prepare(images, task.layout)
-        if len(prepared) == 0:
+        prepared = read_images(images, task.layout)
+        count = len(prepared.images)
+        if count == 0:
             raise InputError(f"the set {name} has no images: give at least one.")
-        truth = None if labels is None else checked_labels(labels, len(prepared), task.classes)
-        return cls(name, prepared, truth, _numbered(name, range(len(prepared))))
+        truth = None if labels is None else checked_labels(labels, count, task.classes)
+        return cls(name, prepared.images, prepared.quality, truth, _numbered(name, range(count)))
 
     @classmethod
     def from_folder(
@@ -254,7 +261,8 @@ class ImageSet:
         chosen = chosen_rows(len(self), index)
         labels = None if self.labels is None else self.labels[chosen]
         sources = [self.sources[i] for i in chosen.tolist()]
-        return replace(self, images=self.images[chosen], labels=labels, sources=sources, unreadable=())
+        images, quality = self.images[chosen], self.quality[chosen]
+        return replace(self, images=images, quality=quality, labels=labels, sources=sources, unreadable=())
 
     def split_calibration(self, seed: int) -> tuple[Self, Self]:
         """(to train on, held out for calibration): one twelfth is held out, chosen by `seed`."""
@@ -328,8 +336,13 @@ def _chosen_arrays(
     """The fields of a set of the `limit` images that `seed` chooses."""
     chosen = _chosen(len(images), limit, seed)
     rows = slice(None) if len(chosen) == len(images) else chosen  # all of them are not copied
+    prepared = Prepared.as_given(images[rows])
     picked = None if labels is None else labels[rows]
-    return {"name": name, "images": images[rows], "labels": picked, "sources": _numbered(name, chosen)}
+    return _fields(name, prepared) | {"labels": picked, "sources": _numbered(name, chosen)}
+
+
+def _fields(name: str, prepared: Prepared) -> dict[str, Any]:
+    return {"name": name, "images": prepared.images, "quality": prepared.quality}
 
 
 def _numbered(name: str, chosen: Iterable[int]) -> list[str]:
@@ -387,20 +400,18 @@ def _folder(folder: Path, task: Task, limit: int | None, seed: int) -> dict[str,
 def _read(folder: Path, files: Sequence[Path], task: Task, limit: int | None, seed: int) -> dict[str, Any]:
     """The fields of the set of images among `files`, each by itself; what cannot be read is listed."""
     name = printable(folder.resolve().name)
-    images, sources, unreadable = [], [], []
+    read, sources, unreadable = [], [], []
     chosen = [files[index] for index in _chosen(len(files), limit, seed)]
     for path in tracked(chosen, f"reading {name}", len(chosen)):
         file = printable(path.relative_to(folder))
         try:
-            images.append(prepare(path, task.layout))
+            read.append(read_images(path, task.layout))
             sources.append(file)
         except InputError as error:
             unreadable.append((file, str(error).replace(str(path), "the file")))
-    if not images:
+    if not read:
         raise InputError(_none_usable(folder, len(unreadable)))
-    return {
-        "name": name,
-        "images": torch.cat(images),
+    return _fields(name, Prepared.joined(read)) | {
         "labels": None,
         "sources": sources,
         "unreadable": unreadable,
