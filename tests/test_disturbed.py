@@ -11,9 +11,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from bnn.app.examples import DIGITS, Strokes, render
+from bnn.app.examples import DIGITS
 from bnn.classifier import Classifier
 from bnn.data.digits import Labelled
+from bnn.data.pen import Strokes, render
 from bnn.data.preprocess import read_images, to_mnist
 from bnn.prediction import Prediction
 

@@ -322,9 +322,8 @@ def _drawn(name: str, limit: int | None, seed: int) -> dict[str, Any]:
     chosen = _chosen(len(every), limit, seed)
     pictures = (every[index].picture() for index in chosen)
     labels = [int(every[index].kind[0]) for index in chosen] if name in DRAWN_DIGITS else None
-    return {
-        "name": name,
-        "images": prepare(tracked(pictures, f"drawing {name}", len(chosen))),
+    prepared = read_images(tracked(pictures, f"drawing {name}", len(chosen)))
+    return _fields(name, prepared) | {
         "labels": None if labels is None else torch.tensor(labels),
         "sources": [f"{every[index].kind}/{index % OF_A_KIND}" for index in chosen],
     }
