@@ -206,6 +206,19 @@ def test_ten_digits_drawn_and_cleared_one_after_another(visitor: Visitor) -> Non
         expect(visitor.page.locator("svg.ensemble .votes")).to_have_count(0)
 
 
+def test_two_digits_side_by_side_are_read_as_a_number(visitor: Visitor) -> None:
+    halves = [
+        [((place + x) / 2, 0.25 + y / 2) for x, y in stroke]
+        for place, digit in enumerate("42")
+        for stroke in DIGITS[digit]
+    ]
+    visitor.draw(halves)
+    visitor.reads("42")
+    expect(visitor.page.locator("#verdict .voices")).to_have_text("2 digits: 4 2")
+    assert_sound(visitor.page)
+    visitor.clear()
+
+
 def test_what_the_page_is_and_where_it_fails_can_be_read(visitor: Visitor) -> None:
     expect(visitor.page.get_by_text("Many sampled neural networks vote on what you draw.")).to_be_visible()
     expect(visitor.page.get_by_text("How the networks vote")).to_be_visible()
