@@ -46,6 +46,30 @@ def test_a_drawn_digit_is_answered(classifier: Classifier) -> None:
     assert panels.evidence.count('role="meter"') == 2
 
 
+def beside(*digits: str) -> list[list[tuple[float, float]]]:
+    """Strokes of digits that share the pad, side by side."""
+    share = 1 / len(digits)
+    return [
+        [((place + x) * share, 0.5 + (y - 0.5) * share) for x, y in stroke]
+        for place, digit in enumerate(digits)
+        for stroke in DIGITS[digit]
+    ]
+
+
+def test_several_digits_are_read_as_a_number(classifier: Classifier) -> None:
+    panels = look(classifier, render(beside("4", "2")))
+    assert '<p class="headline">42</p>' in panels.verdict
+    assert "2 digits: 4 2" in panels.verdict
+    assert votes(panels.spread) == [0] * 10
+
+
+def test_a_number_with_a_digit_that_is_refused_is_not_answered(classifier: Classifier) -> None:
+    verdict = look(classifier.with_rule(REFUSING), render(beside("7", "3"))).verdict
+    assert "I don't know" in verdict.replace("&#x27;", "'")
+    assert "2 digits: ? ?" in verdict
+    assert "Of 2 digits 2 cannot be told" in verdict
+
+
 def test_a_refused_drawing_still_shows_its_spread(classifier: Classifier) -> None:
     panels = look(classifier.with_rule(REFUSING), SEVEN)
     assert "I don't know" in panels.verdict.replace("&#x27;", "'")

@@ -15,7 +15,7 @@ from bnn.app.examples import SAMPLE, Example, examples
 from bnn.app.gauges import gauges, gauges_html
 from bnn.app.pad import drawing, pad
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
-from bnn.app.words import verdict_html
+from bnn.app.words import reading_html, verdict_html
 from bnn.classifier import Classifier
 from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
@@ -23,6 +23,8 @@ from bnn.data.pen import render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import Prepared, read_images
 from bnn.errors import InputError
+from bnn.reading import SEVERAL
+from bnn.reading import read as read_digits
 
 DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
 AT_ONCE = 2  # drawings judged at a time
@@ -60,6 +62,10 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     seen = seen_svg(prepared[0, 0].numpy())
     figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
     said = probs[:, 0].numpy()
+    if read.quality[0] == SEVERAL and drawn is not None:
+        digits = read_digits(drawn, classifier)
+        if len(digits.marks) > 1:
+            return Panels(reading_html(digits), figure, spread_html(said[:0], classifier.task.names))
     if read.quality[0] == "blank":
         return Panels(verdict_html(prediction), figure, spread_html(said[:0], classifier.task.names))
     return Panels(

@@ -6,6 +6,7 @@ from html import escape
 from bnn.data.quality import QUALITIES
 from bnn.numerals import percent
 from bnn.prediction import Prediction
+from bnn.reading import Reading
 
 MOST_NAMED = 3  # digits that are listed one by one
 
@@ -38,6 +39,18 @@ def verdict_html(prediction: Prediction, votes: Sequence[int] = ()) -> str:
     return (
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
         f'<div><p class="explanation">{escape(explanation)}</p>{counted}</div></div>'
+    )
+
+
+def reading_html(reading: Reading) -> str:
+    """What a drawing of several digits reads, as HTML: the number, or each digit that is told."""
+    state = "ambiguous" if reading.number is None else "answered"
+    headline = reading.number or "I don't know"
+    explanation = reading.reason if reading.number is None else reading.promise
+    return (
+        f'<div class="verdict {state} several"><p class="headline">{escape(headline)}</p>'
+        f'<div><p class="voices">{len(reading.marks)} digits: {escape(reading.text)}</p>'
+        f'<p class="explanation">{escape(explanation)}</p></div></div>'
     )
 
 
