@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from bnn.app.examples import DIGITS, render
+from bnn.app.examples import DIGITS
+from bnn.data.pen import render
 from bnn.data.preprocess import read_images
 
 TIMES = 20
