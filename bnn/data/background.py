@@ -122,8 +122,8 @@ def by_any_pen(images: Tensor, rng: Generator) -> Tensor:
     which is which.
     """
     count = len(images)
-    places = moves(count, rng, shift=1, degrees=10, stretch=0.12, slant=0.15)
-    images = interpolated(images, places + 0.6 * smooth(2, count, 6, rng).permute(0, 2, 3, 1))
+    places = moves(count, rng, shift=1, degrees=7, stretch=0.1, slant=0.1)
+    images = interpolated(images, places + 0.45 * smooth(2, count, 6, rng).permute(0, 2, 3, 1))
     images = _inked(images, rng)
     images = _blurred(images, _some(count, rng, 0.25, 0.3, 1.0, otherwise=0.05))
     images = _coarse(images, rng)
@@ -133,8 +133,8 @@ def by_any_pen(images: Tensor, rng: Generator) -> Tensor:
 
 
 def _inked(images: Tensor, rng: Generator) -> Tensor:
-    """Every second of `images`, on average, drawn anew by a pen that is broader, thinner or rougher."""
-    rows = torch.from_numpy(np.flatnonzero(rng.random(len(images)) < 0.5))
+    """Two in five of `images`, on average, drawn anew by a pen that is broader, thinner or rougher."""
+    rows = torch.from_numpy(np.flatnonzero(rng.random(len(images)) < 0.4))
     count = len(rows)
     soft = _blurred(images[rows], uniform(count, rng, 0.5, 0.9))
     rough = uniform(count, rng, 0.0, 0.12)[:, None, None] * smooth(1, count, 14, rng)[:, 0]

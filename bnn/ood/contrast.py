@@ -16,7 +16,7 @@ from bnn.ood.score import Observed, OODScore
 
 DRAWS = 10  # sampled networks: enough that another ten hardly change a score
 SEED = 0  # of the draws
-CHANNELS, HIDDEN = (8, 16, 32), 64  # of a network that is trained; one that comes back says its own
+CHANNELS, HIDDEN = (12, 24, 48), 64  # of a network that is trained; one that comes back says its own
 LEAST = 1e-6  # probability of a class below which the ensemble does not speak for it
 
 

@@ -18,7 +18,7 @@ from bnn.training.lightning_private import fitting
 from bnn.training.module import SVIModule
 
 LEAST_EPOCHS = 2
-SHARE = 1 / 5  # of the passes that a component makes: each goes over as much background as images
+SHARE = 1 / 4  # of the passes that a component makes: each goes over as much background as images
 BLOCK = 2048  # images between two draws of background
 
 
