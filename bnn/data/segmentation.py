@@ -97,7 +97,7 @@ class Segmentation:
         return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
 
     def patch(self, row: Row, piece: Piece) -> Pixels:
-        """The ink of a piece, cropped; as it would be if the picture showed nothing else, 1 where it is darkest."""
+        """The ink of a piece, cropped, as if the picture showed nothing else: 1 where it is darkest."""
         top, left, bottom, right = self.box(row, piece)
         place = slice(top, bottom), slice(left, right)
         own = np.isin(self.atoms[place], row.atoms[piece.start : piece.stop])
