@@ -160,7 +160,7 @@ def read(
         raise InputError("give a grid or boxes, not both.")
     brightness = brightness_of(picture)
     if grid is None and boxes is None:
-        rows = tuple(tuple(row) for row in _found(brightness, classifier))
+        rows = tuple(tuple(row) for row in _found(brightness, classifier, _few_draws(classifier)))
     elif grid is not None:
         rows = _in_cells(brightness, _cells(grid, brightness.shape), classifier)
     else:
@@ -189,14 +189,23 @@ def _number(row: Sequence[Mark]) -> str | None:
     return None if None in answers else "".join(map(str, answers))
 
 
-def _found(brightness: Pixels, classifier: Classifier, *, cell: bool = False) -> list[list[Mark]]:
+def _few_draws(classifier: Classifier) -> PredictiveEnsemble:
+    """As many of its networks as it takes to find digits."""
+    draws = classifier.posterior.sample(min(_ROUGH, len(classifier.ensemble)), classifier.seed)
+    return PredictiveEnsemble(classifier.network, draws)
+
+
+def _found(
+    brightness: Pixels, classifier: Classifier, rough: PredictiveEnsemble, *, cell: bool = False
+) -> list[list[Mark]]:
     """The digits of a picture, or of a form's cell, row by row."""
     ink = find_ink(brightness)
     found = segmented(ink, cell=cell)
     if sum(len(row.pieces) for row in found.rows) > MOST_PIECES:
         raise InputError("the picture has more marks than a page of digits: cut it, or take a clearer one.")
     rows = [
-        _digits(found, row, costs) for row, costs in zip(found.rows, _costs(found, classifier), strict=True)
+        _digits(found, row, costs)
+        for row, costs in zip(found.rows, _costs(found, classifier, rough), strict=True)
     ]
     chosen = [
         (row, piece, sure) for row, pieces in zip(found.rows, rows, strict=True) for piece, sure in pieces
@@ -256,14 +265,14 @@ def _reason(doubt: str, said: str) -> str:
     return said if not doubt or (doubt == UNCLEAR and said != ANSWERED) else doubt
 
 
-def _costs(found: Segmentation, classifier: Classifier) -> Iterator[NDArray[np.float64]]:
+def _costs(
+    found: Segmentation, classifier: Classifier, rough: PredictiveEnsemble
+) -> Iterator[NDArray[np.float64]]:
     """For each row, what taking each of its pieces for a digit costs, (P,) nats.
 
     It is how surprising the piece is as a digit, and what cuts, width and smallness speak against it. Of
     parts that are clearly a digit as they stand, no other piece is judged.
     """
-    draws = classifier.posterior.sample(min(_ROUGH, len(classifier.ensemble)), classifier.seed)
-    rough = PredictiveEnsemble(classifier.network, draws)
 
     def judged(pieces: list[tuple[Row, Piece]]) -> NDArray[np.float64]:
         if not pieces:
@@ -337,8 +346,10 @@ def _in_cells(
 ) -> tuple[tuple[Mark, ...], ...]:
     """The digits in cells whose places are known, one a cell."""
     flat = [cell for row in cells for cell in row]
+    rough = _few_draws(classifier)
     read_alone = [
-        _found(brightness[top:bottom, left:right], classifier, cell=True) for left, top, right, bottom in flat
+        _found(brightness[top:bottom, left:right], classifier, rough, cell=True)
+        for left, top, right, bottom in flat
     ]
     marks = iter([_one(found, cell) for found, cell in zip(read_alone, flat, strict=True)])
     return tuple(tuple(next(marks) for _ in row) for row in cells)

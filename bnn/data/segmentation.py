@@ -97,11 +97,12 @@ class Segmentation:
         return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
 
     def patch(self, row: Row, piece: Piece) -> Pixels:
-        """The ink of a piece, cropped."""
+        """The ink of a piece, cropped, as if the picture showed nothing else: 1 where it is darkest."""
         top, left, bottom, right = self.box(row, piece)
         place = slice(top, bottom), slice(left, right)
         own = np.isin(self.atoms[place], row.atoms[piece.start : piece.stop])
-        return np.where(own, self.ink[place], np.float32(0))
+        ink = np.where(own, self.ink[place], np.float32(0))
+        return ink / max(float(ink.max()), np.finfo(np.float32).tiny)
 
     def is_at_edge(self, row: Row, piece: Piece) -> bool:
         """Whether a piece reaches an edge of the picture."""
