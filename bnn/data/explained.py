@@ -29,7 +29,7 @@ def explained(brightness: Pixels, seen: Pixels, word: str) -> Image.Image:
         ("as it was given", _grey(shrunk(brightness)[0])),
         ("ink", _grey(1 - ink.ink)),
         ("parts (red: lines, pink: specks)", _parts(ink)),
-        (f"28×28, refused: {word}" if word else "28×28", _grey(seen)),
+        (f"28 by 28, refused: {word}" if word else "28 by 28, as the network sees it", _grey(seen)),
     )
     figure = Image.new("RGB", (len(panels) * (_PANEL + 10), _PANEL + _HEAD), "white")
     for index, (heading, pixels) in enumerate(panels):

@@ -25,6 +25,9 @@ _SAMPLED = 128  # pixels of a side in which the ground's noise is measured
 _BINS = 256  # levels of strength that are told apart
 _NOISES = 3  # standard deviations of the ground that are no ink
 _EDGE = 0.3  # of the ink's strength: where a stroke ends
+_DRAWING = 800  # pixels of the longer side of a picture that is shrunk where its strokes are wide
+_WIDE, _SMALLEST = 14, 200  # pixels across its strokes, and of its longer side, down to which it is shrunk
+_FEW = 200  # pixels of a large picture that are as strong as its ink, at least
 _ROUNDS = 4  # in which lines are taken away
 _WINDOW = 2  # stroke widths that the ground's window has
 _BAND = 0.16  # of a side: a part that touches an edge and lies in so narrow a band along it is no ink
@@ -66,8 +69,14 @@ class Ink:
 def find_ink(brightness: Pixels) -> Ink:
     """The ink in a picture of `brightness` (H, W) in [0, 1], dark on bright or bright on dark."""
     small, scale = shrunk(brightness)
-    strength, noise = _strength(small)
-    return _parts(strength, noise, scale)
+    is_bright, width = _guessed(small)
+    if is_bright:
+        small = 1 - small
+    if max(small.shape) <= _DRAWING and width > _WIDE:  # a drawing need not be as fine as it is
+        small, coarser = shrunk(small, max(_SMALLEST, round(max(small.shape) * _WIDE / width)))
+        scale, width = scale * coarser, width / coarser
+    window = round(_WINDOW * width) if width else min(small.shape)
+    return _parts(*_above_ground(small, max(3, window)), scale)
 
 
 def shrunk(brightness: Pixels, longest: int = LONGEST) -> tuple[Pixels, float]:
@@ -84,15 +93,13 @@ def _size(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
     return max(1, round(shape[1] / scale)), max(1, round(shape[0] / scale))
 
 
-def _strength(brightness: Pixels) -> tuple[Pixels, float]:
-    """How far each pixel stands out from the ground as ink would, in [0, 1], and the ground's noise."""
+def _guessed(brightness: Pixels) -> tuple[bool, float]:
+    """Whether the ink is brighter than its ground, and about how many pixels wide its strokes are at most."""
     coarse, scale = shrunk(brightness, _COARSE)
-    if _is_bright(coarse):
-        brightness, coarse = 1 - brightness, 1 - coarse
-    guess, noise = _above_ground(coarse, max(3, min(coarse.shape)))
-    width = _widest(guess, noise)
-    window = round(_WINDOW * (width + 2) * scale) if width else min(brightness.shape)
-    return _above_ground(brightness, max(3, window))
+    is_bright = _is_bright(coarse)
+    strength, _ = _above_ground(1 - coarse if is_bright else coarse, max(3, min(coarse.shape)))
+    width = stroke_width(_sorted_out(strength).parts)
+    return is_bright, (width + 2) * scale if width else 0.0
 
 
 def _is_bright(brightness: Pixels) -> bool:
@@ -131,11 +138,6 @@ def _ground(grey: Grey, window: int) -> Pixels:
     box = cv2.getStructuringElement(cv2.MORPH_RECT, (window, window))
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, box)[half:-half, half:-half]
     return _float(_float(closed) / 255)
-
-
-def _widest(strength: Pixels, noise: float) -> float:
-    """Pixels across the widest stroke, 0 where there is none."""
-    return stroke_width(_sorted_out(strength).parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +179,7 @@ def _high(strength: Pixels) -> float:
     """The strength of the ink: that of the few strongest pixels."""
     counts = cv2.calcHist([strength], [0], None, [_BINS], [0, 1 + 1 / _BINS]).ravel()
     stronger = np.cumsum(counts[::-1])[::-1]
-    few = min(max(4, strength.size // 2000), strength.size)
+    few = min(max(4, min(_FEW, strength.size // 2000)), strength.size)
     return float(np.flatnonzero(stronger >= few)[-1] / (_BINS - 1))
 
 
