@@ -24,12 +24,15 @@ _APART = 0.25  # of the digit's size: a part that is farther off belongs to no d
 _COMPACT = 1.7  # stroke widths of a dot of its own, as that of "!"
 _FULL = 0.75  # of full ink: where a stroke is cut, and not where its edge ends
 _MET = 0.25  # stroke widths of it at the edge: a stroke runs over it
+_SIDE = 0.8  # of a side, that a line or a margin reaches over, and what is left of a digit does not
 _MARGIN = 0.04  # of a side, that a digit which was not cropped tightly has beside it
 
 
 def quality_of(ink: Ink) -> str:
     """What is wrong with a picture of `ink`, a word of `QUALITIES`; "" where it can be judged."""
     if not len(ink.areas):
+        if ink.lines.any() and max(_reach(ink.lines, axis) for axis in (0, 1)) < _SIDE:
+            return "cut off"
         return "faint" if ink.contrast > _FAINT or ink.noise > _LOUD else "blank"
     if _size(ink.boxes) * ink.scale < _FEWEST or _is_dot(ink):
         return "too small"
@@ -38,6 +41,12 @@ def quality_of(ink: Ink) -> str:
     if any(_is_apart(ink, part) for part in range(len(ink.areas))):
         return "several marks"
     return ""
+
+
+def _reach(mask: NDArray[np.bool_], axis: int) -> float:
+    """The share of the picture's side along `axis` that `mask` (H, W) reaches over."""
+    places = np.flatnonzero(mask.any(1 - axis))
+    return float(places[-1] + 1 - places[0]) / mask.shape[axis]
 
 
 def _size(boxes: NDArray[np.int64]) -> float:
