@@ -60,15 +60,10 @@ DOODLES: dict[str, Strokes] = {
         [(0.6, 0.42), (0.6, 0.46)],
         arc(0.5, 0.52, 0.15, 0.13, 20, 160),
     ],
-    "a heart": [
-        [
-            (0.5, 0.36),
-            *arc(0.37, 0.36, 0.13, 0.14, 0, -180),
-            (0.5, 0.8),
-            *arc(0.63, 0.36, 0.13, 0.14, 0, -180),
-        ]
-    ],
 }
+HEART: Strokes = [
+    [(0.5, 0.36), *arc(0.37, 0.36, 0.13, 0.14, 0, -180), (0.5, 0.8), *arc(0.63, 0.36, 0.13, 0.14, 0, -180)]
+]
 CAPITAL: Strokes = [[(0.28, 0.8), (0.5, 0.2), (0.72, 0.8)], [(0.36, 0.6), (0.64, 0.6)]]
 FLAGGED: Strokes = [[(0.36, 0.36), (0.52, 0.2), (0.52, 0.8)]]
 LETTERS = "EKMX"
@@ -87,6 +82,7 @@ def examples() -> list[Example]:
     # Shown because it is so, with the checkpoint that ships and its own promises.
     fooling = [
         Example(FOOLING, "the letter C, taken for a 0", _letter("C")),
+        Example(FOOLING, "a heart, taken for a 0", render(HEART)),
         Example(FOOLING, "a capital A, taken for a 4", render(CAPITAL)),
         Example(FOOLING, "a 1 with a flag, refused", render(FLAGGED)),
     ]

@@ -14,7 +14,7 @@ from bnn.core.tensors import grouped, require, under
 from bnn.errors import InputError
 
 # Chosen with kinds of generated background left out of what the contrast learnt; others weigh 1.
-WEIGHTS = {"contrast": 1.0, "entropy": 0.25, "pixels": 0.1}
+WEIGHTS = {"contrast": 1.0, "entropy": 0.25, "pixels": 0.25}
 TAIL = 0.01  # share of reference scores beyond which survival is extrapolated
 
 Named = Mapping[str, Tensor]  # scores or surprises of N images, (N,) each, by the score's name
