@@ -42,10 +42,11 @@ import torch
 from PIL import Image
 
 from bnn.app.draw import look
-from bnn.app.examples import DIGITS, DOODLES, Strokes, render
+from bnn.app.examples import DIGITS, DOODLES
 from bnn.app.pad import drawing
 from bnn.classifier import Classifier
 from bnn.core.checkpoint import shipped
+from bnn.data.pen import Strokes, render
 from bnn.data.pictures import png_url
 
 SERVE = Path(__file__).parent.parent / "serve.py"

@@ -25,11 +25,12 @@ from torch.nn.functional import cross_entropy
 
 from bnn.app.draw import look
 from bnn.app.drawings import ensemble_svg
-from bnn.app.examples import SAMPLE, render
+from bnn.app.examples import SAMPLE
 from bnn.app.pad import drawing
 from bnn.classifier import Classifier
 from bnn.core.ensemble import PredictiveEnsemble
 from bnn.core.networks import MLP
+from bnn.data.pen import render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import prepare
 from bnn.evaluation.intervals import aurc_statistic, auroc_statistic, bootstrap, mean_statistic

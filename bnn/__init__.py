@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bnn.evaluation.votes import plot_votes
     from bnn.ood.score import Observed, OODScore
     from bnn.prediction import Prediction
+    from bnn.reading import Reading, read
     from bnn.rules.abstention import AbstentionRule
     from bnn.rules.calibrated import CalibratedRule
     from bnn.rules.promise import Promise
@@ -45,11 +46,13 @@ __all__ = [
     "Posterior",
     "Prediction",
     "Promise",
+    "Reading",
     "Report",
     "Task",
     "evaluate",
     "metrics",
     "plot_votes",
+    "read",
     "train",
 ]
 _HOMES = {
@@ -66,11 +69,13 @@ _HOMES = {
     "Posterior": "bnn.core.posterior",
     "Prediction": "bnn.prediction",
     "Promise": "bnn.rules.promise",
+    "Reading": "bnn.reading",
     "Report": "bnn.evaluation.results",
     "Task": "bnn.core.task",
     "evaluate": "bnn.evaluation.evaluate",
     "metrics": "bnn.evaluation",
     "plot_votes": "bnn.evaluation.votes",
+    "read": "bnn.reading",
     "train": "bnn.training.train",
 }
 _EXTRAS = {"bnn.evaluation": "evaluate", "bnn.training": "train"}  # groups of packages that a room needs

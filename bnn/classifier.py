@@ -20,7 +20,7 @@ from bnn.core.features import Features
 from bnn.core.networks import build_network
 from bnn.core.posterior import posterior_from
 from bnn.core.task import checked_labels
-from bnn.data.preprocess import LAYOUTS, Images, is_blank, prepare
+from bnn.data.preprocess import LAYOUTS, Images, prepare, read_images
 from bnn.errors import InputError, choose
 from bnn.ood.detector import Progress, detector_from, fit_detector, gather_evidence, judged
 from bnn.ood.score import OODScore
@@ -39,9 +39,9 @@ MAX_WEIGHTS = 1_000_000_000  # in all draws together (4 GB): a header cannot mak
 class Classifier:
     """Answers with a class or refuses with a reason; safe under threads.
 
-    `predict` is all that most users need. It is `decide(evidence(x), is_blank(x))` of
-    `x = prepare(images)`; each step can be had by itself. Nothing that is asked of a classifier changes it:
-    `with_promise`, `with_rule`, `with_scores` and `calibrate` give another one.
+    `predict` is all that most users need. It is `decide(evidence(x.images), x.quality)` of
+    `x = read_images(images)`; each step can be had by itself. Nothing that is asked of a classifier changes
+    it: `with_promise`, `with_rule`, `with_scores` and `calibrate` give another one.
 
     Args:
         checkpoint: what was trained.
@@ -144,11 +144,12 @@ class Classifier:
             >>> p.labels.tolist()
             [4, -1]
         """
-        prepared = prepare(images, self.task.layout)
+        read = read_images(images, self.task.layout)
+        prepared = read.images
         if len(prepared) == 0:
             return self.predict(prepared.new_zeros(1, *prepared.shape[1:]))[:0]
         evidence, votes = zip(*judged(self.ensemble, self.detector, prepared), strict=True)
-        prediction = self.decide(Evidence.joined(list(evidence)), is_blank(prepared))
+        prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
         return replace(prediction, votes=torch.cat(votes, dim=1).numpy())
 
     def votes(self, images: Images) -> NDArray[np.float32]:
@@ -200,10 +201,10 @@ class Classifier:
             return self.evidence(prepared.new_zeros(1, *prepared.shape[1:]))[:0]
         return gather_evidence(self.ensemble, self.detector, prepared, progress)
 
-    def decide(self, evidence: Evidence, blank: Tensor) -> Prediction:
-        """Decisions on N images of which `blank` (N,) bool show nothing."""
+    def decide(self, evidence: Evidence, quality: NDArray[np.str_]) -> Prediction:
+        """Decisions on N images; one with a word of `quality` (N,), such as "blank", is always refused."""
         decided = self.rule.decide(evidence)
-        hidden = blank.numpy()
+        hidden = quality != ""
         predictive = evidence.predictive
         likeliest = self.rule.labels(evidence)
         highest = np.float32(self.rule.highest_score(self.task.classes))
@@ -220,7 +221,7 @@ class Classifier:
                 self._candidates(probs, label)
                 for probs, label in zip(predictive.mean, likeliest.tolist(), strict=True)
             ],
-            blank=hidden,
+            quality=quality,
             names=self.task.names,
         )
 

@@ -23,7 +23,7 @@ def decisions_csv(sets: Iterable[tuple[Named, Prediction]]) -> str:
     for index, (columns, prediction) in enumerate(sets):
         if index == 0:
             probs = [f"p_{name}" for name in prediction.names]
-            writer.writerow([*columns, "decision", "reason", *probs, *MEASURES, "candidates"])
+            writer.writerow([*columns, "decision", "reason", "quality", *probs, *MEASURES, "candidates"])
         writer.writerows(_rows(columns, prediction))
     return text.getvalue()
 
@@ -35,6 +35,7 @@ def _rows(columns: Named, prediction: Prediction) -> Iterator[Sequence[object]]:
             *(values[index] for values in columns.values()),
             prediction.decision(index),
             prediction.reasons[index],
+            prediction.quality[index],
             *(f"{number:.9g}" for number in numbers),
             " ".join(prediction.names[label] for label in prediction.candidates[index]),
         )

@@ -32,7 +32,8 @@ class Prediction:
         refusal_score: (N,) float32; higher is more reason to refuse.
         candidates: N tuples of classes still possible, likeliest first. For images like the calibration
             images, a tuple holds the true class with probability 1 − `bnn.classifier.CANDIDATE_MISS` or more.
-        blank: (N,) bool, whether nothing is drawn; such an image is always refused.
+        quality: (N,) str, what is wrong with the picture, a word of `bnn.data.quality.QUALITIES`, for which
+            it is refused as unfamiliar, whatever the rule says; "" where it can be judged.
         names: of the C classes.
         votes: (S, N, C) float32, each draw's probabilities; None where only the decisions were asked for.
 
@@ -53,7 +54,7 @@ class Prediction:
     ood_score: NDArray[np.float32]
     refusal_score: NDArray[np.float32]
     candidates: Sequence[tuple[int, ...]]
-    blank: NDArray[np.bool_]
+    quality: NDArray[np.str_]
     names: tuple[str, ...]
     votes: NDArray[np.float32] | None = field(default=None)
 
@@ -75,7 +76,8 @@ class Prediction:
         lines = [f"Prediction of {len(self):,} image{'s' * (len(self) != 1)}: {counted}"]
         for i in range(min(len(self), SHOWN)):
             answer = self.decision(i)
-            lines.append(f"  [{i}] {answer} ({self.reasons[i]}, probability {self.probs[i].max():.3f})")
+            why = f"{self.reasons[i]}: {self.quality[i]}" if self.quality[i] else self.reasons[i]
+            lines.append(f"  [{i}] {answer} ({why}, probability {self.probs[i].max():.3f})")
         return "\n".join([*lines, *["  …"] * (len(self) > SHOWN)])
 
     def decision(self, index: int) -> str:
@@ -92,13 +94,13 @@ class Prediction:
                 "probs": self.probs[i].tolist(),
                 **{name: float(getattr(self, name)[i]) for name in MEASURES},
                 "candidates": list(self.candidates[i]),
-                "blank": bool(self.blank[i]),
+                "quality": str(self.quality[i]),
             }
             for i in range(len(self))
         ]
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A row an image: decision, reason, a column of probabilities for each class, and the measures.
+        """A row an image: decision, reason, quality, a column of probabilities for each class, the measures.
 
         Raises:
             InputError: pandas is not installed.
@@ -113,7 +115,11 @@ class Prediction:
             import pandas as pd
         except ImportError as error:
             raise InputError("pandas is not installed: get it by `pip install pandas`.") from error
-        decisions = {"decision": [self.decision(i) for i in range(len(self))], "reason": self.reasons}
+        decisions = {
+            "decision": [self.decision(i) for i in range(len(self))],
+            "reason": self.reasons,
+            "quality": self.quality,
+        }
         probs = {f"p_{name}": self.probs[:, label] for label, name in enumerate(self.names)}
         measures = {name: getattr(self, name) for name in MEASURES}
         return pd.DataFrame(decisions | probs | measures | {"candidates": list(self.candidates)})

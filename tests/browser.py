@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Locator, Mouse, Page, expect, sync_playwright
 
-from bnn.app.examples import Strokes
+from bnn.data.pen import Strokes
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)

@@ -25,8 +25,9 @@ from playwright.sync_api import Browser, FloatRect, Page, expect
 from serving import archive, free_port
 
 from bnn.app import Address, served
-from bnn.app.examples import DIGITS, Stroke, Strokes, examples
+from bnn.app.examples import DIGITS, examples
 from bnn.classifier import Classifier
+from bnn.data.pen import Stroke, Strokes
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 COLOURS = 64  # of each picture, which makes it small

@@ -36,9 +36,10 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request,
 from serving import archive, free_port
 
 from bnn.app import Address, served
-from bnn.app.examples import DIGITS, Example, Strokes, examples
+from bnn.app.examples import DIGITS, Example, examples
 from bnn.app.strictness import offered
 from bnn.classifier import Classifier
+from bnn.data.pen import Strokes
 
 pytestmark = [
     pytest.mark.browser,
@@ -61,7 +62,7 @@ HOW = {
 UNDERLINE: Strokes = [[(0.1, 0.94), (0.9, 0.94)]]
 REFUSED = "I don't know"
 NOTHING = "Nothing drawn yet"
-HEART = "a heart, taken for a 0"
+LETTER = "the letter C, taken for a 0"
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,19 @@ def test_ten_digits_drawn_and_cleared_one_after_another(visitor: Visitor) -> Non
         expect(visitor.page.locator("#verdict .voices")).to_contain_text(f"of 50 networks say {digit}")
         visitor.clear()
         expect(visitor.page.locator("svg.ensemble .votes")).to_have_count(0)
+
+
+def test_two_digits_side_by_side_are_read_as_a_number(visitor: Visitor) -> None:
+    halves = [
+        [((place + x) / 2, 0.25 + y / 2) for x, y in stroke]
+        for place, digit in enumerate("42")
+        for stroke in DIGITS[digit]
+    ]
+    visitor.draw(halves)
+    visitor.reads("42")
+    expect(visitor.page.locator("#verdict .voices")).to_have_text("2 digits: 4 2")
+    assert_sound(visitor.page)
+    visitor.clear()
 
 
 def test_what_the_page_is_and_where_it_fails_can_be_read(visitor: Visitor) -> None:
@@ -367,7 +381,7 @@ def test_a_stricter_familiarity_refuses_what_a_laxer_one_answers_and_says_its_co
     risk, alpha = promises.first
     cost = visitor.page.locator("#cost [role=status]")
     expect(cost).to_have_text(promises.cost(risk, alpha))
-    visitor.choose(HEART)
+    visitor.choose(LETTER)
     visitor.reads("0")
     visitor.use(visitor.page.locator("#familiarity").get_by_text("1 in 20", exact=True))
     visitor.reads(REFUSED)
@@ -380,7 +394,7 @@ def test_a_stricter_familiarity_refuses_what_a_laxer_one_answers_and_says_its_co
 
 def test_all_can_be_chosen_with_the_keyboard_alone(visitor: Visitor) -> None:
     keyboard = visitor.page.keyboard
-    visitor.tab_to(visitor.page.locator(f"#examples button[title='{HEART}']"))
+    visitor.tab_to(visitor.page.locator(f"#examples button[title='{LETTER}']"))
     keyboard.press("Enter")
     visitor.reads("0")
     visitor.tab_to(visitor.page.locator("#strictness input:checked"))
@@ -776,7 +790,7 @@ def test_nothing_jumps_when_the_verdict_changes(visitor: Visitor) -> None:
         return list(visitor.page.evaluate(f"ids => ids.map(id => {tops})", ids))
 
     blank = places()
-    for name in ("4", "1", "5 or 6", "a fish", "an upside-down 4", "noise", HEART):
+    for name in ("4", "1", "5 or 6", "a fish", "an upside-down 4", "noise", LETTER):
         visitor.choose(name)
         expect(visitor.page.locator("#evidence .gauges")).to_be_visible(timeout=SLOW)
         assert places() == pytest.approx(blank, abs=1)

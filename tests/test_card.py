@@ -12,6 +12,7 @@ import pytest
 from bnn.app.card import results_html, training_html
 from bnn.classifier import Classifier
 from bnn.data.digits import LABELLED
+from bnn.data.drawn import DRAWN, DRAWN_DIGITS
 from bnn.data.generated import GENERATED
 from bnn.data.torchvision_sets import TORCHVISION
 
@@ -88,7 +89,7 @@ def test_an_evaluation_is_told_number_by_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*GENERATED, "notMNIST", *(name for name in TORCHVISION if name != "QMNIST")]
+    "name", [*DRAWN, *GENERATED, "notMNIST", *(name for name in TORCHVISION if name != "QMNIST")]
 )
 def test_sets_that_are_no_digits_are_told_in_words_with_their_name(name: str) -> None:
     evaluation = EVALUATION | {"out_of_distribution": [EVALUATION["out_of_distribution"][0] | {"name": name}]}
@@ -96,11 +97,11 @@ def test_sets_that_are_no_digits_are_told_in_words_with_their_name(name: str) ->
     assert re.fullmatch(rf"[A-Za-z ]+ refused \({name}\)", what)
 
 
-@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("name", [*LABELLED, *DRAWN_DIGITS])
 def test_digits_from_elsewhere_are_told_by_whose_they_are(name: str) -> None:
     evaluation = EVALUATION | {"shifted": [EVALUATION["shifted"][0] | {"name": name}]}
     (what,) = (what for what in table({"evaluation": evaluation}) if "other handwriting" in what)
-    assert re.fullmatch(r"digits in other handwriting answered \([\w-]+'s\)", what)
+    assert re.fullmatch(r"digits in other handwriting answered \([\w-]+('s| by .+)\)", what)
 
 
 def test_a_set_that_nobody_knows_keeps_its_own_name() -> None:

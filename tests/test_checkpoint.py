@@ -282,7 +282,8 @@ def test_a_checkpoint_of_format_2_decides_as_it_did(
     prediction = of_format_2.predict(told["images"])
     assert set(told["reasons"].tolist()) == {"answered", "ambiguous", "unfamiliar"}  # all of them are tried
     assert told["blank"].any()
-    for name in (*SAID, "ood_score", "votes"):
+    assert (prediction.quality == np.where(told["blank"], "blank", "")).all()
+    for name in (*(name for name in SAID if name != "blank"), "ood_score", "votes"):
         found, expected = getattr(prediction, name), told[name]
         assert found.dtype == expected.dtype
         if expected.dtype.kind == "f":

@@ -20,6 +20,7 @@ from bnn.core.task import Task
 from bnn.core.uncertainty import Predictive
 from bnn.data.digits import Labelled
 from bnn.errors import InputError
+from bnn.ood.combination import WEIGHTS
 from bnn.prediction import Prediction
 from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll
 from bnn.rules.calibrated import CalibratedRule
@@ -57,7 +58,7 @@ SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "epistemic": ("float32", ()),
     "ood_score": ("float32", ()),
     "refusal_score": ("float32", ()),
-    "blank": ("bool", ()),
+    "quality": ("str", ()),
 }
 
 
@@ -113,8 +114,8 @@ def assert_fits_together(prediction: Prediction, count: int) -> None:
     assert set(prediction.reasons) <= {"answered", "ambiguous", "unfamiliar"}
     assert np.allclose(prediction.probs.sum(1), 1, atol=1e-5)
     assert np.allclose(prediction.total, prediction.aleatoric + prediction.epistemic, atol=1e-5)
-    assert refused[prediction.blank].all()
-    assert (prediction.reasons[prediction.blank] == "unfamiliar").all()
+    assert refused[prediction.quality != ""].all()
+    assert (prediction.reasons[prediction.quality != ""] == "unfamiliar").all()
     assert len(prediction.candidates) == count
     for label, probs, candidates in zip(
         prediction.labels, prediction.probs, prediction.candidates, strict=True
@@ -144,12 +145,13 @@ def test_all_or_nothing_is_answered(classifier: Classifier) -> None:
     assert (refused.labels == -1).all()
     evidence = classifier.evidence(torch.from_numpy(images)[:, None])
     surprises = evidence.surprises
-    by_itself = surprises["pixels"] + surprises["features"]
+    by_itself = surprises["contrast"] + surprises["pixels"]
     anything = evidence.total.exp() > 5  # more than half of the digits
     surprising = (by_itself > surprises["entropy"]) | anything
     assert np.array_equal(refused.reasons == "unfamiliar", surprising.numpy())
     assert np.array_equal(refused.ood_score, evidence.ood.numpy())
-    torch.testing.assert_close(evidence.ood, 2 * (by_itself + surprises["entropy"]))
+    weighted = [WEIGHTS[name] * surprise for name, surprise in surprises.items()]
+    torch.testing.assert_close(evidence.ood, torch.stack(weighted).sum(0))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -164,7 +166,7 @@ def test_plain_decisions_go_through_json_and_come_back_to_the_bit(
         candidates=[tuple(one["candidates"]) for one in plain],
         labels=np.array([-1 if one["label"] is None else one["label"] for one in plain]),
         reasons=np.array([one["reason"] for one in plain]),
-        blank=np.array([one["blank"] for one in plain]),
+        quality=np.array([one["quality"] for one in plain]),
         **{
             name: np.array([one[name] for one in plain], np.float32)
             for name, (dtype, _) in SHAPES.items()
@@ -210,7 +212,7 @@ def test_blank_images_are_refused_whatever_the_rule(
     classifier: Classifier, rule: AbstentionRule, grey: int
 ) -> None:
     blank = classifier.with_rule(rule).predict(Image.new("L", (100, 50), grey))
-    assert blank.blank.tolist() == [True]
+    assert blank.quality.tolist() == ["blank"]
     assert blank.labels.tolist() == [-1]
     assert blank.reasons.tolist() == ["unfamiliar"]
     assert blank.refusal_score[0] == pytest.approx(rule.highest_score(10))
@@ -226,16 +228,14 @@ def test_the_answer_of_the_median_is_a_candidate_even_where_the_mean_has_another
     draws[:, 0, 3] = torch.tensor([0.5, 0.5, 0.0])
     draws[:, 0, 8] = torch.tensor([0.45, 0.45, 1.0])
     draws[:, 0, 1] = torch.tensor([0.05, 0.05, 0.0])
-    prediction = classifier.decide(unsurprising(draws), torch.tensor([False]))
+    prediction = classifier.decide(unsurprising(draws), np.array([""]))
     assert prediction.labels.tolist() == [3]
     assert prediction.candidates == [(8, 3)]
 
 
 def test_candidates_are_the_digits_that_calibration_leaves_possible(classifier: Classifier) -> None:
     calibration, labels = classifier.calibration, classifier.calibration.labels
-    decided = classifier.with_rule(NEVER).decide(
-        calibration.evidence, torch.zeros(len(labels), dtype=torch.bool)
-    )
+    decided = classifier.with_rule(NEVER).decide(calibration.evidence, np.full(len(labels), ""))
     missed = sum(label not in set_ for label, set_ in zip(labels.tolist(), decided.candidates, strict=True))
     assert missed <= max(0.001 * (len(labels) + 1) - 1, 0)
     assert np.mean([len(candidates) for candidates in decided.candidates]) < 10  # and not just all ten

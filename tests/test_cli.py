@@ -41,7 +41,7 @@ def failing(arguments, capsys):
     return error
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "calibrate", "predict", "serve"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "calibrate", "predict", "read", "serve"])
 def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -232,7 +232,18 @@ def test_a_module_that_no_group_brings_is_a_fault_of_ours(digit, monkeypatch):
 
 def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
     """What decides needs no group at all; every other room needs only its own."""
-    always = {"numpy", "PIL", "rich", "safetensors", "scipy", "torch", "bnn", *sys.stdlib_module_names}
+    always = {
+        "cv2",
+        "numpy",
+        "PIL",
+        "pillow_heif",
+        "rich",
+        "safetensors",
+        "scipy",
+        "torch",
+        "bnn",
+        *sys.stdlib_module_names,
+    }
     with_gradio = {"anyio", "fastapi", "pandas", "uvicorn"}
     allowed = {
         "app": {"gradio"} | with_gradio,

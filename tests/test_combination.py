@@ -18,7 +18,17 @@ from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
-from bnn.ood.combination import COMBINATIONS, TAIL, Combination, Fisher, Named, Survival, total
+from bnn.ood.combination import (
+    COMBINATIONS,
+    TAIL,
+    WEIGHTS,
+    Combination,
+    Fisher,
+    Named,
+    Survival,
+    Weighted,
+    total,
+)
 from bnn.ood.scores import EntropyScore
 from bnn.training.train import train
 
@@ -236,3 +246,35 @@ def test_training_joins_scores_as_it_is_told_and_other_scores_are_joined_alike(
         assert classifier.parts.combination == "strangest"
         evidence = classifier.evidence(images.images)
         assert evidence.ood.equal(torch.stack(list(evidence.surprises.values())).amax(0))
+
+
+def test_weighted_surprises_by_hand() -> None:
+    weighted = Weighted.fit({name: torch.rand(10) for name in ("contrast", "mine")})
+    joined = weighted.joined({"contrast": torch.tensor([1.0, 2.0]), "mine": torch.tensor([10.0, 0.0])})
+    torch.testing.assert_close(joined, torch.tensor([11.0, 2.0]))
+    reference = {name: torch.rand(10) for name in ("pixels", "contrast")}
+    own = Weighted(reference, {"contrast": torch.tensor(3.0), "pixels": torch.tensor(0.5)})
+    torch.testing.assert_close(
+        own.joined({"contrast": torch.tensor([1.0]), "pixels": torch.tensor([4.0])}), torch.tensor([5.0])
+    )
+
+
+def test_weights_are_stored_and_those_that_are_none_are_refused() -> None:
+    names = ("contrast", "entropy", "mine")
+    weighted = Weighted.fit({name: torch.rand(10) for name in names})
+    stored = weighted.tensors()
+    surprises = {name: torch.rand(4) for name in names}
+    assert Weighted.from_tensors(stored, names).joined(surprises).equal(weighted.joined(surprises))
+    assert {name: stored[f"weight/{name}"].item() for name in names} == {
+        name: pytest.approx(WEIGHTS.get(name, 1.0)) for name in names
+    }
+    for value in (torch.tensor(0.0), torch.tensor(-1.0), torch.tensor(math.nan), torch.ones(1), None):
+        spoilt = {name: tensor for name, tensor in stored.items() if name != "weight/mine"}
+        if value is not None:
+            spoilt["weight/mine"] = value
+        with pytest.raises(InputError, match="weights of the OOD scores"):
+            Weighted.from_tensors(spoilt, names)
+    with pytest.raises(InputError):
+        Weighted.from_tensors(stored | {"weight/more": torch.tensor(1.0)}, names)
+    with pytest.raises(InputError):
+        Weighted.from_tensors(stored | {"more": torch.rand(10)}, names)

@@ -39,7 +39,11 @@ def write_mnist(root: Path, images: bytes, labels: bytes) -> Path:
 def numbered(count: int) -> ImageSet:
     """Images that can be told apart by their labels and sources."""
     return ImageSet(
-        "numbered", torch.zeros(count, 1, 1, 1), torch.arange(count), list(map(str, range(count)))
+        "numbered",
+        torch.zeros(count, 1, 1, 1),
+        np.full(count, ""),
+        torch.arange(count),
+        list(map(str, range(count))),
     )
 
 
@@ -181,7 +185,7 @@ def test_files_that_do_not_fit_together_are_refused(
 
 
 def test_an_unknown_data_set_names_those_there_are() -> None:
-    known = "mnist, digits, noise, .*, FashionMNIST, .*"
+    known = "mnist, digits, drawn, capitals, .*, noise, .*, FashionMNIST, .*"
     with pytest.raises(InputError, match=rf"^there is no set of images 'svhn': choose one of {known}\.$"):
         ImageSet.from_name("svhn")
 

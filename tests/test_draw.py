@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 
 from bnn.app.draw import DRAWS, _judge, _nearest, look
 from bnn.app.drawings import seen_svg
-from bnn.app.examples import DIGITS, DOODLES, DOUBTFUL, HEART, render
-from bnn.app.pad import SIZE
+from bnn.app.examples import CAPITAL, DIGITS, DOODLES, DOUBTFUL
 from bnn.app.strictness import offered
 from bnn.classifier import Classifier
+from bnn.data.pen import SIZE, render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import prepare
 from bnn.rules.calibrated import CalibratedRule
@@ -44,6 +44,30 @@ def test_a_drawn_digit_is_answered(classifier: Classifier) -> None:
     assert answered_rows(panels.spread) == [7]
     assert votes(panels.spread) == [8 * (digit == 7) for digit in range(10)]
     assert panels.evidence.count('role="meter"') == 2
+
+
+def beside(*digits: str) -> list[list[tuple[float, float]]]:
+    """Strokes of digits that share the pad, side by side."""
+    share = 1 / len(digits)
+    return [
+        [((place + x) * share, 0.5 + (y - 0.5) * share) for x, y in stroke]
+        for place, digit in enumerate(digits)
+        for stroke in DIGITS[digit]
+    ]
+
+
+def test_several_digits_are_read_as_a_number(classifier: Classifier) -> None:
+    panels = look(classifier, render(beside("4", "2")))
+    assert '<p class="headline">42</p>' in panels.verdict
+    assert "2 digits: 4 2" in panels.verdict
+    assert votes(panels.spread) == [0] * 10
+
+
+def test_a_number_with_a_digit_that_is_refused_is_not_answered(classifier: Classifier) -> None:
+    verdict = look(classifier.with_rule(REFUSING), render(beside("7", "3"))).verdict
+    assert "I don't know" in verdict.replace("&#x27;", "'")
+    assert "2 digits: ? ?" in verdict
+    assert "Of 2 digits 2 cannot be told" in verdict
 
 
 def test_a_refused_drawing_still_shows_its_spread(classifier: Classifier) -> None:
@@ -136,9 +160,9 @@ def test_chosen_promises_decide(judge: Any, classifier: Classifier) -> None:
         drawn = png_url(render(strokes))
         assert "verdict answered" in judge(drawn, promises.risks[0], promises.alphas[0], None).verdict
         assert "verdict ambiguous" in judge(drawn, promises.risks[-1], promises.alphas[0], None).verdict
-    heart = png_url(render(HEART))
-    assert "verdict answered" in judge(heart, promises.risks[0], promises.alphas[0], None).verdict
-    assert "verdict unfamiliar" in judge(heart, promises.risks[0], promises.alphas[-1], None).verdict
+    letter = png_url(render(CAPITAL))
+    assert "verdict answered" in judge(letter, promises.risks[0], promises.alphas[0], None).verdict
+    assert "verdict unfamiliar" in judge(letter, promises.risks[0], promises.alphas[-1], None).verdict
 
 
 @pytest.mark.parametrize("value", [7, {"path": "/etc/passwd"}, "words", png_url(Image.new("L", (5, 5)))])

@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import re
+import string
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from bnn.evaluation.plots import plots
 from bnn.evaluation.report import write_report
 from bnn.evaluation.resplits import resplit
 from bnn.evaluation.results import Report
+from bnn.numerals import percent
 from bnn.progress import Advance
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import MedianRule
@@ -44,9 +46,9 @@ SHARES = {"n", "accuracy", "coverage", "answered", "errors", "selective_risk", "
 IN_DISTRIBUTION = SHARES | {"name", "nll", "ece", "brier", "aurc", "aurc_ensemble"}
 OUT_OF_DISTRIBUTION = {
     *("name", "n", "refused", "auroc", "auroc_ensemble", "fpr95", "fpr95_ensemble"),
-    *("intervals", "unreadable"),
+    *("intervals", "unreadable", "kinds"),
 }
-SHIFTED = SHARES | {"name", "right_when_answered", "unreadable"}
+SHIFTED = SHARES | {"name", "right_when_answered", "unreadable", "kinds"}
 FILES = {
     *("report.json", "report.html", "decisions.csv"),
     *("risk_coverage.svg", "reliability.svg", "uncertainty.svg", "rotation.svg", "robustness.svg"),
@@ -229,6 +231,47 @@ def test_numbers_of_shifted_digits_follow_from_the_decisions(
     assert found["right_when_answered"] == pytest.approx(
         np.mean([row["decision"] == row["label"] for row in answered])
     )
+
+
+def test_what_is_drawn_is_told_by_kind_the_hardest_first(
+    classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"shifted": ["drawn"], "robustness": 0, "limit": 100}
+    evaluate_command(
+        classifier.with_rule(MedianRule(0.9)), "digits", ["capitals", "noise"], tmp_path, **options
+    )
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    with (tmp_path / "decisions.csv").open(newline="", encoding="utf-8") as file:
+        of_kind: dict[tuple[str, str], list[dict[str, str]]] = {}
+        for row in csv.DictReader(file):
+            of_kind.setdefault((row["set"], row["source"].rpartition("/")[0]), []).append(row)
+    letters, noise = numbers["out_of_distribution"]
+    (drawn,) = numbers["shifted"]
+    assert {one["kind"] for one in letters["kinds"]} <= set(string.ascii_uppercase)
+    assert sum(one["n"] for one in letters["kinds"]) == sum(one["n"] for one in drawn["kinds"]) == 100
+    assert noise["kinds"] == []
+    for one in letters["kinds"]:
+        refused = [row["decision"] == "refused" for row in of_kind["capitals", one["kind"]]]
+        assert (one["n"], one["refused"]) == (len(refused), pytest.approx(np.mean(refused)))
+        assert one["intervals"]["refused"][0] <= one["refused"] <= one["intervals"]["refused"][1]
+    right = {}
+    for one in drawn["kinds"]:
+        rows = of_kind["drawn", one["kind"]]
+        assert {row["label"] for row in rows} == {one["kind"][0]}
+        assert one["answered"] == sum(row["decision"] != "refused" for row in rows)
+        right[one["kind"]] = sum(row["decision"] == row["label"] for row in rows) / len(rows)
+        assert one["answered"] - one["errors"] == pytest.approx(right[one["kind"]] * one["n"])
+    shares = [one["refused"] for one in letters["kinds"]]
+    assert shares == sorted(shares)
+    assert shares[0] < shares[-1]
+    assert list(right.values()) == sorted(right.values())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("by kind, ") == 2
+    assert all(f"<td>{kind}</td>" in page for _, kind in of_kind if kind)
+    printed = " ".join(capsys.readouterr().out.split())
+    least = f"{letters['kinds'][0]['kind']} {percent(shares[0])}".replace("\N{NO-BREAK SPACE}", " ")
+    assert f"Refused least of capitals: {least}" in printed
+    assert f"Answered rightly least of drawn: {drawn['kinds'][0]['kind']} " in printed
 
 
 def test_every_interval_is_there_and_sensible(numbers: Any) -> None:
@@ -492,10 +535,10 @@ def test_predict_prints_json_lines(
         assert line["probs"] == alone.probs[0].tolist()
         assert line["label"] == (None if alone.labels[0] < 0 else alone.labels[0])
         assert line["candidates"] == list(alone.candidates[0])
-        assert line["blank"] is False
+        assert line["quality"] == ""
         assert set(line) == {
             *("file", "label", "reason", "probs", "total", "aleatoric", "epistemic"),
-            *("ood_score", "refusal_score", "candidates", "blank"),
+            *("ood_score", "refusal_score", "candidates", "quality"),
         }
     complaints = printed.err.splitlines()
     assert len(complaints) == 3
@@ -516,7 +559,7 @@ def test_predict_prints_a_table(
     Image.new("L", (30, 30), 255).save(name)
     assert not predict_command(classifier, [Path(name)])
     text = capsys.readouterr().out
-    assert "I don't know  unfamiliar" in text
+    assert "I don't know  blank" in text
     files = [line.rstrip().split("  ")[-1] for line in text.splitlines()[2:]]
     assert name in "".join("".join(line.split()) for line in files)  # folded whole, not taken for a colour
     assert max(map(len, text.splitlines())) <= width

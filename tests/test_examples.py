@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from bnn.app.draw import DRAWS, examples_html, look
-from bnn.app.examples import FOOLING, STRANGE, Example, arc, examples, render
-from bnn.app.pad import BRUSH, SIZE, drawing
+from bnn.app.examples import DIGITS, FOOLING, STRANGE, Example, examples
+from bnn.app.pad import drawing
 from bnn.classifier import Classifier
+from bnn.data.drawn import Drawing
+from bnn.data.pen import BRUSH, SIZE, arc, render
 from bnn.data.pictures import png_url
 
 SHOWN = examples()
@@ -64,6 +66,12 @@ def test_the_classifier_that_ships_does_what_the_group_says(of_size: Classifier,
     else:
         assert example.name == "a 1 with a flag, refused"
         assert 'class="verdict ambiguous"' in found
+
+
+def test_what_is_measured_on_is_drawn_by_the_pen_of_the_examples() -> None:
+    shown = {example.name: example.image for example in SHOWN}
+    for name, strokes in DIGITS.items():
+        assert Drawing(name, strokes, BRUSH).picture() == shown[name]
 
 
 def test_a_stroke_is_as_wide_as_the_pads_pen_wherever_it_goes() -> None:

@@ -34,6 +34,7 @@ from bnn.app.figures import (
 )
 from bnn.app.plots import HEIGHT, WIDTH, Axis, Plot
 from bnn.classifier import Classifier
+from bnn.numerals import percent
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.curves import confidence_bin, risk_coverage
 from bnn.rules.thresholds import EntropyRule
@@ -171,7 +172,8 @@ def test_the_risk_figure_shows_both_curves_and_where_the_rule_stands(classifier:
     )
     assert nearest < 3
     assert {BY_RULE, BY_ENTROPY} <= set(words(svg))
-    assert "98" in (svg.get("aria-label") or "")
+    answered = percent(classifier.record["calibration"]["coverage"], ".1f")
+    assert answered in (svg.get("aria-label") or "")
     told = rows(figure)
     assert [row[0] for row in told] == [f"{100 * share:g}{SPACE}%" for share in ANSWERED]
     assert told[0][1:] == [f"{100 * curves[name][1][-1]:.2f}{SPACE}%" for name in (BY_RULE, BY_ENTROPY)]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,7 +22,7 @@ from bnn.app.many import GROUPS, Decisions, as_plain, decisions, shown
 from bnn.app.table import HEADERS, table_html
 from bnn.app.uploads import Images, Unusable
 from bnn.classifier import Classifier
-from bnn.data.preprocess import is_blank, prepare
+from bnn.data.preprocess import Prepared, read_images
 from bnn.decisions import decisions_csv
 from bnn.files import printable
 from bnn.prediction import Prediction
@@ -55,12 +54,12 @@ def read() -> Images:
     tried = examples()
     images = [*(example.image for example in tried), Image.new("L", (30, 30), 255)]
     names = [*(f"{example.name}.png" for example in tried), "blank.png"]
-    return Images(names, prepare(images), [Unusable("bad.png", "it is empty."), Unusable("b.txt", "no.")])
+    return Images(names, read_images(images), [Unusable("bad.png", "it is empty."), Unusable("b.txt", "no.")])
 
 
 @pytest.fixture(scope="module")
 def prediction(classifier: Classifier, read: Images) -> Prediction:
-    return classifier.decide(classifier.evidence(read.prepared), is_blank(read.prepared))
+    return classifier.decide(classifier.evidence(read.prepared.images), read.prepared.quality)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +92,7 @@ def test_decisions_are_the_classifiers_in_the_order_of_the_files(
 ) -> None:
     assert [row["file"] for row in decided.rows] == read.names
     assert [{k: v for k, v in row.items() if k != "file"} for row in decided.rows] == prediction.plain()
-    assert decided.images is read.prepared
+    assert decided.images is read.prepared.images
     assert decided.unusable == read.unusable
 
 
@@ -230,7 +229,7 @@ def test_another_rule_changes_the_decisions_alone(classifier: Classifier, read: 
 
 
 def test_nothing_but_bad_files_is_told_without_downloads(classifier: Classifier) -> None:
-    nothing = Images([], torch.zeros(0, 1, 28, 28), [Unusable("bad.png", "it is empty.")])
+    nothing = Images([], Prepared.joined([]), [Unusable("bad.png", "it is empty.")])
     told = shown(decisions(classifier, nothing))
     assert (told.table, told.gallery) == ("", "")
     assert downloads(told.summary) == {}
@@ -246,7 +245,7 @@ def test_progress_goes_through_every_image(classifier: Classifier, read: Images)
             seen.append(len(chunk))
             yield chunk
 
-    twice = replace(read, names=read.names * 2, prepared=read.prepared.repeat(2, 1, 1, 1))
+    twice = replace(read, names=read.names * 2, prepared=Prepared.joined([read.prepared] * 2))
     rows = decisions(classifier, twice, counted).rows
     assert sum(seen) == len(rows) == 2 * len(read.names)
     for one, other in zip(rows[: len(read.names)], rows[len(read.names) :], strict=True):

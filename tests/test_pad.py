@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from bnn.app.examples import SAMPLE, render
-from bnn.app.pad import BRUSH, MOST_CHARACTERS, SIZE, drawing
+from bnn.app.examples import SAMPLE
+from bnn.app.pad import MOST_CHARACTERS, drawing
+from bnn.data.pen import BRUSH, SIZE, render
 from bnn.data.pictures import png_url
 from bnn.errors import InputError
 

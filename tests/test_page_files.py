@@ -13,7 +13,7 @@ from PIL import Image
 from bnn.app.examples import examples
 from bnn.app.files import LONGEST_NAME, SAMPLE_SIDE, data_url, files_choice, sample_archive, uploaded
 from bnn.app.many import decisions
-from bnn.app.uploads import CLUTTER, MOST_IMAGES, SavedFile, Unusable, read_images
+from bnn.app.uploads import CLUTTER, MOST_IMAGES, SavedFile, Unusable, read_files
 from bnn.classifier import Classifier
 from bnn.errors import InputError
 
@@ -71,9 +71,9 @@ def test_the_sample_holds_every_example_small_and_is_judged_as_they_are(
     assert sizes == {(SAMPLE_SIDE + 2, SAMPLE_SIDE + 2)}
     path = tmp_path / "sample.zip"
     path.write_bytes(content)
-    for row in decisions(classifier, read_images([SavedFile.at(str(path))])).rows:
+    for row in decisions(classifier, read_files([SavedFile.at(str(path))])).rows:
         group, name = row["file"].removesuffix(".png").split("/")
-        assert not row["blank"]
+        assert row["quality"] == ("faint" if name == "noise" else "")
         if group == "Easy":
             assert row["label"] == int(name)
         elif group == "Not digits":

@@ -41,7 +41,7 @@ def parts(row: ET.Element, name: str) -> list[ET.Element]:
     return [element for element in row if element.get("class") == name]
 
 
-def prediction(reason: str, *, candidates: tuple[int, ...] = (4, 9), blank: bool = False) -> Prediction:
+def prediction(reason: str, *, candidates: tuple[int, ...] = (4, 9), quality: str = "") -> Prediction:
     zero = np.zeros(1, np.float32)
     return Prediction(
         labels=np.array([4 if reason == "answered" else -1]),
@@ -53,7 +53,7 @@ def prediction(reason: str, *, candidates: tuple[int, ...] = (4, 9), blank: bool
         ood_score=zero + 12,
         refusal_score=zero,
         candidates=[candidates],
-        blank=np.array([blank]),
+        quality=np.array([quality]),
         names=NAMES,
     )
 
@@ -127,13 +127,13 @@ def test_words_for_the_unfamiliar_and_the_blank() -> None:
     headline, why = verdict(prediction("unfamiliar"))
     assert headline == "I don't know"
     assert "unlike any digit it has seen" in why
-    assert verdict(prediction("unfamiliar", blank=True))[0] == "Nothing drawn yet"
+    assert verdict(prediction("unfamiliar", quality="blank"))[0] == "Nothing drawn yet"
 
 
 def test_the_verdict_says_by_its_class_what_it_is() -> None:
     assert 'class="verdict answered"' in verdict_html(prediction("answered"))
     assert 'class="verdict ambiguous"' in verdict_html(prediction("ambiguous"))
-    assert 'class="verdict blank"' in verdict_html(prediction("unfamiliar", blank=True))
+    assert 'class="verdict blank"' in verdict_html(prediction("unfamiliar", quality="blank"))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_no_vote_is_lost_in_words(votes: list[int]) -> None:
 
 
 def test_where_nobody_votes_no_votes_are_told() -> None:
-    assert "voices" not in verdict_html(prediction("unfamiliar", blank=True))
+    assert "voices" not in verdict_html(prediction("unfamiliar", quality="blank"))
 
 
 def test_the_verdict_escapes_what_it_shows() -> None:

@@ -22,7 +22,7 @@ ARRAYS = (
     "epistemic",
     "ood_score",
     "refusal_score",
-    "blank",
+    "quality",
 )
 
 
@@ -141,7 +141,9 @@ def test_it_shows_what_was_decided_and_how_often(prediction: Prediction) -> None
         answer = prediction.decision(row)
         assert answer == ("refused" if prediction.labels[row] == -1 else str(prediction.labels[row]))
         probability = f"{prediction.probs[row].max():.3f}"
-        assert line == f"  [{row}] {answer} ({prediction.reasons[row]}, probability {probability})"
+        quality = prediction.quality[row]
+        why = f"{prediction.reasons[row]}: {quality}" if quality else prediction.reasons[row]
+        assert line == f"  [{row}] {answer} ({why}, probability {probability})"
     assert repr(prediction[0]).startswith("Prediction of 1 image: 0 answered")
 
 
@@ -157,7 +159,7 @@ def test_a_table_has_a_row_an_image(prediction: Prediction) -> None:
     pytest.importorskip("pandas", reason="pandas, which is optional, is not installed")
     table = prediction.to_pandas()
     classes = [f"p_{digit}" for digit in range(10)]
-    assert list(table) == ["decision", "reason", *classes, *MEASURES, "candidates"]
+    assert list(table) == ["decision", "reason", "quality", *classes, *MEASURES, "candidates"]
     assert table["decision"].tolist() == [prediction.decision(row) for row in range(len(prediction))]
     assert table["reason"].tolist() == prediction.reasons.tolist()
     assert np.array_equal(table[classes].to_numpy(), prediction.probs)
@@ -213,7 +215,7 @@ def test_no_images_and_too_many_are_not_plotted(prediction: Prediction, count: i
 
 def test_without_votes_there_is_no_plot(classifier: Classifier) -> None:
     prepared = torch.from_numpy(digits())[:, None]
-    decided = classifier.decide(classifier.evidence(prepared), torch.zeros(6, dtype=torch.bool))
+    decided = classifier.decide(classifier.evidence(prepared), np.full(6, ""))
     assert decided.votes is None
     assert decided[1:].votes is None
     with pytest.raises(InputError, match=r"^prediction holds no votes: take it from Classifier\.predict\.$"):

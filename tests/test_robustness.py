@@ -150,7 +150,7 @@ def brightness_decision(images: Tensor, _: str) -> Prediction:
         ood_score=nothing,
         refusal_score=nothing,
         candidates=[(0,)] * n,
-        blank=np.zeros(n, bool),
+        quality=np.full(n, ""),
         names=tuple("0123456789"),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise, product
 
 import gradio as gr
+import numpy as np
 import pytest
 import torch
 
@@ -156,9 +157,9 @@ def test_promises_of_ones_own_stand_in_their_place_though_the_evidence_cannot_ma
 def test_the_cost_is_what_the_calibration_digits_meet(classifier: Classifier, promising: Classifier) -> None:
     for one in (classifier, promising):
         promises, calibration = offered(one), one.calibration
-        blank = torch.zeros(len(calibration), dtype=torch.bool)
+        fine = np.full(len(calibration), "")
         for pair in promises.rules:
-            met = one.with_rule(promises.rule(*pair)).decide(calibration.evidence, blank)
+            met = one.with_rule(promises.rule(*pair)).decide(calibration.evidence, fine)
             told = promises.cost(*pair).replace("\N{NO-BREAK SPACE}", " ")
             share = {name: 100 * (met.reasons == name).mean() for name in ("unfamiliar", "ambiguous")}
             wrong = ((met.labels >= 0) & (met.labels != calibration.labels.numpy())).sum()

@@ -19,6 +19,7 @@ from programs import PATIENCE, printed, program, wait_until
 
 from bnn import Classifier, InputError
 from bnn.core.checkpoint import load
+from bnn.core.networks import build_network
 from bnn.core.task import DIGITS
 from bnn.data.imageset import ImageSet
 from bnn.progress import Lines
@@ -269,7 +270,8 @@ def test_two_processes_train_each_guide(tmp_path):
 
 def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
     config = replace(TINY, epochs=4, kl_warmup=0.5, beta=0.3)
-    module = SVIModule(config, DIGITS, 1318)
+    network = build_network(config.network, config.network_options, DIGITS)
+    module = SVIModule(config, network, 1318)
     betas, rates = [], []
 
     class Recorder(pl.Callback):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bnn.app import uploads
-from bnn.app.uploads import SavedFile, Unusable, Upload, contents, read_images
+from bnn.app.uploads import SavedFile, Unusable, Upload, contents, read_files
 from bnn.data.preprocess import prepare
 from bnn.errors import InputError
 
@@ -76,16 +76,16 @@ def test_files_and_archives_in_any_mixture_keep_their_order_and_names() -> None:
     stored(png(0), "first.png")
     stored(zipped({"b.png": png(40), "folder/": b"", "folder/c.png": png(80)}), "two.zip")
     stored(png(120), "last.png")
-    read = read_images(at("first.png", "two.zip", "last.png"))
+    read = read_files(at("first.png", "two.zip", "last.png"))
     assert read.names == ["first.png", "b.png", "folder/c.png", "last.png"]
     assert read.unusable == []
     images = [Image.open(io.BytesIO(png(level))) for level in (0, 40, 80, 120)]
-    assert read.prepared.equal(prepare(images))
+    assert read.prepared.images.equal(prepare(images))
 
 
 def test_no_files_are_no_images() -> None:
-    read = read_images([])
-    assert (read.names, read.unusable, tuple(read.prepared.shape)) == ([], [], (0, 1, 28, 28))
+    read = read_files([])
+    assert (read.names, read.unusable, tuple(read.prepared.images.shape)) == ([], [], (0, 1, 28, 28))
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -105,7 +105,7 @@ def test_what_is_no_image_is_listed_and_the_rest_is_judged() -> None:
         "page.html": b"<script>alert(1)</script>",
         "nested.zip": zipped({"inner.png": png()}),
     }
-    read = read_images(stored(zipped(entries)))
+    read = read_files(stored(zipped(entries)))
     assert read.names == ["good.png"]
     told = {one.name: one.why for one in read.unusable}
     assert list(told) == ["empty.png", "words.png", "cut.png", "page.html", "nested.zip"]
@@ -116,20 +116,20 @@ def test_what_is_no_image_is_listed_and_the_rest_is_judged() -> None:
 
 
 def test_an_empty_file_and_an_empty_archive() -> None:
-    read = read_images([*stored(b"", "empty.png"), *stored(zipped({}), "none.zip")])
+    read = read_files([*stored(b"", "empty.png"), *stored(zipped({}), "none.zip")])
     assert (read.names, [one.why for one in read.unusable]) == ([], ["it is empty."])
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_names(name: str) -> None:
-    read = read_images(stored(zipped({name: png(), f"bad{name}": b""})))
+    read = read_files(stored(zipped({name: png(), f"bad{name}": b""})))
     assert read.names == [zipfile.ZipInfo(name).filename]
     assert [one.name for one in read.unusable] == [zipfile.ZipInfo(f"bad{name}").filename]
 
 
 def test_a_nameless_entry_is_an_image_like_others_and_an_endless_name_is_cut() -> None:
     endless = "x" * 60_000 + ".png"
-    read = read_images(stored(zipped({"": png(), endless: png(), f"y{endless}": b""})))
+    read = read_files(stored(zipped({"": png(), endless: png(), f"y{endless}": b""})))
     assert read.names == ["", "x" * (uploads.MOST_NAME - 1) + "…"]
     assert len(read.unusable[0].name) == uploads.MOST_NAME
 
@@ -143,7 +143,7 @@ def test_a_file_keeps_the_name_that_its_visitor_gave_it() -> None:
         "stored-as-that.txt": "a/c.zip",
         "stored-as-nothing.png": "a/0.png",
     }
-    read = read_images([SavedFile(path, name) for path, name in given.items()])
+    read = read_files([SavedFile(path, name) for path, name in given.items()])
     assert read.names == ["a/b/1.png", "inner.png"]
     assert [one.name for one in read.unusable] == ["a/0.png"]
 
@@ -151,7 +151,7 @@ def test_a_file_keeps_the_name_that_its_visitor_gave_it() -> None:
 def test_what_is_no_file_any_longer_or_was_never_uploaded_is_listed_and_the_rest_is_judged() -> None:
     Path("folder.png").mkdir()
     lost = Unusable("lost.png", "it could not be uploaded.")
-    read = read_images([*at("gone.png", "folder.png"), lost, *stored(png(), "here.png")])
+    read = read_files([*at("gone.png", "folder.png"), lost, *stored(png(), "here.png")])
     assert read.names == ["here.png"]
     assert {one.name: one.why for one in read.unusable} == {
         "gone.png": "it is here no longer: upload it again.",
@@ -166,7 +166,7 @@ def test_an_encrypted_entry_is_named() -> None:
         content[content.index(head) + flags] |= 1
     paths = stored(bytes(content))
     assert whys(paths) == {"secret.png": "it is encrypted."}
-    assert read_images(paths).names == ["open.png"]
+    assert read_files(paths).names == ["open.png"]
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -197,7 +197,7 @@ CENTRAL, LOCAL = b"PK\1\2", b"PK\3\4"
 )
 def test_a_damaged_entry_is_named_and_the_others_are_read(spoil: Callable[[bytes], bytes]) -> None:
     content = spoil(zipped({"a.png": png(), "b.png": png()}))
-    read = read_images(stored(content))
+    read = read_files(stored(content))
     assert read.names == ["b.png"]
     assert [one.name for one in read.unusable] == ["a.png"]
     assert read.unusable[0].why == "it cannot be unpacked: the archive is damaged there."
@@ -206,9 +206,9 @@ def test_a_damaged_entry_is_named_and_the_others_are_read(spoil: Callable[[bytes
 def test_cut_off_and_damaged_archives_are_listed() -> None:
     whole = zipped({f"{index}.png": png() for index in range(20)})
     for end in (4, 30, len(whole) // 2, len(whole) - 1):
-        read = read_images(stored(whole[:end], "cut.zip"))
+        read = read_files(stored(whole[:end], "cut.zip"))
         assert (read.names, [one.name for one in read.unusable]) == ([], ["cut.zip"])
-    read = read_images(stored(damage(whole, CENTRAL, 0, b"XXXX"), "spoilt.zip"))
+    read = read_files(stored(damage(whole, CENTRAL, 0, b"XXXX"), "spoilt.zip"))
     assert read.names == []
     assert read.unusable[0].name == "spoilt.zip"
     assert read.unusable[0].why.startswith("the archive is damaged: ")
@@ -237,12 +237,12 @@ def test_damaged_archives_raise_nothing(
 def test_too_many_images_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "MOST_IMAGES", 3)
     three = {f"{index}.png": png() for index in range(3)}
-    assert len(read_images(stored(zipped(three | {"folder/": b"", "__MACOSX/x": b""}))).names) == 3
+    assert len(read_files(stored(zipped(three | {"folder/": b"", "__MACOSX/x": b""}))).names) == 3
     stored(png(), "fourth.png")
     with pytest.raises(InputError, match=r"^these are more than 3 images: upload them in parts\.$"):
-        read_images(at("a.zip", "fourth.png"))
+        read_files(at("a.zip", "fourth.png"))
     with pytest.raises(InputError, match="more than 3 images"):  # what cannot be read counts too
-        read_images(stored(zipped(dict.fromkeys("abcd", b""))))
+        read_files(stored(zipped(dict.fromkeys("abcd", b""))))
 
 
 def test_a_thousand_entries_are_read_and_one_more_is_too_many() -> None:
@@ -311,10 +311,10 @@ def test_entries_that_are_unpacked_in_vain_count_too(monkeypatch: pytest.MonkeyP
 
 
 def test_pixels_are_bounded_one_by_one_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MOST_PIXELS", 2500)
+    monkeypatch.setattr(uploads, "MAX_PIXELS", 2500)
     monkeypatch.setattr(uploads, "MOST_PIXELS_TOGETHER", 7500)
     paths = stored(zipped({"a": png(side=50), "b": png(side=51), "c": png(side=50), "d": png(side=50)}))
-    read = read_images(paths)
+    read = read_files(paths)
     assert read.names == ["a", "c", "d"]
     assert [(one.name, one.why) for one in read.unusable] == [
         ("b", "it has more than 2,500 pixels: make it smaller.")
@@ -322,7 +322,7 @@ def test_pixels_are_bounded_one_by_one_and_together(monkeypatch: pytest.MonkeyPa
     with pytest.raises(
         InputError, match=r"^these have more than .* pixels together: upload them in parts\.$"
     ):
-        read_images([*paths, *stored(png(side=20), "more.png")])
+        read_files([*paths, *stored(png(side=20), "more.png")])
 
 
 def test_what_the_names_are_of_is_what_was_read() -> None:

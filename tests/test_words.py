@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bnn.evaluation.words import summary
+from bnn.evaluation.words import HARDEST, by_kind, summary
 from bnn.numerals import percent, percent_interval, shown, shown_interval
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -64,6 +64,24 @@ def test_digits_are_told_with_their_errors_counted() -> None:
     )
     none = DIGITS | {"answered": 0, "coverage": 0.0, "errors": 0, "selective_risk": None}
     assert "it answered none; made to" in said(in_distribution=none)
+
+
+def test_the_hardest_kinds_are_named_in_their_order() -> None:
+    letters = [{"kind": chr(65 + i), "refused": i / 20} for i in range(HARDEST + 1)]
+    ways = [
+        {"kind": "7 barred", "n": 8, "answered": 5, "errors": 1},
+        {"kind": "0", "n": 8, "answered": 8, "errors": 0},
+    ]
+    told = by_kind(
+        numbers(
+            out_of_distribution=[{"name": "noise", "kinds": []}, {"name": "capitals", "kinds": letters}],
+            shifted=[{"name": "drawn", "kinds": ways}],
+        )
+    )
+    first, second = (sentence.replace(SPACE, " ") for sentence in told)
+    assert first.startswith("Refused least of capitals: A 0 %, B 5 %, C 10 %")
+    assert first.endswith("J 45 %.")
+    assert second == "Answered rightly least of drawn: 7 barred 50 %, 0 100 %."
 
 
 def test_corrupted_digits_are_told_together() -> None:

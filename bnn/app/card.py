@@ -26,13 +26,18 @@ _STRANGERS = {  # sets that are no digits, in words
     "EMNIST": "handwritten letters",
     "KMNIST": "Japanese characters",
     "FashionMNIST": "clothes",
+    "capitals": "drawn capitals",
+    "small-letters": "drawn small letters",
+    "doodles": "drawn things",
     "noise": "grey noise",
     "gaussian-noise": "soft grey noise",
     "salt-and-pepper": "white specks",
     "stripes": "stripes",
     "blankish": "nearly blank images",
+    "strokes": "random strokes",
+    "chimeras": "digits put together wrongly",
 }
-_HANDS = {"digits": "scikit-learn's", "mnist": "MNIST's"}  # sets of digits, by whose they are
+_HANDS = {"digits": "scikit-learn's", "mnist": "MNIST's", "drawn": "drawn by this project"}  # by whose
 
 Row = tuple[str, str, str]  # what was measured, the number, what it means
 

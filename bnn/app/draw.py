@@ -8,26 +8,30 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bnn.app.drawings import Floats, ensemble_svg, seen_svg, vote_counts
-from bnn.app.examples import SAMPLE, Example, examples, render
+from bnn.app.examples import SAMPLE, Example, examples
 from bnn.app.gauges import gauges, gauges_html
 from bnn.app.pad import drawing, pad
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
-from bnn.app.words import verdict_html
+from bnn.app.words import reading_html, verdict_html
 from bnn.classifier import Classifier
 from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
+from bnn.data.pen import render
 from bnn.data.pictures import png_url
-from bnn.data.preprocess import is_blank, prepare
+from bnn.data.preprocess import Prepared, read_images
 from bnn.errors import InputError
+from bnn.reading import SEVERAL
+from bnn.reading import read as read_digits
 
 DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
 AT_ONCE = 2  # drawings judged at a time
 _COLUMNS = "One column is one network: as tall as it finds the digit likely, pale where it votes for another."
 _HONESTLY = (
-    "It refuses about half of the letters and doodles drawn on the pad, and often refuses a 1 with a flag."
+    "It refuses about two thirds of the letters and four fifths of the doodles drawn on the pad, and a 1 "
+    "with a large flag."
 )
 _SHOW_ON_PAD = """
 element.addEventListener("click", (event) => {
@@ -50,15 +54,20 @@ class Panels(NamedTuple):
 
 def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     """What `classifier` says of what is `drawn`, black on white; None counts as blank."""
-    prepared = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE) if drawn is None else prepare(_framed(drawn))
-    blank = is_blank(prepared)
+    nothing = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
+    read = Prepared.as_given(nothing) if drawn is None else read_images(drawn)
+    prepared = read.images
     probs = classifier.ensemble.probs(prepared)
     evidence = classifier.detector.evidence(prepared, summary(probs))
-    prediction = classifier.decide(evidence, blank)
+    prediction = classifier.decide(evidence, read.quality)
     seen = seen_svg(prepared[0, 0].numpy())
     figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
     said = probs[:, 0].numpy()
-    if blank[0]:
+    if read.quality[0] == SEVERAL and drawn is not None:
+        digits = read_digits(drawn, classifier)
+        if len(digits.marks) > 1:
+            return Panels(reading_html(digits), figure, spread_html(said[:0], classifier.task.names))
+    if read.quality[0] == "blank":
         return Panels(verdict_html(prediction), figure, spread_html(said[:0], classifier.task.names))
     return Panels(
         verdict_html(prediction, vote_counts(said).tolist()),
@@ -146,8 +155,3 @@ def _judge(
 def _nearest(draws: float) -> int:
     """The number of `DRAWS` that is nearest."""
     return min(DRAWS, key=lambda offered: abs(offered - draws))
-
-
-def _framed(drawn: Image.Image) -> Image.Image:
-    """`drawn` with a white edge, so that ink reaching the pad's edge is not taken for the ground."""
-    return ImageOps.expand(drawn, border=1, fill=255)

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from bnn.app.examples import FOOLING, STRANGE, examples
 from bnn.app.plots import Axis, Plot
 from bnn.classifier import Classifier
-from bnn.data.generated import GENERATED
+from bnn.data.generated import NOISE as NOISE_SETS
 from bnn.data.pictures import framed
 from bnn.data.preprocess import prepare
 from bnn.numerals import percent, percent_interval
@@ -108,7 +108,7 @@ def joined(counts: Sequence[int], least: int) -> list[list[int]]:
 def unfamiliarities(classifier: Classifier) -> dict[str, Array]:
     """How unfamiliar the calibration digits are, generated noise, and what is drawn and should be refused."""
     rng = np.random.default_rng(0)
-    noise = torch.from_numpy(np.concatenate([make(rng)[:OF_EACH] for make in GENERATED.values()]))
+    noise = torch.from_numpy(np.concatenate([make(rng)[:OF_EACH] for make in NOISE_SETS.values()]))
     drawn = [framed(example.image) for example in examples() if example.group in (STRANGE, FOOLING)]
     others = classifier.evidence(torch.cat([noise.unsqueeze(1), prepare(drawn)])).ood
     digits = classifier.calibration.evidence.ood

@@ -13,10 +13,9 @@ from bnn.app.examples import examples
 from bnn.app.files import data_url, files_choice, sample_archive, uploaded
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
 from bnn.app.table import table, table_html
-from bnn.app.uploads import Images, Unusable, read_images
+from bnn.app.uploads import Images, Unusable, read_files
 from bnn.classifier import Classifier
 from bnn.data.pictures import picture, png_url
-from bnn.data.preprocess import is_blank
 from bnn.decisions import decisions_csv
 from bnn.errors import InputError
 from bnn.files import printable
@@ -66,9 +65,9 @@ class Shown(NamedTuple):
 
 def decisions(classifier: Classifier, read: Images, progress: Progress = iter) -> Decisions:
     """What `classifier` says of the images that were `read`; see `Classifier.evidence` for `progress`."""
-    evidence = classifier.evidence(read.prepared, progress)
-    prediction = classifier.decide(evidence, is_blank(read.prepared))
-    return Decisions(read.names, prediction, read.prepared, read.unusable)
+    images = read.prepared.images
+    prediction = classifier.decide(classifier.evidence(images, progress), read.prepared.quality)
+    return Decisions(read.names, prediction, images, read.unusable)
 
 
 def many_tab(classifier: Classifier, promises: Promises) -> None:
@@ -92,7 +91,7 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
             given = uploaded(value)
             if not given:
                 return Shown("", "", "")
-            read = read_images(bar.tqdm(given, "Reading"))
+            read = read_files(bar.tqdm(given, "Reading"))
         except InputError as error:
             raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error
         chosen = classifier.with_rule(promises.rule(risk, alpha))
@@ -188,7 +187,7 @@ def _caption(row: Row) -> str:
         return str(row["label"])
     if row["reason"] == "ambiguous" and len(row["candidates"]) <= 2:
         return _candidates(row, " or ")
-    return "blank" if row["blank"] else "?"
+    return row["quality"] or "?"
 
 
 def _decision(row: Row) -> str:

@@ -11,12 +11,11 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from bnn.data.pen import BRUSH, SIZE
 from bnn.data.pictures import PNG_URL, png_url
 from bnn.data.preprocess import open_stream
 from bnn.errors import InputError
 
-SIZE = 400  # pixels of its side
-BRUSH = 36  # their stroke's width; a digit of 2/3 of the pad's height gets strokes as thick as MNIST's
 MOST_CHARACTERS = 400_000  # of a drawing handed over; scribbled all over it has a tenth of that
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HERE = Path(__file__).parent

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from bnn.app.many import as_plain, decisions
-from bnn.app.uploads import SavedFile, read_images
+from bnn.app.uploads import SavedFile, read_files
 from bnn.classifier import Classifier
 from bnn.errors import InputError
 
@@ -42,6 +42,6 @@ def endpoints(classifier: Classifier) -> None:
 
 def _judged(classifier: Classifier, paths: list[str]) -> dict[str, Any]:
     try:
-        return as_plain(decisions(classifier, read_images(map(SavedFile.at, paths))))
+        return as_plain(decisions(classifier, read_files(map(SavedFile.at, paths))))
     except InputError as error:
         raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error

@@ -7,15 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from bnn.core.networks import IMAGE_SIZE
-from bnn.data.preprocess import open_stream, prepare
+from bnn.data.preprocess import MAX_PIXELS, Prepared, open_stream, read_images
 from bnn.errors import InputError
 
 MOST_IMAGES = 1000
-MOST_PIXELS = 25_000_000  # of one image: a photograph
 MOST_BYTES = 20_000_000  # of one file, unpacked
 MOST_BYTES_TOGETHER = 200_000_000  # of all, unpacked
 MOST_PIXELS_TOGETHER = 1_000_000_000  # of all: reading so many takes a minute or two
@@ -62,14 +57,14 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Images:
-    """The images that could be read, by name and as the network sees them (N, 1, 28, 28); the other files."""
+    """The images that could be read, by name and as the network sees them; the other files."""
 
     names: list[str]
-    prepared: Tensor
+    prepared: Prepared
     unusable: list[Unusable]
 
 
-def read_images(files: Iterable[SavedFile | Unusable]) -> Images:
+def read_files(files: Iterable[SavedFile | Unusable]) -> Images:
     """The images in `files` and archives; those that could not be uploaded are unusable from the start.
 
     Raises:
@@ -77,7 +72,7 @@ def read_images(files: Iterable[SavedFile | Unusable]) -> Images:
             `MOST_PIXELS_TOGETHER`.
     """
     names: list[str] = []
-    prepared = [torch.empty(0, 1, IMAGE_SIZE, IMAGE_SIZE)]
+    prepared: list[Prepared] = []
     unusable: list[Unusable] = []
     pixels = 0
     for item in contents(files):
@@ -91,7 +86,7 @@ def read_images(files: Iterable[SavedFile | Unusable]) -> Images:
         if pixels > MOST_PIXELS_TOGETHER:
             most = f"{MOST_PIXELS_TOGETHER / 10**6:,.0f} million pixels"
             raise InputError(f"these have more than {most} together: upload them in parts.")
-    return Images(names, torch.cat(prepared), unusable)
+    return Images(names, Prepared.joined(prepared), unusable)
 
 
 def contents(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:
@@ -110,11 +105,11 @@ def contents(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusabl
         yield item
 
 
-def _prepared(upload: Upload) -> tuple[Tensor, int] | Unusable:
+def _prepared(upload: Upload) -> tuple[Prepared, int] | Unusable:
     """The image as the network sees it, and how many pixels it had."""
     try:
-        image = open_stream(io.BytesIO(upload.content), "it", MOST_PIXELS)
-        return prepare(image), image.width * image.height
+        image = open_stream(io.BytesIO(upload.content), "it", MAX_PIXELS)
+        return read_images(image), image.width * image.height
     except InputError as error:
         return Unusable(upload.name, str(error))
 

@@ -3,21 +3,26 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from bnn.data.quality import QUALITIES
 from bnn.numerals import percent
 from bnn.prediction import Prediction
+from bnn.reading import Reading
 
 MOST_NAMED = 3  # digits that are listed one by one
 
 
 def verdict(prediction: Prediction) -> tuple[str, str]:
     """Headline and explanation of a `prediction` on one image."""
-    if prediction.blank[0]:
+    quality = str(prediction.quality[0])
+    if quality == "blank":
         return "Nothing drawn yet", "Draw a digit from 0 to 9: the answer comes after each stroke."
     if prediction.reasons[0] == "answered":
         label = int(prediction.labels[0])
         return str(label), f"with a probability of {_probability(float(prediction.probs[0, label]))}"
     if prediction.reasons[0] == "ambiguous":
         return "I don't know", f"Ambiguous: {_doubt(prediction)}."
+    if quality:
+        return "I don't know", f"{quality.capitalize()}: {QUALITIES[quality]}."
     return "I don't know", "Unfamiliar: this is unlike any digit it has seen."
 
 
@@ -29,11 +34,23 @@ def voices(votes: Sequence[int]) -> str:
 def verdict_html(prediction: Prediction, votes: Sequence[int] = ()) -> str:
     """`verdict` as HTML, and below it the `votes` for each digit, if there are any."""
     headline, explanation = verdict(prediction)
-    state = "blank" if prediction.blank[0] else str(prediction.reasons[0])
+    state = "blank" if prediction.quality[0] == "blank" else str(prediction.reasons[0])
     counted = f'<p class="voices">{escape(voices(votes))}</p>' if sum(votes) else ""
     return (
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
         f'<div><p class="explanation">{escape(explanation)}</p>{counted}</div></div>'
+    )
+
+
+def reading_html(reading: Reading) -> str:
+    """What a drawing of several digits reads, as HTML: the number, or each digit that is told."""
+    state = "ambiguous" if reading.number is None else "answered"
+    headline = reading.number or "I don't know"
+    explanation = reading.reason if reading.number is None else reading.promise
+    return (
+        f'<div class="verdict {state} several"><p class="headline">{escape(headline)}</p>'
+        f'<div><p class="voices">{len(reading.marks)} digits: {escape(reading.text)}</p>'
+        f'<p class="explanation">{escape(explanation)}</p></div></div>'
     )
 
 

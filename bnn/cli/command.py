@@ -16,11 +16,13 @@ from bnn.cli.options import (
     CALIBRATE,
     EVALUATE,
     PREDICT,
+    READ,
     SERVE,
     TRAIN,
     add_calibrate,
     add_evaluate,
     add_predict,
+    add_read,
     add_serve,
     add_train,
 )
@@ -36,6 +38,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
 
   bnn serve      open the drawing page in a browser
   bnn predict    decide on image files
+  bnn read       read the digits of numbers, lines and pages
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn train      train a Bayesian network and write its checkpoint
@@ -102,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(_command(commands, "evaluate", EVALUATE, _evaluate))
     add_calibrate(_command(commands, "calibrate", CALIBRATE, _calibrate))
     add_predict(_command(commands, "predict", PREDICT, _predict))
+    add_read(_command(commands, "read", READ, _read))
     add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
 
@@ -152,6 +156,7 @@ def _train(arguments: argparse.Namespace) -> int:
         download=arguments.download,
         runs=arguments.runs,
         resume=arguments.resume,
+        refit=arguments.refit,
         overwrite=arguments.overwrite,
         trainer_options=trainer_options,
     )
@@ -240,7 +245,22 @@ def _checkpoint_file(arguments: argparse.Namespace) -> Path:
 def _predict(arguments: argparse.Namespace) -> int:
     from bnn.cli.predict import predict_command
 
-    return predict_command(_classifier(arguments), arguments.files, as_json=arguments.json)
+    return predict_command(
+        _classifier(arguments), arguments.files, as_json=arguments.json, explain=arguments.explain
+    )
+
+
+def _read(arguments: argparse.Namespace) -> int:
+    from bnn.cli.read import read_command
+
+    return read_command(
+        _classifier(arguments),
+        arguments.files,
+        grid=arguments.grid,
+        boxes=arguments.boxes,
+        out=arguments.out,
+        overwrite=arguments.overwrite,
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:

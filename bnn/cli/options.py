@@ -53,6 +53,19 @@ Prints for each image the digit, or "I don't know" and why.
   bnn predict photo.png scans/
   bnn predict --json *.png > decisions.jsonl"""
 
+READ = """\
+Finds the digits of a number, a line, a form's field or a page, and decides on each: 4 ? 7 1 is what it
+reads where one digit is refused. The number itself is answered only if every digit is; leading zeros are
+kept.
+
+  bnn read meter.png scans/
+  bnn read --out digits.csv scans/*.png       a line a digit, with its place in the picture and its reason
+  bnn read --out digits.jsonl scans/*.png     a line of JSON a picture
+  bnn read --grid 10x20 sheet.png             a page of 10 rows of 20 cells, a digit or nothing in each
+  bnn read --boxes boxes.csv form.png         cells anywhere: lines of left,top,right,bottom under these heads
+
+Places are pixels of the picture, held upright: left, top, right, bottom, the last two exclusive."""
+
 SERVE = """\
 Opens the page on which anyone can draw a digit and see the sampled networks vote.
 
@@ -103,6 +116,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         "--runs", type=Path, default=Path("runs"), help="folder of logs (default: %(default)s)"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the latest run under --runs")
+    parser.add_argument(
+        "--refit",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="keep the posterior of this checkpoint, of the same preset and options, and fit only its OOD "
+        "scores and its rule anew, to the same digits",
+    )
     _add_data(parser)
     hints = typing.get_type_hints(TrainConfig)
     group = parser.add_argument_group("training", "defaults are those of the preset fast")
@@ -140,14 +160,15 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SET",
-        help="not digits: a folder of images, a torchvision set by name, or noise; may be given again",
+        help="not digits: a folder of images, a torchvision set by name, capitals, small-letters or doodles "
+        "as drawn on the page, or noise; may be given again",
     )
     parser.add_argument(
         "--shifted",
         action="append",
         default=[],
         metavar="SET",
-        help="digits in other handwriting: mnist, digits, or a folder as above; may be given again",
+        help="digits in other handwriting: mnist, digits, drawn, or a folder as above; may be given again",
     )
     parser.add_argument(
         "--robustness",
@@ -200,6 +221,34 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `bnn predict`."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of images")
     parser.add_argument("--json", action="store_true", help="one line of JSON an image instead of a table")
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FOLDER",
+        help="write a figure an image there: the picture, its ink and parts, and what the network saw",
+    )
+    _add_classifier(parser)
+
+
+def add_read(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn read`."""
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="a picture, or a folder of pictures"
+    )
+    parser.add_argument(
+        "--grid",
+        metavar="ROWSxCOLUMNS",
+        help="the page is ruled into so many cells (default: digits are found)",
+    )
+    parser.add_argument(
+        "--boxes", type=Path, metavar="CSV", help="a file of the cells' places (default: digits are found)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write the digits here, by its ending as .csv or as .jsonl (default: not at all)",
+    )
+    _add_overwrite(parser)
     _add_classifier(parser)
 
 

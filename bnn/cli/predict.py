@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bnn.classifier import Classifier
+from bnn.data.explained import explained
 from bnn.data.imageset import image_files
+from bnn.data.preprocess import brightness_of, prepare
 from bnn.errors import InputError
-from bnn.files import printable
+from bnn.files import printable, require_writable, written_whole
 from bnn.prediction import Prediction
 from bnn.progress import tracked
 
@@ -20,7 +22,9 @@ NARROW = ("answer", "reason", "prob.", "total\n(nats)", "epistemic\n(nats)")  # 
 PIPED_WIDTH = 160  # characters of a line where standard output is no terminal
 
 
-def predict_command(classifier: Classifier, files: Sequence[Path], *, as_json: bool = False) -> bool:
+def predict_command(
+    classifier: Classifier, files: Sequence[Path], *, as_json: bool = False, explain: Path | None = None
+) -> bool:
     """`bnn predict`: prints the decision on each image file, and on those in each folder.
 
     A file that cannot be used is named on standard error, and the others are done.
@@ -29,12 +33,16 @@ def predict_command(classifier: Classifier, files: Sequence[Path], *, as_json: b
         classifier: decides.
         files: image files and folders of them.
         as_json: one line of JSON an image, as soon as it is decided, instead of one table.
+        explain: folder for a figure an image of what was done with it, named by its number and its file.
 
     Returns:
         Whether some file could not be used.
     """
-    walked, failed = _walked(files)
-    decisions = _decisions(classifier, walked, failed)
+    found, failed = walked(files)
+    decisions = _decisions(classifier, found, failed)
+    if explain is not None:
+        require_writable(explain / "1.png")
+        decisions = _explained(classifier, decisions, explain)
     if as_json:
         for file, prediction in decisions:
             (decision,) = prediction.plain()
@@ -44,7 +52,7 @@ def predict_command(classifier: Classifier, files: Sequence[Path], *, as_json: b
     return bool(failed)
 
 
-def _walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """(all files with folders opened, folders that hold none)."""
     found: list[Path] = []
     empty: list[Path] = []
@@ -52,7 +60,7 @@ def _walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         try:
             found.extend(image_files(path) if path.is_dir() else [path])
         except InputError as error:
-            _complain(error)
+            complain(error)
             empty.append(path)
     return found, empty
 
@@ -65,11 +73,24 @@ def _decisions(
         try:
             yield file, classifier.predict(file)
         except InputError as error:
-            _complain(error)
+            complain(error)
             failed.append(file)
 
 
-def _complain(error: InputError) -> None:
+def _explained(
+    classifier: Classifier, decisions: Iterator[tuple[Path, Prediction]], folder: Path
+) -> Iterator[tuple[Path, Prediction]]:
+    """The same `decisions`; of each image a figure is written to `folder`."""
+    for number, (file, prediction) in enumerate(decisions, 1):
+        seen = prepare(file, classifier.task.layout)[0, 0].numpy()
+        figure = explained(brightness_of(file), seen, str(prediction.quality[0]))
+        with written_whole(folder / f"{number}-{file.stem}.png") as path:
+            figure.save(path, "PNG")
+        yield file, prediction
+
+
+def complain(error: InputError) -> None:
+    """Names on standard error what could not be used."""
     print(f"bnn: {printable(str(error))}", file=sys.stderr)
 
 
@@ -83,7 +104,7 @@ def _print_table(decisions: Iterator[tuple[Path, Prediction]]) -> None:
         answered = prediction.labels[0] >= 0
         table.add_row(
             prediction.decision(0) if answered else "I don't know",
-            str(prediction.reasons[0]),
+            str(prediction.quality[0] or prediction.reasons[0]),
             f"{prediction.probs[0].max():.3f}",
             f"{prediction.total[0]:.3f}",
             f"{prediction.epistemic[0]:.3f}",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.task import DIGITS
-from bnn.data.preprocess import to_mnist
+from bnn.data.layout import laid_out
 from bnn.errors import InputError
 
 # How errors name what is an argument in Python and an option of the command.
@@ -62,10 +62,10 @@ def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> L
     images = torch.from_numpy(bunch.images.astype(np.float32) / 16).unsqueeze(1)
     images = F.interpolate(images, size=20, mode="bicubic", antialias=True).clamp_(0, 1)
     framed = F.pad(images.squeeze(1), (4, 4, 4, 4)).numpy()
-    laid_out = torch.from_numpy(np.stack([to_mnist(image) for image in framed])).unsqueeze(1)
+    seen = torch.from_numpy(np.stack([laid_out(image / image.max()) for image in framed])).unsqueeze(1)
     test = torch.arange(len(images)) % 5 == 4
     part = ~test if train else test
-    return Labelled(laid_out[part], torch.from_numpy(bunch.target).long()[part])
+    return Labelled(seen[part], torch.from_numpy(bunch.target).long()[part])
 
 
 LABELLED: MutableMapping[str, Callable[..., Labelled]] = {"mnist": load_mnist, "digits": load_sklearn_digits}

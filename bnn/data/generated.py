@@ -4,12 +4,16 @@ A new set is one function here and one name in `GENERATED`.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from bnn.core.networks import IMAGE_SIZE
+from bnn.data import background
+from bnn.data.digits import load_sklearn_digits
+from bnn.data.strokes import pen_strokes
 
 SIZE = 1000  # images of a set
 _SHAPE = (SIZE, IMAGE_SIZE, IMAGE_SIZE)
@@ -48,10 +52,24 @@ def blankish(rng: Generator) -> Pixels:
     return (grey + np.float32(0.02) * rng.standard_normal(_SHAPE, np.float32)).clip(0, 1)
 
 
-GENERATED: Mapping[str, Callable[[Generator], Pixels]] = {
+def strokes(rng: Generator) -> Pixels:
+    """One to six random pen strokes."""
+    return pen_strokes(SIZE, rng)
+
+
+def chimeras(rng: Generator) -> Pixels:
+    """scikit-learn's digits (which need no file) put together wrongly or spoilt, in six ways."""
+    digits = load_sklearn_digits(Path(), train=True).images[:, 0]
+    made: Pixels = background.chimeras(digits, SIZE, rng).numpy()
+    return made
+
+
+Make = Callable[[Generator], Pixels]
+NOISE: Mapping[str, Make] = {
     "noise": uniform_noise,
     "gaussian-noise": gaussian_noise,
     "salt-and-pepper": salt_and_pepper,
     "stripes": stripes,
     "blankish": blankish,
 }
+GENERATED: Mapping[str, Make] = {**NOISE, "strokes": strokes, "chimeras": chimeras}

@@ -15,8 +15,9 @@ from bnn.core.rows import chosen_rows
 from bnn.core.task import DIGITS, Task, checked_labels
 from bnn.data.digits import LABELLED, Labelled
 from bnn.data.digits import data_dir as data_root
+from bnn.data.drawn import DRAWN, DRAWN_DIGITS, OF_A_KIND, drawings
 from bnn.data.generated import GENERATED
-from bnn.data.preprocess import Images, prepare
+from bnn.data.preprocess import Images, Prepared, read_images
 from bnn.data.torchvision_sets import TORCHVISION, torchvision_images
 from bnn.errors import InputError, choose
 from bnn.files import printable
@@ -34,8 +35,10 @@ class ImageSet:
     Attributes:
         name: of the set.
         images: (N, 1, 28, 28) float32 in [0, 1], N ≥ 1.
+        quality: (N,) str, what is wrong with each, a word of `bnn.data.quality.QUALITIES`, or "".
         labels: (N,) int64 classes, or None where the images need not show any.
-        sources: where each image is from: a file's path relative to its folder, or "name[17]".
+        sources: where each image is from: a file's path relative to its folder, "name[17]", or of a drawing
+            what is drawn and its number, "heart/3".
         unreadable: (file, why) of each file that could not be used.
 
     Example:
@@ -49,6 +52,7 @@ class ImageSet:
 
     name: str
     images: Tensor
+    quality: NDArray[np.str_]
     labels: Tensor | None
     sources: Sequence[str]
     unreadable: Sequence[tuple[str, str]] = ()
@@ -63,6 +67,10 @@ class ImageSet:
         labelled = "not labelled" if self.labels is None else "labelled"
         unreadable = f", {len(self.unreadable):,} unreadable" if self.unreadable else ""
         return f"ImageSet {self.name!r}: {len(self):,} image{'s' * (len(self) != 1)}, {labelled}{unreadable}"
+
+    def prepared(self) -> Prepared:
+        """Its images, with what is wrong with each."""
+        return Prepared(self.images, self.quality)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.images.numpy(), dtype, copy=copy)
@@ -88,11 +96,12 @@ class ImageSet:
             >>> len(ImageSet.from_arrays(np.zeros((3, 28, 28)), [1, 2, 3]))
             3
         """
-        prepared = prepare(images, task.layout)
-        if len(prepared) == 0:
+        prepared = read_images(images, task.layout)
+        count = len(prepared.images)
+        if count == 0:
             raise InputError(f"the set {name} has no images: give at least one.")
-        truth = None if labels is None else checked_labels(labels, len(prepared), task.classes)
-        return cls(name, prepared, truth, _numbered(name, range(len(prepared))))
+        truth = None if labels is None else checked_labels(labels, count, task.classes)
+        return cls(name, prepared.images, prepared.quality, truth, _numbered(name, range(count)))
 
     @classmethod
     def from_folder(
@@ -169,13 +178,16 @@ class ImageSet:
         seed: int = 0,
         limit: int | None = None,
     ) -> Self:
-        """A set that is known by name: in `LABELLED` (with its labels), `GENERATED` or `TORCHVISION`.
+        """A set that is known by name.
+
+        Those in `LABELLED` and `DRAWN_DIGITS` have labels; those in `DRAWN`, `GENERATED` and `TORCHVISION`
+        have none.
 
         Args:
             name: of the set, in any case.
             data_dir, download: see `from_torchvision`.
-            part: of a labelled set "train", "test", or "all", the training part first.
-            seed: of a generated set, and of the choice where there are more images than `limit`.
+            part: of a set in `LABELLED` "train", "test", or "all", the training part first.
+            seed: of a drawn or generated set, and of the choice where there are more images than `limit`.
             limit: how many images at most.
 
         Raises:
@@ -194,6 +206,8 @@ class ImageSet:
             return cls(**_chosen_arrays(spelt, images, labels, limit, seed))
         if seed < 0:
             raise InputError(f"the seed of generated images must be at least 0, and {seed} is not.")
+        if spelt in DRAWN or spelt in DRAWN_DIGITS:
+            return cls(**_drawn(spelt, limit, seed))
         images = torch.from_numpy(GENERATED[spelt](np.random.default_rng(seed))).unsqueeze(1)
         return cls(**_chosen_arrays(spelt, images, None, limit, seed))
 
@@ -221,7 +235,7 @@ class ImageSet:
         Raises:
             InputError: there is no such set or folder, its files cannot be had, or none can be used.
         """
-        names = list(LABELLED) if labelled else known_names()
+        names = [*LABELLED, *DRAWN_DIGITS] if labelled else known_names()
         if spec.lower() in (name.lower() for name in names):
             return cls.from_name(spec, data_dir, part=part, download=download, seed=seed, limit=limit)
         if not Path(spec).is_dir():
@@ -229,6 +243,11 @@ class ImageSet:
                 f"there is no folder {spec}: name a folder of images or one of {', '.join(names)}."
             )
         return cls.from_folder(spec, labelled=labelled, task=task, seed=seed, limit=limit)
+
+    @property
+    def kinds(self) -> list[str]:
+        """What each image shows: the name of its sub-folder, or what is drawn; "" where neither is known."""
+        return [str(source).rpartition("/")[0] for source in self.sources]
 
     def part(self, limit: int, seed: int) -> Self:
         """`limit` of the images chosen by `seed`, or all where there are no more; without unreadable files.
@@ -242,7 +261,8 @@ class ImageSet:
         chosen = chosen_rows(len(self), index)
         labels = None if self.labels is None else self.labels[chosen]
         sources = [self.sources[i] for i in chosen.tolist()]
-        return replace(self, images=self.images[chosen], labels=labels, sources=sources, unreadable=())
+        images, quality = self.images[chosen], self.quality[chosen]
+        return replace(self, images=images, quality=quality, labels=labels, sources=sources, unreadable=())
 
     def split_calibration(self, seed: int) -> tuple[Self, Self]:
         """(to train on, held out for calibration): one twelfth is held out, chosen by `seed`."""
@@ -270,7 +290,7 @@ class ImageSet:
 
 def known_names() -> list[str]:
     """The names of all sets that `ImageSet.from_name` knows."""
-    return [*LABELLED, *GENERATED, *TORCHVISION]
+    return [*LABELLED, *DRAWN_DIGITS, *DRAWN, *GENERATED, *TORCHVISION]
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -296,14 +316,32 @@ def _labelled(name: str, data_dir: str | Path | None, part: str, download: bool)
     return Labelled(*(torch.cat(of) for of in zip(*loaded, strict=True)))
 
 
+def _drawn(name: str, limit: int | None, seed: int) -> dict[str, Any]:
+    """The fields of the set of drawings of that name, or of the `limit` of them that `seed` chooses."""
+    every = drawings((DRAWN_DIGITS | DRAWN)[name], seed)
+    chosen = _chosen(len(every), limit, seed)
+    pictures = (every[index].picture() for index in chosen)
+    labels = [int(every[index].kind[0]) for index in chosen] if name in DRAWN_DIGITS else None
+    prepared = read_images(tracked(pictures, f"drawing {name}", len(chosen)))
+    return _fields(name, prepared) | {
+        "labels": None if labels is None else torch.tensor(labels),
+        "sources": [f"{every[index].kind}/{index % OF_A_KIND}" for index in chosen],
+    }
+
+
 def _chosen_arrays(
     name: str, images: Tensor, labels: Tensor | None, limit: int | None, seed: int
 ) -> dict[str, Any]:
     """The fields of a set of the `limit` images that `seed` chooses."""
     chosen = _chosen(len(images), limit, seed)
     rows = slice(None) if len(chosen) == len(images) else chosen  # all of them are not copied
+    prepared = Prepared.as_given(images[rows])
     picked = None if labels is None else labels[rows]
-    return {"name": name, "images": images[rows], "labels": picked, "sources": _numbered(name, chosen)}
+    return _fields(name, prepared) | {"labels": picked, "sources": _numbered(name, chosen)}
+
+
+def _fields(name: str, prepared: Prepared) -> dict[str, Any]:
+    return {"name": name, "images": prepared.images, "quality": prepared.quality}
 
 
 def _numbered(name: str, chosen: Iterable[int]) -> list[str]:
@@ -361,20 +399,18 @@ def _folder(folder: Path, task: Task, limit: int | None, seed: int) -> dict[str,
 def _read(folder: Path, files: Sequence[Path], task: Task, limit: int | None, seed: int) -> dict[str, Any]:
     """The fields of the set of images among `files`, each by itself; what cannot be read is listed."""
     name = printable(folder.resolve().name)
-    images, sources, unreadable = [], [], []
+    read, sources, unreadable = [], [], []
     chosen = [files[index] for index in _chosen(len(files), limit, seed)]
     for path in tracked(chosen, f"reading {name}", len(chosen)):
         file = printable(path.relative_to(folder))
         try:
-            images.append(prepare(path, task.layout))
+            read.append(read_images(path, task.layout))
             sources.append(file)
         except InputError as error:
             unreadable.append((file, str(error).replace(str(path), "the file")))
-    if not images:
+    if not read:
         raise InputError(_none_usable(folder, len(unreadable)))
-    return {
-        "name": name,
-        "images": torch.cat(images),
+    return _fields(name, Prepared.joined(read)) | {
         "labels": None,
         "sources": sources,
         "unreadable": unreadable,

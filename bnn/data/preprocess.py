@@ -1,33 +1,38 @@
-"""Images in: anything a person may hand over, brought to MNIST's own layout.
-
-MNIST's layout (LeCun et al. 1998): white ink on black, the ink's box fitted into 20×20 with its aspect
-ratio kept, then placed in 28×28 with its centre of mass in the middle.
-"""
+"""Images in: anything a person may hand over, brought to MNIST's own layout, white ink on black."""
 
 import inspect
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
+import cv2
 import numpy as np
+import pillow_heif
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
+from bnn.data.ink import LONGEST, find_ink
+from bnn.data.layout import laid_out
+from bnn.data.quality import quality_of
 from bnn.errors import InputError, choose
 
+pillow_heif.register_heif_opener()
+
 # Pillow knows more, some of which start other programs (EPS) or are hardly ever met.
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF", "PPM")
 MAX_PIXELS = 50_000_000  # of one image: a decompression bomb is refused before it is unpacked
-BOX = 20  # side of the square that the ink is fitted into
-_RESIZE_BELOW = BOX - 3  # ink of about the right size is not resampled, hence not blurred
-_INK = 0.15  # brightness above the background from which a pixel counts as ink
-_CONTRAST = 0.1  # an image whose brightness varies by less shows nothing
+_CONTRAST = 0.1  # an array taken as it is whose brightness varies by less shows nothing
+_THUMB = 64  # pixels of a side in which it is seen what colour tells the ink from its ground
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in brightness (ITU-R BT.601)
+_PALE = 2.5  # times as much as in brightness must stand out in one colour for it to be taken instead
 _BRIGHT, _DARK = 0.9, 0.5  # borders above, with ink below, look like dark ink on a bright ground
 _COLOURS = (1, 3, 4)  # numbers of a pixel: grey, RGB, RGBA
 
@@ -41,16 +46,73 @@ class _Array(Protocol):
 _File = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 Images = _Array | Image.Image | _File | Iterable["Images"]
 Pixels = NDArray[np.floating[Any]]
-# A picture's brightness (H, W) in [0, 1] to what the network sees, (28, 28).
-Layout = Callable[[Pixels], Pixels]
+
+
+class Laid(NamedTuple):
+    """A picture as the network sees it, (28, 28), and a word of `QUALITIES`, or "" where it can be judged."""
+
+    image: Pixels
+    quality: str = ""
+
+
+# From a picture's brightness (H, W) in [0, 1].
+Layout = Callable[[Pixels], Laid]
+
+
+def _of_ink(brightness: Pixels) -> Laid:
+    ink = find_ink(brightness)
+    return Laid(laid_out(ink.ink), quality_of(ink))
+
+
+LAYOUTS: MutableMapping[str, Layout] = {"mnist": _of_ink}
 
 
 class InvertedWarning(UserWarning):
     """Arrays taken as they are look like dark ink on a bright ground."""
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Images as the network sees them, and what is wrong with each.
+
+    Attributes:
+        images: (N, 1, 28, 28) float32 in [0, 1], white ink on black.
+        quality: (N,) str, a word of `bnn.data.quality.QUALITIES`, or "" where it can be judged.
+    """
+
+    images: Tensor
+    quality: NDArray[np.str_]
+
+    @classmethod
+    def joined(cls, parts: Iterable["Prepared"]) -> Self:
+        """All images of `parts`, in their order."""
+        parts = list(parts)
+        nothing = torch.zeros(0, 1, IMAGE_SIZE, IMAGE_SIZE)
+        images = torch.cat([nothing, *(part.images for part in parts)])
+        return cls(images, np.concatenate([np.zeros(0, "U1"), *(part.quality for part in parts)]))
+
+    @classmethod
+    def as_given(cls, images: Tensor) -> Self:
+        """`images` (N, 1, 28, 28) of which nothing is known but what they show."""
+        return cls(images, np.where(is_blank(images).numpy(), "blank", ""))
+
+
+@runtime_checkable
+class HoldsPrepared(Protocol):
+    """What was prepared before, such as an `ImageSet`."""
+
+    def prepared(self) -> Prepared:
+        """It."""
+        ...
+
+
 def prepare(images: "Images", layout: str = "mnist") -> Tensor:
-    """What the network sees of `images`: (N, 1, 28, 28) float32 in [0, 1], white ink on black.
+    """What the network sees of `images`: `read_images(images, layout).images`."""
+    return read_images(images, layout).images
+
+
+def read_images(images: "Images", layout: str = "mnist") -> Prepared:
+    """What the network sees of `images`, white ink on black, and whether each can be judged.
 
     What has the network's size is taken as it is: arrays (N, 28, 28), (N, 1, 28, 28), (N, 28, 28, 1),
     (28, 28), (28, 28, 1) and flat ones (N, 784), and grey images of 28×28 on a dark ground, so that a digit
@@ -70,20 +132,23 @@ def prepare(images: "Images", layout: str = "mnist") -> Tensor:
         InvertedWarning: all arrays that are taken as they are look like dark ink on a bright ground.
     """
     prepared, as_given = _prepared(images, choose(LAYOUTS, layout, "layout"))
-    _warn_of_inverted(prepared, as_given)
+    _warn_of_inverted(prepared.images, as_given)
     return prepared
 
 
-def _prepared(images: Images, laid_out: Layout) -> tuple[Tensor, Tensor]:
+def _prepared(images: Images, lay_out: Layout) -> tuple[Prepared, Tensor]:
     """What the network sees of `images`, and which are arrays that were taken as they are, (N,) bool."""
+    if isinstance(images, HoldsPrepared):
+        held = images.prepared()
+        return held, torch.ones(len(held.images), dtype=torch.bool)
     if isinstance(images, bytes | bytearray | memoryview):
         images = io.BytesIO(images)
     if isinstance(images, Image.Image | str | os.PathLike) or hasattr(images, "read"):
-        return torch.from_numpy(_prepare_image(images, laid_out))[None, None], torch.tensor([False])
+        return _prepare_image(images, lay_out), torch.tensor([False])
     if hasattr(images, "__array__"):
         array = _array(images)
-        prepared = torch.from_numpy(_prepare_array(array, laid_out)).unsqueeze(1)
-        return prepared, torch.full((len(prepared),), _has_network_size(array.shape))
+        prepared = _prepare_array(array, lay_out)
+        return prepared, torch.full((len(prepared.images),), _has_network_size(array.shape))
     if isinstance(images, Mapping):
         raise InputError(
             "a dictionary is no image: of a Gradio editor's value, give the picture under 'composite'."
@@ -92,17 +157,16 @@ def _prepared(images: Images, laid_out: Layout) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"images must be PIL images, paths, bytes, files, arrays or tensors, not {type(images).__name__}."
         )
-    nothing = torch.zeros(0, 1, IMAGE_SIZE, IMAGE_SIZE), torch.zeros(0, dtype=torch.bool)
-    parts = [nothing, *(_prepared(image, laid_out) for image in images)]
-    return torch.cat([part for part, _ in parts]), torch.cat([as_given for _, as_given in parts])
+    parts = [_prepared(image, lay_out) for image in images]
+    marks = torch.cat([torch.zeros(0, dtype=torch.bool), *(as_given for _, as_given in parts)])
+    return Prepared.joined(part for part, _ in parts), marks
 
 
 def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) -> Pixels:
     """One image in MNIST's layout, (28, 28) float32 in [0, 1]; zeros where nothing is drawn.
 
-    Transparent pixels count as background, the first frame of an animation counts, and dark ink on a
-    bright ground is inverted. The background is the median brightness of the border. An image already
-    in MNIST's layout comes back nearly unchanged.
+    Transparent pixels count as background, and the first frame of an animation counts. Where the ink is,
+    `bnn.data.ink.find_ink` says. An image already in MNIST's layout comes back nearly unchanged.
 
     Args:
         image: a PIL image of any mode, a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4),
@@ -111,9 +175,27 @@ def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) 
     Raises:
         InputError: it cannot be read, has over `MAX_PIXELS` pixels, or holds values out of range.
     """
-    if isinstance(image, np.ndarray):
-        return _laid_out(_array_brightness(image))
-    return _laid_out(_image_brightness(*_opened(image)))
+    brightness = (
+        _array_brightness(image) if isinstance(image, np.ndarray) else _image_brightness(*_opened(image))
+    )
+    return _of_ink(brightness).image
+
+
+def brightness_of(picture: "Images") -> Pixels:
+    """The brightness of one picture, held upright, (H, W) in [0, 1]; of the kinds that `prepare` takes.
+
+    Raises:
+        InputError: it cannot be read, or it is several.
+    """
+    if isinstance(picture, bytes | bytearray | memoryview):
+        picture = io.BytesIO(picture)
+    if isinstance(picture, Image.Image | str | os.PathLike) or hasattr(picture, "read"):
+        return _image_brightness(*_opened(picture))
+    if hasattr(picture, "__array__"):
+        return _array_brightness(_array(picture))
+    raise InputError(
+        f"a picture must be a PIL image, a path, bytes, a file or an array, not {type(picture).__name__}."
+    )
 
 
 def is_blank(prepared: Tensor) -> Tensor:
@@ -174,6 +256,8 @@ def _upright(image: Image.Image, what: str, max_pixels: int = MAX_PIXELS) -> Ima
     """`image` read whole, and turned as its camera was held."""
     _check_size(image.size, what, max_pixels)
     try:
+        share = LONGEST / max(image.size)  # a large JPEG is shrunk while it is unpacked
+        image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
         image.load()
         return ImageOps.exif_transpose(image)
     except Exception as error:  # see `open_stream`
@@ -212,16 +296,25 @@ def _array(images: Any) -> NDArray[np.generic]:
     return array
 
 
-def _prepare_image(image: Any, laid_out: Layout) -> Pixels:
+def _prepare_image(image: Any, lay_out: Layout) -> Prepared:
     opened, what = _opened(image)
     brightness = _image_brightness(opened, what)
     has_size = opened.mode == "L" and opened.size == (IMAGE_SIZE, IMAGE_SIZE)
-    return brightness if has_size and np.median(_border(brightness)) < 0.5 else laid_out(brightness)
+    if has_size and np.median(_border(brightness)) < 0.5:
+        return Prepared.as_given(torch.from_numpy(brightness)[None, None])
+    return _prepare_picture(brightness, lay_out)
 
 
-def _prepare_array(array: NDArray[np.generic], laid_out: Layout) -> Pixels:
+def _prepare_picture(brightness: Pixels, lay_out: Layout) -> Prepared:
+    laid = lay_out(brightness)
+    images = torch.from_numpy(laid.image)[None, None]
+    return Prepared(images, np.array([laid.quality])) if laid.quality else Prepared.as_given(images)
+
+
+def _prepare_array(array: NDArray[np.generic], lay_out: Layout) -> Prepared:
     if _has_network_size(array.shape):
-        return _unit_range(array).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+        pixels = _unit_range(array).reshape(-1, 1, IMAGE_SIZE, IMAGE_SIZE)
+        return Prepared.as_given(torch.from_numpy(pixels))
     if array.ndim in (3, 4) and array.shape[-3] in (3, 4) and array.shape[-1] not in _COLOURS:
         raise InputError(
             f"an array of shape {array.shape} seems to have its colours first: move them to the end, or give "
@@ -230,9 +323,9 @@ def _prepare_array(array: NDArray[np.generic], laid_out: Layout) -> Pixels:
     if array.ndim == 4 and array.shape[1] == 1 and array.shape[-1] not in _COLOURS:
         array = array[:, 0]
     if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in _COLOURS):
-        return laid_out(_array_brightness(array))[None]
+        return _prepare_picture(_array_brightness(array), lay_out)
     if array.ndim in (3, 4) and array.size:
-        return np.stack([laid_out(_array_brightness(image)) for image in array])
+        return Prepared.joined(_prepare_picture(_array_brightness(image), lay_out) for image in array)
     raise InputError(
         f"an array of shape {array.shape} is no image: give (N, 28, 28), (N, 1, 28, 28), (N, 784), (H, W), "
         "(H, W, 3) or (H, W, 4)."
@@ -307,13 +400,34 @@ def _image_brightness(image: Image.Image, what: str) -> Pixels:
     try:
         if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
             return _flattened(image.convert("RGBA"))
-        return np.asarray(image.convert("L"), np.float32) / 255
+        if image.mode in ("1", "L"):
+            return np.asarray(_reduced(image.convert("L")), np.float32) / 255
+        return _telling_grey(np.asarray(_reduced(image.convert("RGB"))))
     except ValueError as error:
         raise InputError(f"{what} has colours of mode {image.mode}: save it as RGB or grey.") from error
 
 
+def _reduced(image: Image.Image) -> Image.Image:
+    """`image` with its longer side at most twice `LONGEST`: the largest need a lot of memory as floats."""
+    factor = max(image.size) // LONGEST
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _telling_grey(rgb: NDArray[np.uint8]) -> Pixels:
+    """Brightness of `rgb` (H, W, 3), or of the one colour in which much more stands out, as with pale ink."""
+    small = cv2.resize(rgb, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
+    apart = np.asarray(small, np.float32) - cv2.medianBlur(small, _THUMB // 2 + 1)
+    colours = apart.std((0, 1))
+    best = int(colours.argmax())
+    weights = np.array(_LUMA, np.float32)
+    if colours[best] > _PALE * (apart @ weights).std():
+        return rgb[..., best].astype(np.float32) / 255
+    return np.asarray(Image.fromarray(rgb).convert("L"), np.float32) / 255
+
+
 def _flattened(image: Image.Image) -> Pixels:
     """Brightness of an image with transparency, laid on a ground from which its ink stands out."""
+    image = _reduced(image)
     rgba = np.asarray(image, np.float32) / 255
     brightness = np.asarray(image.convert("RGB").convert("L"), np.float32) / 255
     alpha = rgba[..., 3]
@@ -331,66 +445,15 @@ def _deep_brightness(image: Image.Image, what: str) -> Pixels:
     values = np.asarray(image)
     if not np.isfinite(values).all() or values.min() < 0:
         raise InputError(f"{what} (mode {image.mode}) has negative, NaN or infinite values: save it as grey.")
-    tops = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
+    # 10, 12 or 14 bits are often stored in 16 as they are.
+    deep = (1023.0, 4095.0, 16383.0, 65535.0)
+    tops = deep if image.mode.startswith("I;16") else (1.0, 255.0, *deep)
     top = next((top for top in tops if values.max() <= top), float(values.max()))
     return (values / np.float64(top)).astype(np.float32)
 
 
-def _laid_out(brightness: Pixels) -> Pixels:
-    ink = _ink(brightness)
-    if ink.max() < _CONTRAST:
-        return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
-    ink /= ink.max()
-    return _centred(_fitted(_cropped(ink)))
-
-
-LAYOUTS: MutableMapping[str, Layout] = {"mnist": _laid_out}
-
-
 def _border(pixels: Pixels) -> Pixels:
     return np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
-
-
-def _ink(brightness: Pixels) -> Pixels:
-    """How far each pixel stands out from the ground, on the side where there is more room for ink.
-
-    The ground is the border's median. What the border's noise explains (three robust standard
-    deviations) is no ink.
-    """
-    border = _border(brightness)
-    ground = np.median(border)
-    noise = 3 * 1.4826 * np.median(np.abs(border - ground))
-    ink = ground - brightness if ground > 0.5 else brightness - ground
-    return np.clip(ink - noise, 0, None).astype(np.float32)
-
-
-def _cropped(ink: Pixels) -> Pixels:
-    rows, columns = (np.flatnonzero((ink > _INK).any(axis)) for axis in (1, 0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _fitted(ink: Pixels) -> Pixels:
-    height, width = ink.shape
-    if _RESIZE_BELOW < max(ink.shape) <= BOX:
-        return ink
-    ratio = BOX / max(ink.shape)
-    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-    resized = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
-    return resized / resized.max()  # thin strokes pale when made smaller
-
-
-def _centred(ink: Pixels) -> Pixels:
-    """`ink` in a 28×28 frame, its centre of mass on pixel 14 (as in MNIST) as far as it fits."""
-    frame = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
-    top, left = (_offset(ink.sum(1 - axis)) for axis in (0, 1))
-    frame[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
-    return frame
-
-
-def _offset(profile: Pixels) -> int:
-    """Where ink with this `profile` along one axis starts."""
-    centre = np.average(np.arange(len(profile)), weights=profile)
-    return int(np.clip(round(IMAGE_SIZE // 2 - centre), 0, IMAGE_SIZE - len(profile)))
 
 
 def _check_size(size: tuple[int, ...], what: str, max_pixels: int = MAX_PIXELS) -> None:

@@ -16,7 +16,7 @@ from bnn.core.checkpoint import Checkpoint
 from bnn.core.evidence import Evidence
 from bnn.core.task import Task
 from bnn.data.imageset import ImageSet
-from bnn.data.preprocess import is_blank
+from bnn.data.preprocess import Prepared
 from bnn.errors import InputError
 from bnn.evaluation.resplits import Resplits, resplit
 from bnn.evaluation.results import Judged, Report, Rotation
@@ -82,12 +82,16 @@ def evaluate(
     total = len(in_distribution) + sum(map(len, others)) + len(ANGLES) + repeated
     with progress(total, FIRST) as advance:
 
+        def judge(prepared: Prepared, name: str) -> Prediction:
+            evidence = _evidence(classifier, prepared.images, name, advance)
+            return classifier.decide(evidence, prepared.quality)
+
         def decide(images: Tensor, name: str) -> Prediction:
-            return classifier.decide(_evidence(classifier, images, name, advance), is_blank(images))
+            return judge(Prepared.as_given(images), name)
 
         evidence = _evidence(classifier, in_distribution.images, in_distribution.name, advance)
-        judged = Judged(in_distribution, classifier.decide(evidence, is_blank(in_distribution.images)))
-        judged_others = [Judged(one, decide(one.images, one.name)) for one in others]
+        judged = Judged(in_distribution, classifier.decide(evidence, in_distribution.quality))
+        judged_others = [Judged(one, judge(one.prepared(), one.name)) for one in others]
         rotation = _rotation(decide, judged)
         cells = list(measure(decide, corrupted, seed)) if corrupted else []
     return Report(

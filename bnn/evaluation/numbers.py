@@ -6,7 +6,7 @@ the predictive entropy instead of the rule's refusal score.
 A new metric of in-distribution images is one function in `bnn.evaluation.metrics` and one name in `METRICS`.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,3 +125,30 @@ def shifted_numbers(prediction: Prediction, labels: Labels) -> dict[str, Any]:
         "right_when_answered": right / answered if answered else None,
         "intervals": answers["intervals"] | interval,
     }
+
+
+def refused_by_kind(kinds: Sequence[str], prediction: Prediction) -> list[dict[str, Any]]:
+    """Of each kind of images that need not show a class how many are refused, the least refused first."""
+    rows = []
+    for kind, of_kind in _by_kind(kinds):
+        n, refused = len(of_kind), int((prediction.labels[of_kind] < 0).sum())
+        interval = {"refused": share_interval(refused, n)}
+        rows.append({"kind": kind, "n": n, "refused": refused / n, "intervals": interval})
+    return sorted(rows, key=lambda row: row["refused"])
+
+
+def answered_by_kind(kinds: Sequence[str], prediction: Prediction, labels: Labels) -> list[dict[str, Any]]:
+    """`answer_numbers` of each kind of labelled images, the one with the fewest right answers first."""
+    rows = [
+        {"kind": kind} | answer_numbers(prediction[of_kind], labels[of_kind])
+        for kind, of_kind in _by_kind(kinds)
+    ]
+    return sorted(rows, key=lambda row: (row["answered"] - row["errors"]) / row["n"])
+
+
+def _by_kind(kinds: Sequence[str]) -> list[tuple[str, Labels]]:
+    """Each kind with the indices of its images; nothing where all are of one kind."""
+    indices: dict[str, list[int]] = {}
+    for index, kind in enumerate(kinds):
+        indices.setdefault(kind, []).append(index)
+    return [(kind, np.array(of_kind)) for kind, of_kind in indices.items()] if len(indices) > 1 else []

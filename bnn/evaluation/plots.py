@@ -170,7 +170,7 @@ def _ood_scores(axes: Axes, report: Report) -> None:
     threshold = report.settings["rule"].get("unfamiliar_threshold")
     if threshold is not None:
         axes.axvline(threshold, color="black", linewidth=1, label="the rule's threshold of the OOD score")
-    axes.set(title="OOD score", xlabel="OOD score (Fisher's statistic)", xscale="log")
+    axes.set(title="OOD score", xlabel="joined OOD score", xscale="log")
     _plain_numbers(axes.xaxis)
 
 

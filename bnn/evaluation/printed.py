@@ -10,7 +10,7 @@ from rich.text import Text
 
 from bnn.evaluation.numbers import METRICS
 from bnn.evaluation.results import Report
-from bnn.evaluation.words import summary
+from bnn.evaluation.words import by_kind, summary
 from bnn.numerals import percent, shown, shown_interval
 from bnn.tables import table
 
@@ -24,6 +24,8 @@ def print_short(report: Report, out: Path) -> None:
         console.print(_ood_table(numbers))
     if numbers["shifted"]:
         console.print(_shifted_table(numbers))
+    for sentence in by_kind(numbers):
+        console.print(Text(sentence))
     if report.unreadable:
         console.print(f"{len(report.unreadable)} files could not be read; the report lists them.")
     console.print(Text(f"The report is in {out / 'report.html'}."), soft_wrap=True)

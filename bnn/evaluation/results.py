@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from bnn.data.imageset import ImageSet
 from bnn.evaluation.numbers import (
     answer_numbers,
+    answered_by_kind,
     in_distribution_numbers,
     out_of_distribution_numbers,
+    refused_by_kind,
     shifted_numbers,
 )
 from bnn.evaluation.resplits import Resplits
@@ -108,9 +110,14 @@ class Report:
             | in_distribution_numbers(digits.prediction, digits.labels),
             "out_of_distribution": [
                 _named(one, out_of_distribution_numbers(digits.prediction, one.prediction))
+                | {"kinds": refused_by_kind(one.images.kinds, one.prediction)}
                 for one in self.out_of_distribution
             ],
-            "shifted": [_named(one, shifted_numbers(one.prediction, one.labels)) for one in self.shifted],
+            "shifted": [
+                _named(one, shifted_numbers(one.prediction, one.labels))
+                | {"kinds": answered_by_kind(one.images.kinds, one.prediction, one.labels)}
+                for one in self.shifted
+            ],
             "robustness": [_row(cell) for cell in self.robustness],
             "resplits": None if self.resplits is None else self.resplits.numbers(),
             "settings": _plain(self.settings),

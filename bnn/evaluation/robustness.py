@@ -18,7 +18,7 @@ from torchvision.transforms.functional import adjust_contrast
 from bnn.core.blur import gaussian_blur
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.imageset import ImageSet
-from bnn.data.preprocess import BOX
+from bnn.data.layout import BOX
 from bnn.prediction import Prediction
 
 

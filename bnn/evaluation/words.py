@@ -5,10 +5,29 @@ from typing import Any
 
 from bnn.numerals import percent
 
+HARDEST = 10  # kinds of a set that are named
+
 
 def summary(numbers: Mapping[str, Any]) -> str:
     """The `numbers` of a report in a few sentences."""
     return " ".join(_sentences(numbers))
+
+
+def by_kind(numbers: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each set with several kinds of images: the `HARDEST` ones."""
+    for row in numbers["out_of_distribution"]:
+        if row["kinds"]:
+            kinds = (f"{one['kind']} {percent(one['refused'])}" for one in row["kinds"][:HARDEST])
+            yield f"Refused least of {row['name']}: {', '.join(kinds)}."
+    for row in numbers["shifted"]:
+        if row["kinds"]:
+            kinds = (f"{one['kind']} {percent(_right(one))}" for one in row["kinds"][:HARDEST])
+            yield f"Answered rightly least of {row['name']}: {', '.join(kinds)}."
+
+
+def _right(row: Mapping[str, Any]) -> float:
+    """The share of all digits that were answered rightly."""
+    return float((row["answered"] - row["errors"]) / row["n"])
 
 
 def _sentences(numbers: Mapping[str, Any]) -> Iterator[str]:

@@ -10,9 +10,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from bnn.core.tensors import require
+from bnn.core.tensors import grouped, require, under
 from bnn.errors import InputError
 
+# Chosen with kinds of generated background left out of what the contrast learnt; others weigh 1.
+WEIGHTS = {"contrast": 1.0, "entropy": 0.25, "pixels": 0.25}
 TAIL = 0.01  # share of reference scores beyond which survival is extrapolated
 
 Named = Mapping[str, Tensor]  # scores or surprises of N images, (N,) each, by the score's name
@@ -112,7 +114,42 @@ class Fisher(Combination):
         return cls({name: tensors[name] for name in names})
 
 
-COMBINATIONS: MutableMapping[str, type[Combination]] = {"fisher": Fisher}
+class Weighted(Fisher):
+    """Σ weight · −log p of the scores' p-values: a strong score is not drowned in the noise of weak ones.
+
+    Args:
+        reference: scores (R,) of training images by name, R ≥ 2.
+        weights: of the scores by name, () each and above 0.
+    """
+
+    name = "weighted"
+
+    def __init__(self, reference: Named, weights: Named) -> None:
+        super().__init__(reference)
+        self._weights = {name: weights[name] for name in reference}
+
+    @classmethod
+    def fit(cls, reference: Named) -> Self:
+        return cls(reference, {name: torch.tensor(WEIGHTS.get(name, 1.0)) for name in reference})
+
+    def joined(self, surprises: Named) -> Tensor:
+        return total([weight * surprises[name] for name, weight in self._weights.items()])
+
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | under("weight", self._weights)
+
+    @classmethod
+    def from_tensors(cls, tensors: Named, names: tuple[str, ...]) -> Self:
+        weights, reference = grouped(tensors).get("weight", {}), dict(tensors)
+        require(weights, dict.fromkeys(names, ()), torch.float32, "the weights of the OOD scores")
+        if not all(weight > 0 for weight in weights.values()):
+            raise InputError("the weights of the OOD scores must be above 0.")
+        for name in weights:
+            del reference[f"weight/{name}"]
+        return cls(Fisher.from_tensors(reference, names).tensors(), weights)
+
+
+COMBINATIONS: MutableMapping[str, type[Combination]] = {"fisher": Fisher, "weighted": Weighted}
 
 
 def total(surprises: list[Tensor]) -> Tensor:

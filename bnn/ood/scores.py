@@ -1,4 +1,4 @@
-"""The scores there are: how unsure the ensemble is, how likely the pixels are, and how likely the features.
+"""The scores there are: how unsure the ensemble is, how likely pixels and features are, and the contrast.
 
 A new score is one class and one name in `SCORES`.
 """
@@ -16,6 +16,7 @@ from bnn.core.networks import IMAGE_SIZE
 from bnn.core.stacked import in_blocks
 from bnn.core.task import Task
 from bnn.errors import InputError
+from bnn.ood.contrast import Contrast
 from bnn.ood.density import ClassDensity
 from bnn.ood.fitting import fit_density
 from bnn.ood.score import Observed, OODScore
@@ -115,7 +116,7 @@ class FeatureDensity(OODScore):
 
 
 SCORES: MutableMapping[str, type[OODScore]] = {
-    score.name: score for score in (PixelDensity, FeatureDensity, EntropyScore)
+    score.name: score for score in (PixelDensity, FeatureDensity, EntropyScore, Contrast)
 }
 
 

@@ -1,6 +1,6 @@
 """From a fitted posterior to a classifier: the ensemble, the OOD detector, and the rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from bnn.classifier import Classifier, measured
@@ -11,6 +11,7 @@ from bnn.core.networks import build_network
 from bnn.core.posterior import Posterior
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
+from bnn.ood.contrast import Contrast
 from bnn.ood.detector import Detector, fit_detector, gather_evidence
 from bnn.ood.score import OODScore
 from bnn.ood.scores import SCORES
@@ -18,9 +19,14 @@ from bnn.progress import progress_bar
 from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll
 from bnn.rules.table import fit_rule
 from bnn.training.config import TrainConfig
+from bnn.training.contrast import fit_contrast
 from bnn.training.datamodule import TrainingData
 
 REFERENCE = 5000  # training images that say how surprising a score is
+REFERENCE_SHARE = 4  # of so many training images one at most
+# Scores that are trained, which takes more than scores may know of: from the labelled images that are no
+# reference, and the number of the task's classes.
+TRAINED: MutableMapping[str, Callable[[TrainConfig, ImageSet, int], OODScore]] = {Contrast.name: fit_contrast}
 
 
 def calibrated(
@@ -28,7 +34,8 @@ def calibrated(
 ) -> Classifier:
     """The classifier of a fitted posterior.
 
-    The OOD scores are fitted to the training images, and the rule to the calibration images. Where these
+    The OOD scores are fitted to the training images, those that are `TRAINED` to all but the reference, of
+    which they would be too sure; and the rule to the calibration images. Where these
     cannot promise what `config` asks, the rule refuses everything and says why, so that the training is not
     lost; `Classifier.with_promise` can ask for less.
 
@@ -41,8 +48,8 @@ def calibrated(
     network = build_network(config.network, config.network_options, data.task)
     ensemble = PredictiveEnsemble(network, posterior.sample(config.draws, config.seed))
     features = Features(network, posterior)
-    scores = fit_scores(config.scores, features, data.train_images, config.seed)
-    reference = data.train_images.images[:REFERENCE]
+    scores = fit_scores(config, features, data.train_images, data.task.classes)
+    reference = data.train_images.images[: max(2, reference_size(len(data.train_images)))]
     bar = progress_bar("judging training images")
     detector = fit_detector(scores, features, ensemble, reference, bar, combination=config.combination)
     calibration = _calibration(ensemble, detector, data)
@@ -77,9 +84,20 @@ def calibrated(
     return Classifier(checkpoint)
 
 
-def fit_scores(names: Sequence[str], features: Features, images: ImageSet, seed: int) -> list[OODScore]:
-    """The OOD scores called `names`, fitted to labelled training `images`."""
-    return [SCORES[name].fit(images.images, images.truth(), features, seed) for name in names]
+def fit_scores(config: TrainConfig, features: Features, images: ImageSet, classes: int) -> list[OODScore]:
+    """The OOD scores that `config` names, fitted to training `images` labelled with so many `classes`."""
+    learnt = images[reference_size(len(images)) :]
+    return [
+        TRAINED[name](config, learnt, classes)
+        if name in TRAINED
+        else SCORES[name].fit(images.images, images.truth(), features, config.seed)
+        for name in config.scores
+    ]
+
+
+def reference_size(count: int) -> int:
+    """How many of `count` training images, the first ones, say how surprising a score is."""
+    return min(REFERENCE, count // REFERENCE_SHARE)
 
 
 def _calibration(ensemble: PredictiveEnsemble, detector: Detector, data: TrainingData) -> Calibration:

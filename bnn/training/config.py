@@ -53,9 +53,11 @@ class TrainConfig:
     )
     seed: int = _option(0, "of the calibration split, the initial guide and all noise")
     scores: tuple[str, ...] = _option(
-        ("pixels", "features", "entropy"), "out-of-distribution (OOD) scores that are joined, as a JSON list"
+        ("contrast", "pixels", "entropy"), "out-of-distribution (OOD) scores that are joined, as a JSON list"
     )
-    combination: str = _option("fisher", "how the OOD scores are joined: fisher")
+    combination: str = _option(
+        "weighted", "how the OOD scores are joined: weighted, or fisher (in equal parts)"
+    )
     draws: int = _option(50, "networks drawn from the guide for the ensemble")
     rule: str = _option("calibrated", "abstention rule: calibrated, entropy, confidence or median")
     risk: float = _option(Promise.risk, "calibrated rule: share of its answers that may be wrong")
@@ -106,6 +108,8 @@ _NOTEBOOK = TrainConfig(
     lr=0.01,
     schedule="constant",
     augment=False,
+    scores=("pixels", "features", "entropy"),
+    combination="fisher",
     draws=100,
     rule="median",
 )

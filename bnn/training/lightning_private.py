@@ -25,6 +25,8 @@ _NEEDLESS = (  # warnings
     ".*LeafSpec.*",  # Lightning against a newer torch
     ".*exists and is not empty.*",  # a resumed run's folder
     ".*will be replaced by.*DistributedSampler.*",  # which shuffles
+    ".*but have no `val_dataloader`.*",  # what the contrast learns is watched by none
+    ".*GPU available but not used.*",  # for which the contrast is too small
 )
 
 

@@ -5,11 +5,9 @@ import pytorch_lightning as pl
 import torch
 from pyro import poutine
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
-from bnn.core.networks import build_network
-from bnn.core.task import Task
 from bnn.errors import choose
 from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS
@@ -35,15 +33,14 @@ class SVIModule(pl.LightningModule):
 
     Args:
         config: what to train.
-        task: what is to be classified.
+        network: a plain module, images (N, 1, 28, 28) to logits (N, C).
         n_train: number of training images (of all ranks together).
     """
 
-    def __init__(self, config: TrainConfig, task: Task, n_train: int) -> None:
+    def __init__(self, config: TrainConfig, network: nn.Module, n_train: int) -> None:
         super().__init__()
-        self.save_hyperparameters({"config": config.plain(), "task": task.to_dict(), "n_train": n_train})
+        self.save_hyperparameters({"config": config.plain(), "n_train": n_train})
         self.config = config
-        network = build_network(config.network, config.network_options, task)
         self.model = BayesianClassifier(network, n_train, config.prior_scale)
         self.guide = choose(GUIDES, config.guide, "guide")(network)
         self.elbo = choose(ELBOS, config.estimator, "estimator")()

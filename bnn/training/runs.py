@@ -9,10 +9,11 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from bnn.core import checkpoint as checkpoint_file
+from bnn.core.checkpoint import Checkpoint
 from bnn.errors import InputError
 from bnn.training.config import TrainConfig
 
-# What may change when a run is resumed: it does not concern how a component is trained.
+# What may change when a run is resumed, or a posterior kept: it does not concern how a component is trained.
 AFTERWARDS = ("components", "scores", "combination", "draws", "rule", "risk", "delta", "alpha", "refuse")
 
 
@@ -32,10 +33,31 @@ def run_to_resume(runs: Path, config: TrainConfig) -> Path:
         raise InputError(f"there is no run to resume in {runs}: start one without --resume.")
     run = found[-1].parent.parent
     started = torch.load(found[-1], weights_only=True)["hyper_parameters"]["config"]
+    _require_same(started, config, f"the run {run} was started")
+    return run
+
+
+def checkpoint_to_refit(path: Path, config: TrainConfig, fingerprint: str) -> Checkpoint:
+    """The checkpoint at `path`, whose posterior a training with this `config` would give.
+
+    Raises:
+        InputError: it cannot be read, or was trained with another `config` or on other images than those of
+            this `fingerprint`.
+    """
+    checkpoint = checkpoint_file.load(path)
+    started, data = checkpoint.record.get("config"), checkpoint.record.get("data")
+    if not isinstance(started, Mapping) or not isinstance(data, Mapping):
+        raise InputError(f"{path} does not say how it was trained: train anew.")
+    _require_same(started, config, f"{path} was trained")
+    if data.get("fingerprint") != fingerprint:
+        raise InputError(f"{path} was trained on other images than {config.data}: give the same.")
+    return checkpoint
+
+
+def _require_same(started: Mapping[str, Any], config: TrainConfig, what: str) -> None:
     if changed := _changed(started, config):
         were = ", ".join(f"--{name.replace('_', '-')} {started.get(name)}" for name in changed)
-        raise InputError(f"the run {run} was started with {were}: give the same to resume it.")
-    return run
+        raise InputError(f"{what} with {were}: give the same to go on from there.")
 
 
 def is_from(path: Path, config: TrainConfig) -> bool:

@@ -3,7 +3,6 @@
 import difflib
 import inspect
 import logging
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
 from bnn.classifier import Classifier
@@ -27,39 +26,18 @@ from bnn.errors import InputError, choose
 from bnn.files import require_free
 from bnn.ood.combination import COMBINATIONS
 from bnn.ood.detector import require_names
-from bnn.progress import Lines
 from bnn.rules.table import RULES
+from bnn.training.bars import training_bar
 from bnn.training.calibration import calibrated
 from bnn.training.config import TrainConfig, configured
 from bnn.training.datamodule import TrainingData
 from bnn.training.elbo import ELBOS
 from bnn.training.guide import GUIDES, MixtureGuide
-from bnn.training.lightning_private import ComponentBar, MisconfigurationException, fitting
+from bnn.training.lightning_private import MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
-from bnn.training.runs import is_from, keep_log, last_checkpoint, new_run, run_to_resume
+from bnn.training.runs import checkpoint_to_refit, is_from, keep_log, last_checkpoint, new_run, run_to_resume
 
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
-
-
-class _ProgressLines(ProgressBar):
-    """What `ComponentBar` is on a terminal, for files and pipes: a line now and then."""
-
-    def __init__(self, component: str) -> None:
-        super().__init__()
-        self._component, self._is_disabled = component, False
-
-    def disable(self) -> None:
-        self._is_disabled = True
-
-    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._done = trainer.global_step
-        total = trainer.estimated_stepping_batches - self._done
-        self._lines = None if self._is_disabled or math.isinf(total) else Lines(int(total))
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self._lines is not None:
-            self._lines.advance(trainer.global_step - self._done, f"training {self._component}")
-            self._done = trainer.global_step
 
 
 def train(
@@ -116,6 +94,7 @@ def train_command(
     download: bool = False,
     runs: str | Path = "runs",
     resume: bool = False,
+    refit: str | Path | None = None,
     overwrite: bool = False,
     trainer_options: Mapping[str, Any] | None = None,
 ) -> Classifier | None:
@@ -129,6 +108,8 @@ def train_command(
         data_dir, download: see `ImageSet.from_name`.
         runs: folder of the runs.
         resume: whether to go on with the latest run under `runs`, which must have the same `config`.
+        refit: a checkpoint of the same `config` and data, whose posterior is kept: its OOD scores and its
+            rule alone are fitted anew, as `config` says.
         overwrite: whether the checkpoint takes the place of a file that is there already. One that the
             resumed run wrote is replaced in any case.
         trainer_options: see `train`.
@@ -137,10 +118,16 @@ def train_command(
         The classifier; None on the ranks of a distributed run that write none.
 
     Raises:
-        InputError: as `train`, or there is no run to resume.
+        InputError: as `train`, there is no run to resume, or the posterior is not of this `config`.
     """
+    if resume and refit is not None:
+        raise InputError("a run is resumed, or a checkpoint fitted anew (resume, refit): not both.")
     require_free(out, overwrite=overwrite or (resume and is_from(Path(out), config)))
     images = _training_part(config.data, data_dir, download)
+    if refit is not None:
+        refitted = _refitted(config, images, Path(refit))
+        refitted.save(out)
+        return refitted
     run = run_to_resume(Path(runs), config) if resume else new_run(Path(runs))
     trained = train_run(config, images, DIGITS, run=run, trainer_options=trainer_options)
     if trained is not None:
@@ -188,6 +175,16 @@ def train_run(
     }
     posterior = MixtureGuide([fit.module.guide for fit in fits]).posterior()
     return calibrated(config, posterior, data, training)
+
+
+def _refitted(config: TrainConfig, images: ImageSet, path: Path) -> Classifier:
+    """The checkpoint at `path` with OOD scores and a rule that are fitted anew, as `config` says."""
+    data = TrainingData(images, DIGITS, seed=config.seed)
+    _require_trainable(config, data)
+    given = checkpoint_to_refit(path, config, data.fingerprint)
+    posterior = Classifier(given).posterior
+    config = replace(config, components=len(posterior.components))
+    return calibrated(config, posterior, data, given.record.get("training", {}))
 
 
 def _training_part(name: str, data_dir: str | Path | None, download: bool) -> ImageSet:
@@ -242,7 +239,8 @@ def _fit(
     """Trains one component, or what is left of it, with its start and noise depending on nothing else."""
     seed = hash((config.seed, component)) % 2**32
     pl.seed_everything(seed, verbose=False)
-    module = SVIModule(config, data.task, len(data.train_images))
+    network = build_network(config.network, config.network_options, data.task)
+    module = SVIModule(config, network, len(data.train_images))
     trainer = _trainer(config, component, folder, options)
     last = last_checkpoint(folder)
     keep_log(folder)
@@ -287,8 +285,7 @@ def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping
         "enable_model_summary": False,
     }
     shown = options.get("enable_progress_bar", True)
-    kind = ComponentBar if sys.stdout.isatty() else _ProgressLines
-    bar = [kind(f"component {component + 1}/{config.components}")] if shown else []
+    bar = [training_bar(f"component {component + 1}/{config.components}")] if shown else []
     try:
         return pl.Trainer(logger=logger, callbacks=[*savers, *bar], **{**defaults, **options})
     except (MisconfigurationException, ValueError, TypeError) as error:

@@ -1,0 +1,80 @@
+"""The contrast: how much likelier an image is as a drawing of any kind than as one of its class."""
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from bnn.core.features import Features
+from bnn.core.networks import VGG
+from bnn.core.posterior import MeanField, Posterior
+from bnn.core.stacked import StackedNetwork
+from bnn.core.task import Task
+from bnn.errors import InputError
+from bnn.ood.score import Observed, OODScore
+
+DRAWS = 10  # sampled networks: enough that another ten hardly change a score
+SEED = 0  # of the draws
+CHANNELS, HIDDEN = (12, 24, 48), 64  # of a network that is trained; one that comes back says its own
+LEAST = 1e-6  # probability of a class below which the ensemble does not speak for it
+
+
+class Contrast(OODScore):
+    """log p(background | x) − log Σ_c p(c | ensemble) p(c | x), in nats.
+
+    The probabilities p(· | x) are a small Bayesian network's, means over draws of its weights. It has learnt
+    the task's classes and, as one class more, a broad background of generated drawings: so their ratio is
+    that of the densities of the two, but for a constant (noise-contrastive estimation, Gutmann & Hyvärinen
+    2010, "Noise-contrastive estimation: a new estimation principle for unnormalized statistical models";
+    likelihood ratios against a background, Ren et al. 2019, "Likelihood ratios for out-of-distribution
+    detection"). The classes c count as far as the ensemble takes the image for one of them.
+
+    `bnn.training.contrast.fit_contrast` fits it.
+
+    Args:
+        posterior: over the weights of `contrast_network`.
+        classes: of the task, C.
+    """
+
+    name = "contrast"
+
+    def __init__(self, posterior: Posterior, classes: int) -> None:
+        self._posterior = posterior
+        network = _network_of(posterior.tensors(), classes)
+        self._networks = StackedNetwork(network, posterior.sample(DRAWS, SEED))
+
+    @torch.inference_mode()
+    def score(self, observed: Observed) -> Tensor:
+        # In double precision, and in logarithms throughout, so that no ratio is rounded to 0 or to infinity.
+        log_probs = self._networks(observed.images).double().log_softmax(-1).logsumexp(0)  # but for log S
+        expected = observed.predictive.mean.double().clamp_min(LEAST).log()
+        return (log_probs[:, -1] - (expected + log_probs[:, :-1]).logsumexp(-1)).float()
+
+    @classmethod
+    def fit(cls, images: Tensor, labels: Tensor, features: Features, seed: int) -> Self:
+        raise InputError("the contrast is trained: bnn.training.contrast.fit_contrast does it.")
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self._posterior.tensors()
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], task: Task, features: Features) -> Self:
+        network = _network_of(tensors, task.classes)
+        shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
+        return cls(MeanField.from_tensors(tensors, shapes), task.classes)
+
+
+def contrast_network(classes: int, channels: tuple[int, ...] = CHANNELS, hidden: int = HIDDEN) -> nn.Module:
+    """The network that tells `classes` from one another and from the background, its last output."""
+    return VGG(channels, hidden, classes=classes + 1)
+
+
+def _network_of(tensors: Mapping[str, Tensor], classes: int) -> nn.Module:
+    """The network whose posterior's `tensors` these are by the number of its units, in no memory."""
+    biases = [tensors.get(f"loc/{layer}.bias") for layer in ("conv1", "conv2", "conv4", "hidden")]
+    *channels, hidden = (0 if bias is None else bias.numel() for bias in biases)
+    if min(*channels, hidden) < 1:
+        raise InputError("the contrast's network has a layer without units.")
+    with torch.device("meta"):
+        return contrast_network(classes, tuple(channels), hidden)

@@ -1,0 +1,77 @@
+"""Fits `bnn.ood.contrast.Contrast`: a small Bayesian network learns classes against generated drawings."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from bnn.data.background import background, by_any_pen
+from bnn.data.imageset import ImageSet
+from bnn.errors import InputError
+from bnn.ood.contrast import Contrast, contrast_network
+from bnn.training.bars import training_bar
+from bnn.training.config import TrainConfig
+from bnn.training.lightning_private import fitting
+from bnn.training.module import SVIModule
+
+LEAST_EPOCHS = 2
+SHARE = 1 / 4  # of the passes that a component makes: each goes over as much background as images
+BLOCK = 2048  # images between two draws of background
+
+
+def fit_contrast(config: TrainConfig, images: ImageSet, classes: int) -> Contrast:
+    """The contrast of labelled training `images` to a background that is drawn anew in every pass.
+
+    Args:
+        config: gives the seed, and the passes by those of a component; all else is as the defaults are.
+        images: to be learnt, labelled with some of so many `classes`.
+        classes: of the task.
+
+    Raises:
+        InputError: it was interrupted.
+    """
+    config = TrainConfig(epochs=max(LEAST_EPOCHS, round(SHARE * config.epochs)), seed=config.seed)
+    batches = _Batches(images, classes, config)
+    pl.seed_everything(config.seed, verbose=False)
+    module = SVIModule(config, contrast_network(classes), 2 * len(images))
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=config.epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[training_bar("the contrast")],
+    )
+    with fitting(trainer):
+        trainer.fit(module, batches)
+    if trainer.interrupted:
+        raise InputError("the training of the contrast was interrupted: resume the run to go on.")
+    return Contrast(module.guide.posterior(), classes)
+
+
+class _Batches:
+    """As many images as drawings in random order, a pass each time it is iterated."""
+
+    def __init__(self, images: ImageSet, classes: int, config: TrainConfig) -> None:
+        self._images, self._labels = images.images[:, 0], images.truth()
+        self._classes, self._size = classes, config.batch_size
+        self._rng = np.random.default_rng(config.seed)
+
+    def __len__(self) -> int:
+        sizes = [len(rows) for rows in torch.arange(len(self._images)).split(BLOCK)]
+        return sum(math.ceil(2 * size / self._size) for size in sizes)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.from_numpy(self._rng.permutation(len(self._images)))
+        for rows in order.split(BLOCK):
+            drawings = background(self._images, len(rows), self._rng)
+            images = by_any_pen(torch.cat([self._images[rows], drawings]), self._rng)
+            labels = torch.cat([self._labels[rows], torch.full((len(rows),), self._classes)])
+            mixed = torch.from_numpy(self._rng.permutation(len(images)))
+            yield from zip(
+                images[mixed, None].split(self._size), labels[mixed].split(self._size), strict=True
+            )
