@@ -537,7 +537,7 @@ def test_it_warns_where_a_network_can_reach_it_without_a_password(
     process = serve(*options, *(["--auth-file", str(accounts)] if asks else []))
     assert "http://0.0.0.0:" in first_line(process)
     _, err, status = ended(process, signal.SIGINT)
-    assert status == 0
+    assert status == 0, err
     assert (err.count("\n"), err.count("--auth-file")) == ((0, 0) if asks else (1, 1))
 
 

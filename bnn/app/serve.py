@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
 import torch
@@ -45,7 +46,7 @@ def launch(classifier: Classifier, address: Address, *, open_browser: bool = Fal
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(1)  # several drawings at a time use the cores better than one drawing does
     try:
-        with served(classifier, address) as serving:
+        with served(classifier, address) as serving, _ending_by_signal(serving):
             if address.is_exposed:
                 print(
                     f"bnn: whoever reaches {address.host} can use this page; --auth-file asks for passwords.",
@@ -54,13 +55,21 @@ def launch(classifier: Classifier, address: Address, *, open_browser: bool = Fal
             print(f"Draw a digit at {address.url} (Ctrl-C ends it).", flush=True)
             if open_browser:
                 webbrowser.open(address.url)
-            serving.result()
-    except KeyboardInterrupt:
-        print("Ended.", flush=True)
+            serving.ended.result()
+    except KeyboardInterrupt:  # while it was starting
+        pass
+    print("Ended.", flush=True)
+
+
+class Serving(NamedTuple):
+    """A page that is served: what is done when it ends, and what ends it."""
+
+    ended: Future[None]
+    server: uvicorn.Server
 
 
 @contextmanager
-def served(classifier: Classifier, address: Address) -> Iterator[Future[None]]:
+def served(classifier: Classifier, address: Address) -> Iterator[Serving]:
     """Serves the page of `classifier` in a thread while the context lasts, and yields when it can be had.
 
     Files that visitors upload lie in a temporary folder, which is gone afterwards.
@@ -86,7 +95,7 @@ def served(classifier: Classifier, address: Address) -> Iterator[Future[None]]:
                 time.sleep(0.01)
             if serving.done():
                 serving.result()  # raises why it did not start
-            yield serving
+            yield Serving(serving, server)
         finally:
             server.should_exit = True
 
@@ -159,6 +168,21 @@ def delete_old(folder: Path, before: float) -> None:
         with suppress(OSError):  # it went meanwhile, or is a folder
             if path.stat().st_mtime < before:
                 path.unlink()
+
+
+@contextmanager
+def _ending_by_signal(serving: Serving) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end `serving` by a flag: an exception would leave locks it strikes in disorder."""
+
+    def end(*_: object) -> None:
+        serving.server.should_exit = True
+
+    before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _interrupt(*_: object) -> None:
