@@ -59,7 +59,7 @@ HOW = {
     "Enter": "Enter",
     "Space": "Space",
 }  # the key that uses a control, "" for mouse and finger
-UNDERLINE: Strokes = [[(0.1, 0.94), (0.9, 0.94)]]
+WAVE: Strokes = [[(0.1, 0.96), (0.3, 0.86), (0.5, 0.96), (0.7, 0.86), (0.9, 0.96)]]  # below a digit
 REFUSED = "I don't know"
 NOTHING = "Nothing drawn yet"
 LETTER = "the letter C, taken for a 0"
@@ -296,7 +296,7 @@ def test_an_empty_pad_says_what_it_is_for_and_a_drawing_does_not_hold_it(visitor
     visitor.clear()
     expect(hint).to_be_visible()
     visitor.press("Eraser")
-    visitor.draw(UNDERLINE)
+    visitor.draw(WAVE)
     expect(hint).not_to_be_visible()
     visitor.page.wait_for_timeout(500)  # time enough to judge what was handed over
     visitor.reads(NOTHING)
@@ -338,14 +338,14 @@ def test_a_scribble_is_refused(visitor: Visitor) -> None:
 def test_undo_and_eraser_take_strokes_back(visitor: Visitor) -> None:
     visitor.draw(DIGITS["7"])
     visitor.reads("7")
-    visitor.draw(UNDERLINE)
+    visitor.draw(WAVE)
     visitor.reads(REFUSED)
     visitor.press("Undo")
     visitor.reads("7")
-    visitor.draw(UNDERLINE)
+    visitor.draw(WAVE)
     visitor.reads(REFUSED)
     visitor.press("Eraser")
-    visitor.draw(UNDERLINE)
+    visitor.draw(WAVE)
     visitor.reads("7")
     visitor.draw(DIGITS["7"])
     visitor.reads(NOTHING)
@@ -355,7 +355,7 @@ def test_undo_and_eraser_take_strokes_back(visitor: Visitor) -> None:
 
 def test_strokes_cleared_before_they_are_judged_are_not_judged_afterwards(visitor: Visitor) -> None:
     for _ in range(3):  # whether they would be is a matter of timing
-        visitor.draw([*DIGITS["1"], *UNDERLINE])
+        visitor.draw([*DIGITS["1"], *WAVE])
         visitor.press("Clear")
         visitor.page.wait_for_timeout(500)  # time enough for a late answer to arrive
         visitor.reads(NOTHING)
