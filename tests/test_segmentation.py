@@ -131,12 +131,14 @@ def test_a_ruled_line_across_the_picture_is_no_ink_and_what_stands_on_it_is_left
     for x in (60, 160, 260, 360, 440):
         ring(picture, x, 70)
     cv2.line(picture, (0, 95), (500, 95 + slope), 0.4, 2, cv2.LINE_AA)
-    found = seen(picture)
+    found, scale = seen(picture), find_ink(picture).scale
     (row,) = boxes(found)
+    sides = [(scale * left, scale * right) for _, left, _, right in row]
     for x in (60, 160, 260, 360, 440):
-        assert any(abs(box[1] - (x - 26)) <= 4 and abs(box[3] - (x + 26)) <= 4 for box in row), x
-    assert max(right - left for _, left, _, right in row) < 60
-    assert found.ink[93:104, 200:225].max() == 0
+        assert any(abs(left - (x - 26)) <= 4 and abs(right - (x + 26)) <= 4 for left, right in sides), x
+    assert max(right - left for left, right in sides) < 60
+    between = cv2.resize(found.ink, (500, 150), interpolation=cv2.INTER_NEAREST)[93:104, 200:225]
+    assert between.max() == 0
 
 
 def test_a_stroke_as_long_as_the_picture_is_wide_is_no_ruled_line() -> None:
