@@ -259,7 +259,8 @@ def test_labelled_folder_without_the_classes(tmp_path: Path) -> None:
 def test_a_folder_has_the_classes_and_the_layout_of_its_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(preprocess.LAYOUTS, "grey", lambda _: preprocess.Laid(np.full((28, 28), 0.25, np.float32)))
+    grey = np.full((28, 28), 0.25, np.float32)
+    monkeypatch.setitem(preprocess.LAYOUTS, "grey", lambda _: preprocess.Laid(grey))
     task = Task(("cat", "dog"), layout="grey")
     draw(tmp_path / "dog" / "a.png")
     draw(tmp_path / "1" / "b.png")

@@ -123,7 +123,7 @@ component, script = sys.argv[1], sys.argv[2]
 del sys.argv[1:3]
 
 def pause(module, batch, number):
-    if number == 5 and list(Path().glob(f"runs/*/{component}/last.ckpt")):
+    if not Path("paused").exists() and number == 5 and list(Path().glob(f"runs/*/{component}/last.ckpt")):
         Path("paused").touch()
         time.sleep(1e6)
 
