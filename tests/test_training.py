@@ -243,7 +243,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path):
 
 def test_without_a_terminal_lines_tell_how_far_it_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("bnn.progress.EVERY", 0)
-    monkeypatch.setattr("bnn.training.train.Lines", partial(Lines, first=0))
+    monkeypatch.setattr("bnn.training.bars.Lines", partial(Lines, first=0))
     config = replace(TINY, epochs=1, components=2)
     train_command(config, tmp_path / "out.safetensors", runs=tmp_path / "runs")
     lines = capsys.readouterr().err.splitlines()
