@@ -92,19 +92,22 @@ def test_a_picture_of_one_digit_gives_one_with_the_answer_that_it_has_by_itself(
 def test_numbers_are_found_where_they_are_and_hardly_ever_answered_wrongly(
     kind: str, digits: tuple[NDArray[np.float32], NDArray[np.int64]], classifier: Classifier
 ) -> None:
-    numbers = written_numbers(*digits, kind, count=12, seed=3)
+    count, found_at_least, answered_at_least, wrong_at_most = (
+        (40, 0.8, 0.3, 0.05) if kind == "touching" else (12, 0.95, 0.6, 0)
+    )
+    numbers = written_numbers(*digits, kind, count=count, seed=3)
     readings = [read(Image.fromarray(number.picture), classifier) for number in numbers]
     found = np.concatenate(
         [found_digits(number, reading) for number, reading in zip(numbers, readings, strict=True)]
     )
-    assert found.mean() > (0.8 if kind == "touching" else 0.95)
+    assert found.mean() > found_at_least
     answered = [
         (number.text, reading.number)
         for number, reading in zip(numbers, readings, strict=True)
         if reading.number is not None
     ]
-    assert len(answered) >= (4 if kind == "touching" else 8)
-    assert sum(text != read_as for text, read_as in answered) <= (1 if kind == "touching" else 0)
+    assert len(answered) >= answered_at_least * count
+    assert sum(text != read_as for text, read_as in answered) <= wrong_at_most * count
 
 
 def test_a_page_is_read_row_by_row_and_has_a_number_in_each(
