@@ -170,7 +170,7 @@ def test_options_that_build_no_network_are_refused_before_anything_is_trained(
 ) -> None:
     digits = ImageSet.from_name("digits", part="train")
     with pytest.raises(InputError, match="the contrast's network cannot be built from"):
-        train(digits, epochs=1, contrast_options=options)
+        train(digits, rule="entropy", contrast_options=options)
 
 
 def test_its_network_is_as_wide_as_asked_and_comes_back_as_wide() -> None:
