@@ -34,7 +34,7 @@ def posterior(classes: int = 10, size: float = 1.0, spread: float = 0.1) -> Mean
     generator = torch.Generator().manual_seed(1)
     loc = {
         name: size * torch.randn(value.shape, generator=generator) / max(1, value[0].numel()) ** 0.5
-        for name, value in contrast_network(classes).named_parameters()
+        for name, value in contrast_network(classes, {}).named_parameters()
     }
     return MeanField(loc, {name: spread * value.abs() for name, value in loc.items()})
 
@@ -49,7 +49,7 @@ def observed(images: Tensor, probs: Tensor | None = None) -> Observed:
 def test_the_score_is_the_log_ratio_of_the_background_to_the_classes_of_the_ensemble() -> None:
     given = posterior()
     weights = given.sample(DRAWS, SEED)
-    network, drawn = contrast_network(10), []
+    network, drawn = contrast_network(10, {}), []
     for s in range(DRAWS):
         network.load_state_dict({name: value[s] for name, value in weights.items()})
         with torch.no_grad():
@@ -158,10 +158,28 @@ def test_a_checkpoint_keeps_it(trained: Classifier, tmp_path: Path) -> None:
 def test_the_same_seed_fits_the_same_and_another_another() -> None:
     digits = ImageSet.from_name("digits", part="train", limit=200)
     first, again, other = (
-        fit_contrast(TrainConfig(epochs=1, seed=seed), digits, 10).tensors() for seed in (0, 0, 1)
+        fit_contrast(TrainConfig(contrast_epochs=1, seed=seed), digits, 10).tensors() for seed in (0, 0, 1)
     )
     assert all(first[name].equal(again[name]) for name in first)
     assert not all(first[name].equal(other[name]) for name in first)
+
+
+@pytest.mark.parametrize("options", [{"channels": [4, 6]}, {"channels": [0, 1, 2]}, {"width": 4}])
+def test_options_that_build_no_network_are_refused_before_anything_is_trained(
+    options: dict[str, object],
+) -> None:
+    digits = ImageSet.from_name("digits", part="train")
+    with pytest.raises(InputError, match="the contrast's network cannot be built from"):
+        train(digits, rule="entropy", contrast_options=options)
+
+
+def test_its_network_is_as_wide_as_asked_and_comes_back_as_wide() -> None:
+    digits = ImageSet.from_name("digits", part="train", limit=100)
+    options = {"channels": [2, 3, 4], "hidden": 5}
+    fitted = fit_contrast(TrainConfig(contrast_epochs=1, contrast_options=options), digits, 10)
+    again = Contrast.from_tensors(fitted.tensors(), DIGITS, observed(IMAGES).extractor)
+    assert again.score(observed(IMAGES)).equal(fitted.score(observed(IMAGES)))
+    assert fitted.tensors()["loc/hidden.bias"].shape == (5,)
 
 
 def test_it_learns_nothing_of_the_reference_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,14 +16,15 @@ from bnn.core.networks import IMAGE_SIZE
 from bnn.data.geometry import CENTRE, interpolated, laid_out, moves, smooth, uniform
 from bnn.data.strokes import POINTS, WIDTHS, curves, drawn_by_pen, pen_strokes
 
+STROKES = 0.6  # share of pen strokes in a background
 CHANGED = 0.2  # of the ink: a chimera that differs less may be what it was made of
 _LEAST_INK = 15.0  # pixels' worth
 _TRIES = 50  # before a chimera is left as it is: of a few images that are alike, no others may come
 
 
 def background(images: Tensor, count: int, rng: Generator) -> Tensor:
-    """`count` drawings (count, 28, 28): half are `pen_strokes`, half `chimeras` of `images` (N, 28, 28)."""
-    drawn = torch.from_numpy(pen_strokes(count // 2, rng))
+    """`count` drawings (count, 28, 28): `pen_strokes`, and `chimeras` of `images` (N, 28, 28)."""
+    drawn = torch.from_numpy(pen_strokes(round(STROKES * count), rng))
     return torch.cat([drawn, chimeras(images, count - len(drawn), rng)])
 
 

@@ -25,7 +25,8 @@ def pen_strokes(count: int, rng: Generator) -> Pixels:
     """Drawings (count, 28, 28) of 1 to 6 random strokes each, in MNIST's layout.
 
     A stroke is a line, an arc, a polyline, or a curve of changing curvature, open or closed; it starts
-    anywhere, or on an earlier one; some are an earlier one's mirror image.
+    anywhere or on an earlier one, or joins two points of them; some are an earlier one's mirror image, and
+    some of those its other half, so that the two enclose something.
     """
     strokes = _placed(curves(count * MOST_STROKES, rng).reshape(count, MOST_STROKES, POINTS, 2), rng)
     numbers = rng.choice(MOST_STROKES, count, p=_STROKES) + 1
@@ -73,22 +74,42 @@ def _heading(count: int, rng: Generator) -> Floats:
 
 
 def _placed(strokes: Floats, rng: Generator) -> Floats:
-    """`strokes` (N, S, P, 2) each joined to an earlier one of its drawing, beside it, or its mirror image."""
+    """`strokes` (N, S, P, 2) joined to earlier ones of their drawing, beside them, or their mirror images."""
     count, most, points, _ = strokes.shape
     every = np.arange(count)
     axis = np.where(rng.random(count) < 0.3, 1, 0)  # upright mirrors are commoner
     mirrored = rng.random(count) < 0.3
-    at = strokes[every, 0, _anchor(count, points, rng)]
+    halved = np.flatnonzero(mirrored & (rng.random(count) < 0.5))
+    _end_level(strokes, halved, axis[halved])
+    at = strokes[every, 0, np.where(np.isin(every, halved), 0, _anchor(count, points, rng))]
     for number in range(1, most):
-        to = strokes[every, rng.integers(0, number, count), _anchor(count, points, rng)]
+        to, other = (
+            strokes[every, rng.integers(0, number, count), _anchor(count, points, rng)] for _ in range(2)
+        )
         own = strokes[every, number, _anchor(count, points, rng)]
         joined = (rng.random((count, 1)) < 0.65) * (to - own)
         beside = rng.uniform(-0.45, 0.45, (count, 2)) * (joined == 0).all(1, keepdims=True)
         strokes[:, number] += (joined + beside)[:, None]
+        bridging = rng.random(count) < 0.2
+        strokes[bridging, number] = _between(strokes[bridging, number], to[bridging], other[bridging])
         if number % 2:
             strokes[mirrored, number] = _mirrored(strokes[mirrored, number - 1], axis[mirrored], at[mirrored])
     strokes[..., 0] *= np.exp(rng.uniform(-0.7, 0.2, (count, 1, 1)))  # as people write, rather tall
     return strokes
+
+
+def _end_level(strokes: Floats, rows: NDArray[np.int64], axis: NDArray[np.int64]) -> None:
+    """Bends the first of `rows` of `strokes` (N, S, P, 2) to end where it began in coordinate `axis`."""
+    across = strokes[rows, 0, :, axis]
+    strokes[rows, 0, :, axis] = across - np.linspace(0, 1, POINTS) * (across[:, -1:] - across[:, :1])
+
+
+def _between(strokes: Floats, start: Floats, end: Floats) -> Floats:
+    """`strokes` (N, P, 2) bent to lead from `start` (N, 2) to `end` (N, 2)."""
+    time = np.linspace(0, 1, strokes.shape[1])[:, None]
+    before, after = start - strokes[:, 0], end - strokes[:, -1]
+    bent: Floats = strokes + (1 - time) * before[:, None] + time * after[:, None]
+    return bent
 
 
 def _anchor(count: int, points: int, rng: Generator) -> NDArray[np.int64]:

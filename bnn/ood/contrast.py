@@ -1,7 +1,7 @@
 """The contrast: how much likelier an image is as a drawing of any kind than as one of its class."""
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,12 @@ from bnn.core.networks import VGG
 from bnn.core.posterior import MeanField, Posterior
 from bnn.core.stacked import StackedNetwork
 from bnn.core.task import Task
-from bnn.errors import InputError
+from bnn.errors import InputError, cause_in
 from bnn.ood.score import Observed, OODScore
 
-DRAWS = 10  # sampled networks: enough that another ten hardly change a score
+DRAWS = 5  # sampled networks: a wider network is worth more of the time than further draws
 SEED = 0  # of the draws
-CHANNELS, HIDDEN = (12, 24, 48), 64  # of a network that is trained; one that comes back says its own
+DEFAULTS: Mapping[str, Any] = {"channels": (12, 24, 48), "hidden": 64}  # of a network that is trained
 LEAST = 1e-6  # probability of a class below which the ensemble does not speak for it
 
 
@@ -65,9 +65,22 @@ class Contrast(OODScore):
         return cls(MeanField.from_tensors(tensors, shapes), task.classes)
 
 
-def contrast_network(classes: int, channels: tuple[int, ...] = CHANNELS, hidden: int = HIDDEN) -> nn.Module:
-    """The network that tells `classes` from one another and from the background, its last output."""
-    return VGG(channels, hidden, classes=classes + 1)
+def contrast_network(classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """The network that tells `classes` from one another and from the background, its last output.
+
+    Args:
+        classes: of the task.
+        options: arguments of `VGG` that are not as in `DEFAULTS`.
+
+    Raises:
+        InputError: the options do not fit it.
+    """
+    try:
+        return VGG(**{**DEFAULTS, **options}, classes=classes + 1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the contrast's network cannot be built from {dict(options)}: {cause_in(error)}."
+        ) from error
 
 
 def _network_of(tensors: Mapping[str, Tensor], classes: int) -> nn.Module:
@@ -77,4 +90,4 @@ def _network_of(tensors: Mapping[str, Tensor], classes: int) -> nn.Module:
     if min(*channels, hidden) < 1:
         raise InputError("the contrast's network has a layer without units.")
     with torch.device("meta"):
-        return contrast_network(classes, tuple(channels), hidden)
+        return contrast_network(classes, {"channels": channels, "hidden": hidden})

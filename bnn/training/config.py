@@ -55,6 +55,11 @@ class TrainConfig:
     scores: tuple[str, ...] = _option(
         ("contrast", "pixels", "entropy"), "out-of-distribution (OOD) scores that are joined, as a JSON list"
     )
+    contrast_options: Mapping[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "arguments of the contrast's network as JSON, such as '{\"hidden\": 128}'"},
+    )
+    contrast_epochs: int = _option(2, "passes of the contrast, each over as much background as digits")
     combination: str = _option(
         "weighted", "how the OOD scores are joined: weighted, or fisher (in equal parts)"
     )
@@ -69,7 +74,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores", tuple(self.scores))  # JSON has lists alone
-        for name in ("components", "epochs", "batch_size", "draws", "lr"):
+        for name in ("components", "epochs", "contrast_epochs", "batch_size", "draws", "lr"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         _require(self.beta >= 0, "beta", self.beta, "0 or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 2^32 - 1")
@@ -82,7 +87,8 @@ class TrainConfig:
 
     def plain(self) -> dict[str, Any]:
         """All of it as plain values that JSON can hold."""
-        return asdict(self) | {"network_options": dict(self.network_options), "scores": list(self.scores)}
+        options = {name: dict(getattr(self, name)) for name in ("network_options", "contrast_options")}
+        return asdict(self) | options | {"scores": list(self.scores)}
 
     @property
     def promise(self) -> Promise:
@@ -116,7 +122,14 @@ _NOTEBOOK = TrainConfig(
 
 PRESETS: Mapping[str, TrainConfig] = {
     "fast": _FAST,
-    "best": replace(_FAST, components=6, beta=0.1, epochs=30),
+    "best": replace(
+        _FAST,
+        components=6,
+        beta=0.1,
+        epochs=30,
+        contrast_options={"channels": [24, 48, 96], "hidden": 128},
+        contrast_epochs=16,
+    ),
     "notebook": _NOTEBOOK,
     "notebook-better": replace(_NOTEBOOK, guide="mean-field", estimator="local"),
 }

@@ -17,8 +17,6 @@ from bnn.training.config import TrainConfig
 from bnn.training.lightning_private import fitting
 from bnn.training.module import SVIModule
 
-LEAST_EPOCHS = 2
-SHARE = 1 / 4  # of the passes that a component makes: each goes over as much background as images
 BLOCK = 2048  # images between two draws of background
 
 
@@ -26,17 +24,18 @@ def fit_contrast(config: TrainConfig, images: ImageSet, classes: int) -> Contras
     """The contrast of labelled training `images` to a background that is drawn anew in every pass.
 
     Args:
-        config: gives the seed, and the passes by those of a component; all else is as the defaults are.
+        config: gives the seed, the passes and the network's options; all else is as the defaults are.
         images: to be learnt, labelled with some of so many `classes`.
         classes: of the task.
 
     Raises:
-        InputError: it was interrupted.
+        InputError: it was interrupted, or the network's options do not fit it.
     """
-    config = TrainConfig(epochs=max(LEAST_EPOCHS, round(SHARE * config.epochs)), seed=config.seed)
+    network = contrast_network(classes, config.contrast_options)
+    config = TrainConfig(epochs=config.contrast_epochs, seed=config.seed)
     batches = _Batches(images, classes, config)
     pl.seed_everything(config.seed, verbose=False)
-    module = SVIModule(config, contrast_network(classes), 2 * len(images))
+    module = SVIModule(config, network, 2 * len(images))
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,

@@ -14,7 +14,19 @@ from bnn.errors import InputError
 from bnn.training.config import TrainConfig
 
 # What may change when a run is resumed, or a posterior kept: it does not concern how a component is trained.
-AFTERWARDS = ("components", "scores", "combination", "draws", "rule", "risk", "delta", "alpha", "refuse")
+AFTERWARDS = (
+    "components",
+    "scores",
+    "contrast_options",
+    "contrast_epochs",
+    "combination",
+    "draws",
+    "rule",
+    "risk",
+    "delta",
+    "alpha",
+    "refuse",
+)
 
 
 def new_run(runs: Path) -> Path:

@@ -25,6 +25,7 @@ from bnn.data.imageset import ImageSet
 from bnn.errors import InputError, choose
 from bnn.files import require_free
 from bnn.ood.combination import COMBINATIONS
+from bnn.ood.contrast import Contrast, contrast_network
 from bnn.ood.detector import require_names
 from bnn.rules.table import RULES
 from bnn.training.bars import training_bar
@@ -204,6 +205,9 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     shape = tuple(data.train_images.images.shape[1:])
     require_runnable(network, shape, data.task.classes)
     require_described(network, shape)
+    if Contrast.name in config.scores:
+        contrast = contrast_network(data.task.classes, config.contrast_options)
+        require_runnable(contrast, shape, data.task.classes + 1)
 
 
 class _Fit(NamedTuple):
