@@ -83,7 +83,7 @@ class Reading:
         >>> reading.number
         '4071'
         >>> reading.marks[0].box
-        (51, 23, 91, 81)
+        (50, 22, 92, 82)
     """
 
     rows: tuple[tuple[Mark, ...], ...]

@@ -15,11 +15,11 @@ _NOT_EVALUATED = (
     "it has never met, and keeps the numbers for this page."
 )
 _LIMITS = (
-    "It reads single, upright digits. Its promise holds for digits like those it learnt; in other hands "
+    "It reads upright digits. Its promise holds for digits like those it learnt; in other hands "
     "it refuses more: a 1 with a flag, for one, is often refused. What is no digit may still have its shape. "
-    "Of letters that fill their frame, as in the table above, nearly all are refused; of letters and doodles "
-    "drawn on the pad, with the strokes of a digit, only about half. Digits that are turned or half covered "
-    "can be taken for others."
+    "Of letters that fill their frame, as in the table above, nearly all are refused; of those drawn on the "
+    "pad, with the strokes of a digit, about seven in ten, and of doodles nine in ten. Digits that are turned "
+    "or half covered can be taken for others."
 )
 _STRANGERS = {  # sets that are no digits, in words
     "notMNIST": "letters",

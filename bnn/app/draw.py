@@ -30,7 +30,7 @@ DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
 AT_ONCE = 2  # drawings judged at a time
 _COLUMNS = "One column is one network: as tall as it finds the digit likely, pale where it votes for another."
 _HONESTLY = (
-    "It refuses about two thirds of the letters and four fifths of the doodles drawn on the pad, and a 1 "
+    "It refuses about seven in ten of the letters and nine in ten of the doodles drawn on the pad, and a 1 "
     "with a large flag."
 )
 _SHOW_ON_PAD = """

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from bnn.data import shapes
 from bnn.data.pen import BRUSH, SIZE, Strokes, arc, render
 
 _LETTER_SHARE = 0.62  # of the pad's side that a letter's font has
@@ -61,9 +62,7 @@ DOODLES: dict[str, Strokes] = {
         arc(0.5, 0.52, 0.15, 0.13, 20, 160),
     ],
 }
-HEART: Strokes = [
-    [(0.5, 0.36), *arc(0.37, 0.36, 0.13, 0.14, 0, -180), (0.5, 0.8), *arc(0.63, 0.36, 0.13, 0.14, 0, -180)]
-]
+HEART: Strokes = shapes.DOODLES["heart"][0]
 CAPITAL: Strokes = [[(0.28, 0.8), (0.5, 0.2), (0.72, 0.8)], [(0.36, 0.6), (0.64, 0.6)]]
 FLAGGED: Strokes = [[(0.36, 0.36), (0.52, 0.2), (0.52, 0.8)]]
 LETTERS = "EKMX"
