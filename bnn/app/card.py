@@ -18,7 +18,7 @@ _LIMITS = (
     "It reads upright digits. Its promise holds for digits like those it learnt; in other hands "
     "it refuses more: a 1 with a flag, for one, is often refused. What is no digit may still have its shape. "
     "Of letters that fill their frame, as in the table above, nearly all are refused; of those drawn on the "
-    "pad, with the strokes of a digit, about seven in ten, and of doodles nine in ten. Digits that are turned "
+    "pad, with the strokes of a digit, about seven in ten, of doodles nine in ten. Digits that are turned "
     "or half covered can be taken for others."
 )
 _STRANGERS = {  # sets that are no digits, in words
