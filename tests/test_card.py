@@ -155,8 +155,8 @@ def test_training_is_told() -> None:
 
 def test_where_it_ends_is_told_as_it_is() -> None:
     told = training_html(TRAINED)
-    assert "of letters and doodles drawn on the pad" in told
-    assert "only about half" in told
+    assert "of those drawn on the pad, with the strokes of a digit, about seven in ten" in told
+    assert "of doodles nine in ten" in told
     assert "a 1 with a flag, for one, is often refused" in told
 
 
