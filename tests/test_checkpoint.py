@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from format2 import PROMISE, SAID, probe
+from format2 import PROMISE, SAID, images, probe, said
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -259,9 +259,8 @@ def test_values_that_json_lacks_are_never_written(
 
 @pytest.fixture(scope="module")
 def told() -> Mapping[str, NDArray[Any]]:
-    """What version 0.1 says of the images that are kept with it."""
-    with np.load(FORMAT_2.with_suffix(".npz")) as file:
-        return dict(file)
+    """What version 0.1 says of `images()`."""
+    return said(FORMAT_2.with_suffix(".json"))
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +278,7 @@ def assert_told(found: NDArray[Any], expected: NDArray[Any], told: Mapping[str, 
 def test_a_checkpoint_of_format_2_decides_as_it_did(
     of_format_2: Classifier, told: Mapping[str, NDArray[Any]]
 ) -> None:
-    prediction = of_format_2.predict(told["images"])
+    prediction = of_format_2.predict(images())
     assert set(told["reasons"].tolist()) == {"answered", "ambiguous", "unfamiliar"}  # all of them are tried
     assert told["blank"].any()
     assert (prediction.quality == np.where(told["blank"], "blank", "")).all()
@@ -307,7 +306,7 @@ def test_what_is_loaded_from_format_2_is_saved_in_format_3_and_decides_the_same(
     with safe_open(path, framework="pt") as file:
         assert json.loads(file.metadata()["bnn"])["format"] == 3
     again = Classifier.load(path)
-    assert again.predict(told["images"]).plain() == of_format_2.predict(told["images"]).plain()
+    assert again.predict(images()).plain() == of_format_2.predict(images()).plain()
     assert again.rule == of_format_2.rule
     assert again.record == of_format_2.record == _read_format_2()[0]["record"]
 
