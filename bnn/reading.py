@@ -324,10 +324,8 @@ def _unlikeliness(found: Segmentation, row: Row, piece: Piece) -> float:
 
 def _seen(found: Segmentation, pieces: Sequence[tuple[Row, Piece]]) -> Tensor:
     """What the networks see of `pieces`, (N, 1, 28, 28)."""
-    seen = [laid_out(found.patch(row, piece)) for row, piece in pieces]
-    return torch.from_numpy(np.stack(seen or [np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)])[:, None])[
-        : len(seen)
-    ]
+    seen = np.array([laid_out(found.patch(row, piece)) for row, piece in pieces], np.float32)
+    return torch.from_numpy(seen.reshape(len(pieces), 1, IMAGE_SIZE, IMAGE_SIZE))
 
 
 def _scaled(box: NDArray[np.int64], scale: float, shape: tuple[int, ...]) -> Box:

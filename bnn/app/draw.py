@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 import torch
 from PIL import Image
 
@@ -57,18 +58,19 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     nothing = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
     read = Prepared.as_given(nothing) if drawn is None else read_images(drawn)
     prepared = read.images
-    probs = classifier.ensemble.probs(prepared)
-    evidence = classifier.detector.evidence(prepared, summary(probs))
-    prediction = classifier.decide(evidence, read.quality)
     seen = seen_svg(prepared[0, 0].numpy())
     figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
-    said = probs[:, 0].numpy()
+    no_votes = spread_html(np.zeros((0, classifier.task.classes), np.float32), classifier.task.names)
     if read.quality[0] == SEVERAL and drawn is not None:
         digits = read_digits(drawn, classifier)
         if len(digits.marks) > 1:
-            return Panels(reading_html(digits), figure, spread_html(said[:0], classifier.task.names))
+            return Panels(reading_html(digits), figure, no_votes)
+    probs = classifier.ensemble.probs(prepared)
+    evidence = classifier.detector.evidence(prepared, summary(probs))
+    prediction = classifier.decide(evidence, read.quality)
     if read.quality[0] == "blank":
-        return Panels(verdict_html(prediction), figure, spread_html(said[:0], classifier.task.names))
+        return Panels(verdict_html(prediction), figure, no_votes)
+    said = probs[:, 0].numpy()
     return Panels(
         verdict_html(prediction, vote_counts(said).tolist()),
         figure + gauges_html(gauges(prediction, classifier.rule)),

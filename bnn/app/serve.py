@@ -45,19 +45,17 @@ def launch(classifier: Classifier, address: Address, *, open_browser: bool = Fal
     """
     signal.signal(signal.SIGTERM, _interrupt)
     torch.set_num_threads(1)  # several drawings at a time use the cores better than one drawing does
-    try:
-        with served(classifier, address) as serving, _ending_by_signal(serving):
-            if address.is_exposed:
-                print(
-                    f"bnn: whoever reaches {address.host} can use this page; --auth-file asks for passwords.",
-                    file=sys.stderr,
-                )
-            print(f"Draw a digit at {address.url} (Ctrl-C ends it).", flush=True)
-            if open_browser:
-                webbrowser.open(address.url)
-            serving.ended.result()
-    except KeyboardInterrupt:  # while it was starting
-        pass
+    starting = suppress(KeyboardInterrupt)
+    with starting, served(classifier, address) as serving, _ending_by_signal(serving):
+        if address.is_exposed:
+            print(
+                f"bnn: whoever reaches {address.host} can use this page; --auth-file asks for passwords.",
+                file=sys.stderr,
+            )
+        print(f"Draw a digit at {address.url} (Ctrl-C ends it).", flush=True)
+        if open_browser:
+            webbrowser.open(address.url)
+        serving.ended.result()
     print("Ended.", flush=True)
 
 

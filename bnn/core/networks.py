@@ -7,7 +7,7 @@ of an image; else that is the last linear layer.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -157,13 +157,7 @@ def build_network(name: str, options: Mapping[str, Any] | None, task: Task) -> n
     Raises:
         InputError: no network has that name, it does not take those options, or it cannot be Bayesian here.
     """
-    network = choose(NETWORKS, name, "network")
-    try:
-        built = network(**(options or {}), classes=task.classes)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"the network {name!r} cannot be built from {options}: {cause_in(error)}."
-        ) from error
+    built = constructed(f"the network {name!r}", choose(NETWORKS, name, "network"), options, task.classes)
     if buffer := next((key for key, _ in built.named_buffers()), None):
         raise InputError(
             f"the network {name!r} has a buffer, {buffer!r}, which no posterior describes: use layers "
@@ -178,6 +172,20 @@ def build_network(name: str, options: Mapping[str, Any] | None, task: Task) -> n
             "two priors: give every layer weights of its own."
         )
     return built
+
+
+def constructed(
+    what: str, network: Callable[..., nn.Module], options: Mapping[str, Any] | None, classes: int
+) -> nn.Module:
+    """A `network` for so many `classes`, built with `options`; an error calls it `what`.
+
+    Raises:
+        InputError: it does not take those options.
+    """
+    try:
+        return network(**(options or {}), classes=classes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} cannot be built from {options}: {cause_in(error)}.") from error
 
 
 def feature_layer(network: nn.Module) -> str:

@@ -7,11 +7,10 @@ from numpy.random import Generator
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
+from bnn.data.layout import BOX, INK
 
-BOX = 20  # pixels a side that the ink of MNIST's layout fills
 CENTRE = IMAGE_SIZE // 2  # the pixel on which its centre of mass lies
 _MIDDLE = (IMAGE_SIZE - 1) / 2
-_INK = 0.15  # brightness from which a pixel counts as ink
 
 
 def laid_out(images: Tensor) -> Tensor:
@@ -19,7 +18,7 @@ def laid_out(images: Tensor) -> Tensor:
 
     As `bnn.data.preprocess` lays out one picture, but of many at once, and by bilinear interpolation.
     """
-    ink = images > _INK
+    ink = images > INK
     low, high = _span(torch.stack((ink.any(1), ink.any(2)), 1))  # x before y
     scale = (high - low).amax(1, keepdim=True).clamp_min(1) / BOX
     # As far as it then fits into the frame.

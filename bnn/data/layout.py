@@ -14,7 +14,7 @@ Pixels = NDArray[np.float32]
 
 BOX = 20  # side of the square that the ink is fitted into
 _RESIZE_BELOW = BOX - 3  # ink of about the right size is not resampled, hence not blurred
-_INK = 0.15  # of full ink, from which a pixel counts for the ink's box
+INK = 0.15  # of full ink, from which a pixel counts for the ink's box
 _STROKE = 0.5  # of full ink, from which a pixel counts for a stroke's width
 _THINNEST = 1.5  # pixels across the widest stroke in the layout, below which MNIST has hardly a digit
 _THIN = 2.5  # to which finer ones are widened
@@ -22,7 +22,7 @@ _THIN = 2.5  # to which finer ones are widened
 
 def laid_out(ink: Pixels) -> Pixels:
     """What a network sees of `ink` (H, W) in [0, 1]: (28, 28) float32; zeros where there is none."""
-    if not (ink > _INK).any():
+    if not (ink > INK).any():
         return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
     return _centred(_fitted(_bold(_cropped(np.asarray(ink, np.float32)))))
 
@@ -36,7 +36,7 @@ def stroke_width(mask: NDArray[np.bool_]) -> float:
 
 
 def _cropped(ink: Pixels) -> Pixels:
-    rows, columns = (np.flatnonzero((ink > _INK).any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((ink > INK).any(axis)) for axis in (1, 0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 

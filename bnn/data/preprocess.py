@@ -43,6 +43,7 @@ class _Array(Protocol):
     def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]: ...
 
 
+_ONE = (Image.Image, str, os.PathLike, bytes, bytearray, memoryview)  # that `_opened` takes, as it does files
 _File = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 Images = _Array | Image.Image | _File | Iterable["Images"]
 Pixels = NDArray[np.floating[Any]]
@@ -141,9 +142,7 @@ def _prepared(images: Images, lay_out: Layout) -> tuple[Prepared, Tensor]:
     if isinstance(images, HoldsPrepared):
         held = images.prepared()
         return held, torch.ones(len(held.images), dtype=torch.bool)
-    if isinstance(images, bytes | bytearray | memoryview):
-        images = io.BytesIO(images)
-    if isinstance(images, Image.Image | str | os.PathLike) or hasattr(images, "read"):
+    if isinstance(images, _ONE) or hasattr(images, "read"):
         return _prepare_image(images, lay_out), torch.tensor([False])
     if hasattr(images, "__array__"):
         array = _array(images)
@@ -175,10 +174,7 @@ def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) 
     Raises:
         InputError: it cannot be read, has over `MAX_PIXELS` pixels, or holds values out of range.
     """
-    brightness = (
-        _array_brightness(image) if isinstance(image, np.ndarray) else _image_brightness(*_opened(image))
-    )
-    return _of_ink(brightness).image
+    return _of_ink(brightness_of(image)).image
 
 
 def brightness_of(picture: "Images") -> Pixels:
@@ -187,9 +183,7 @@ def brightness_of(picture: "Images") -> Pixels:
     Raises:
         InputError: it cannot be read, or it is several.
     """
-    if isinstance(picture, bytes | bytearray | memoryview):
-        picture = io.BytesIO(picture)
-    if isinstance(picture, Image.Image | str | os.PathLike) or hasattr(picture, "read"):
+    if isinstance(picture, _ONE) or hasattr(picture, "read"):
         return _image_brightness(*_opened(picture))
     if hasattr(picture, "__array__"):
         return _array_brightness(_array(picture))
@@ -268,6 +262,8 @@ def _opened(image: Any) -> tuple[Image.Image, str]:
     """The image read whole, and what an error should call it."""
     if isinstance(image, Image.Image):
         return _upright(image, "an image"), "an image"
+    if isinstance(image, bytes | bytearray | memoryview):
+        image = io.BytesIO(image)
     if not hasattr(image, "read"):
         return open_image(image), str(Path(image))
     return open_stream(_seekable(image), "the file"), "the file"

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.geometry import BOX, laid_out
+from bnn.data.geometry import laid_out
+from bnn.data.layout import BOX
 
 Pixels = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -79,9 +80,9 @@ def _placed(strokes: Floats, rng: Generator) -> Floats:
     every = np.arange(count)
     axis = np.where(rng.random(count) < 0.3, 1, 0)  # upright mirrors are commoner
     mirrored = rng.random(count) < 0.3
-    halved = np.flatnonzero(mirrored & (rng.random(count) < 0.5))
-    _end_level(strokes, halved, axis[halved])
-    at = strokes[every, 0, np.where(np.isin(every, halved), 0, _anchor(count, points, rng))]
+    halved = mirrored & (rng.random(count) < 0.5)
+    _end_level(strokes, np.flatnonzero(halved), axis[halved])
+    at = strokes[every, 0, np.where(halved, 0, _anchor(count, points, rng))]
     for number in range(1, most):
         to, other = (
             strokes[every, rng.integers(0, number, count), _anchor(count, points, rng)] for _ in range(2)

@@ -1,17 +1,18 @@
 """The contrast: how much likelier an image is as a drawing of any kind than as one of its class."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from bnn.core.features import Features
-from bnn.core.networks import VGG
+from bnn.core.networks import VGG, constructed
 from bnn.core.posterior import MeanField, Posterior
 from bnn.core.stacked import StackedNetwork
 from bnn.core.task import Task
-from bnn.errors import InputError, cause_in
+from bnn.errors import InputError
 from bnn.ood.score import Observed, OODScore
 
 DRAWS = 5  # sampled networks: a wider network is worth more of the time than further draws
@@ -75,12 +76,7 @@ def contrast_network(classes: int, options: Mapping[str, Any]) -> nn.Module:
     Raises:
         InputError: the options do not fit it.
     """
-    try:
-        return VGG(**{**DEFAULTS, **options}, classes=classes + 1)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"the contrast's network cannot be built from {dict(options)}: {cause_in(error)}."
-        ) from error
+    return constructed("the contrast's network", partial(VGG, **DEFAULTS), options, classes + 1)
 
 
 def _network_of(tensors: Mapping[str, Tensor], classes: int) -> nn.Module:
