@@ -675,6 +675,32 @@ def test_an_archive_of_good_bad_and_hostile_files(many: Visitor) -> None:
         assert probs == pytest.approx(one["probs"])
 
 
+def test_a_sheet_is_read_and_shown_with_a_box_around_each_digit(many: Visitor) -> None:
+    paper = Image.new("L", (480, 120), 255)
+    for place, digit in enumerate("4071"):
+        paper.paste(EXAMPLES[digit].image.resize((120, 120)), (120 * place, 0))
+    upload(many.page, {"number.png": png(paper), "3.png": png(EXAMPLES["3"].image)})
+    assert [row[:3] for row in many.table(2)] == [
+        ["3.png", "3", "answered"],
+        ["number.png", "4 0 7 1", "4 of 4 digits answered"],
+    ]
+    shown = many.page.locator("#gallery svg.sheet")
+    expect(shown).to_have_count(1)
+    expect(shown.locator(".mark.answered text")).to_have_text(list("4071"))
+    frame = shown.bounding_box()
+    assert frame is not None
+    for place in range(4):  # each box lies in its quarter of the picture, and is seen
+        box = shown.locator("rect").nth(place)
+        around = box.bounding_box()
+        assert around is not None
+        middle = (around["x"] + around["width"] / 2 - frame["x"]) / frame["width"]
+        assert 0.25 * place < middle < 0.25 * (place + 1)
+        assert box.evaluate("one => getComputedStyle(one).stroke") == "rgb(21, 115, 71)"
+    assert_sound(many.page)
+    rows = list(csv.DictReader(io.StringIO(many.download("digits.csv"))))
+    assert [row["decision"] for row in rows] == list("4071")
+
+
 @pytest.mark.parametrize("how", HOW)
 def test_the_table_sorts_by_each_column_that_is_seen(many: Visitor, how: str) -> None:
     many.use(many.control("Try a sample"), HOW[how])

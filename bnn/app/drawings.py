@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnn.core.networks import IMAGE_SIZE
+from bnn.reading import Mark
 
 _WIDTH, _LEFT, _RIGHT = 340, 28, 288  # of the drawing; where the draws start and end
 _TOP, _ROW, _TALL = 20, 29, 23  # first row's place; heights of a row, and of a column that fills it
 _FILLED = 0.85  # of its place that a column takes in breadth
+
+BOXES = ("answered", "ambiguous", "unfamiliar", "quality")  # kinds of a sheet's boxes
 
 Floats = NDArray[np.float32]
 
@@ -61,6 +64,31 @@ def seen_svg(image: Floats, label: str = "What the networks saw") -> str:
     for row, column in zip(*np.nonzero(levels), strict=True):
         level = levels[row, column]
         _rectangle(svg, column, row, 1, 1).set("fill", f"rgb({level},{level},{level})")
+    return ET.tostring(svg, encoding="unicode")
+
+
+def sheet_svg(url: str, size: tuple[int, int], marks: Sequence[Mark], label: str) -> str:
+    """A picture with a box around each of `marks`, of a class of `BOXES`, and the answer or "?" above it.
+
+    Args:
+        url: of the picture.
+        size: its width and height, in which the boxes lie.
+        marks: what was found there.
+        label: what a screen reader says of the whole.
+    """
+    width, height = size
+    svg = _svg("sheet", width, height, label)
+    svg.set("role", "img")
+    ET.SubElement(svg, "image", {"href": url, "width": f"{width}", "height": f"{height}"})
+    for mark in marks:
+        left, top, right, bottom = mark.box
+        kind = mark.reason if mark.reason in BOXES else "quality"
+        box = ET.SubElement(svg, "g", {"class": f"mark {kind}"})
+        ET.SubElement(box, "title").text = f"{mark.answer or '?'}: {mark.reason}"
+        _rectangle(box, left, top, right - left, bottom - top)
+        tall = max(0.4 * (bottom - top), height / 40)
+        _text(box, left, max(top - 0.15 * tall, tall), mark.answer or "?", "said")
+        box[-1].set("font-size", f"{tall:.4g}")
     return ET.tostring(svg, encoding="unicode")
 
 

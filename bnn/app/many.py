@@ -1,7 +1,8 @@
 """The tab for many images: files and archives in; a table, galleries and downloads out."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from html import escape
 from typing import Any, NamedTuple
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from bnn.app.examples import examples
 from bnn.app.files import data_url, files_choice, sample_archive, uploaded
+from bnn.app.sheets import Sheet, read_sheets, sheets_html
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
 from bnn.app.table import table, table_html
 from bnn.app.uploads import Images, Unusable, read_files
 from bnn.classifier import Classifier
 from bnn.data.pictures import picture, png_url
-from bnn.decisions import decisions_csv
+from bnn.decisions import decisions_csv, digits_csv, plain_reading
 from bnn.errors import InputError
 from bnn.files import printable
 from bnn.ood.detector import Progress
@@ -40,19 +42,43 @@ class Decisions:
         prediction: what was decided on these images.
         images: what the networks saw of each, (N, 1, 28, 28).
         unusable: the files that could not be read.
+        sheets: by number, the images of several digits that were read as such, too.
+        unread: the files with several marks that could not be read as sheets, and why.
     """
 
     names: list[str]
     prediction: Prediction
     images: Tensor
     unusable: list[Unusable]
+    sheets: Mapping[int, Sheet] = field(default_factory=dict)
+    unread: list[Unusable] = field(default_factory=list)
 
     @cached_property
     def rows(self) -> list[Row]:
-        """For each image that could be read, its file's name and `Prediction.plain`."""
-        return [
+        """For each image that could be read, its file's name, `Prediction.plain`, and a sheet's `reading`."""
+        rows = [
             {"file": name} | plain for name, plain in zip(self.names, self.prediction.plain(), strict=True)
         ]
+        for index, sheet in self.sheets.items():
+            rows[index]["reading"] = plain_reading(sheet.reading)
+        return rows
+
+    def of_reason(self, reason: str) -> list[int]:
+        """The numbers of the images, sheets left out, that were decided on for that reason."""
+        return [
+            index
+            for index, row in enumerate(self.rows)
+            if row["reason"] == reason and index not in self.sheets
+        ]
+
+    def csv(self) -> str:
+        """A line an image; where there are sheets, with what each of them reads."""
+        reads = [
+            self.sheets[index].reading.text if index in self.sheets else ""
+            for index in range(len(self.names))
+        ]
+        columns = {"file": self.names} | ({"reads": reads} if self.sheets else {})
+        return decisions_csv([(columns, self.prediction)])
 
 
 class Shown(NamedTuple):
@@ -68,6 +94,14 @@ def decisions(classifier: Classifier, read: Images, progress: Progress = iter) -
     images = read.prepared.images
     prediction = classifier.decide(classifier.evidence(images, progress), read.prepared.quality)
     return Decisions(read.names, prediction, images, read.unusable)
+
+
+def with_sheets(
+    decided: Decisions, classifier: Classifier, several: Iterable[tuple[int, bytes]]
+) -> Decisions:
+    """`decided`, with those of `several` that are sheets read by `classifier`; see `Images.several`."""
+    sheets, unread = read_sheets(classifier, several, decided.names)
+    return replace(decided, sheets=sheets, unread=unread)
 
 
 def many_tab(classifier: Classifier, promises: Promises) -> None:
@@ -95,7 +129,8 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
         except InputError as error:
             raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error
         chosen = classifier.with_rule(promises.rule(risk, alpha))
-        return shown(decisions(chosen, read, partial(bar.tqdm, desc="Judging")))
+        decided = decisions(chosen, read, partial(bar.tqdm, desc="Judging"))
+        return shown(with_sheets(decided, chosen, bar.tqdm(list(read.several.items()), "Reading sheets")))
 
     gr.on(
         [files.input, risk.input, alpha.input],
@@ -112,7 +147,11 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
 
 def shown(decided: Decisions) -> Shown:
     """`decided` as a sentence with downloads, a table, and galleries of what the networks saw."""
-    return Shown(_summary(decided), table_html(map(_cells, decided.rows)), _gallery(decided))
+    cells = [
+        _sheet_cells(row, decided.sheets[index]) if index in decided.sheets else _cells(row)
+        for index, row in enumerate(decided.rows)
+    ]
+    return Shown(_summary(decided), table_html(cells), _gallery(decided))
 
 
 def as_plain(decided: Decisions) -> dict[str, Any]:
@@ -122,27 +161,33 @@ def as_plain(decided: Decisions) -> dict[str, Any]:
 
 
 def _summary(decided: Decisions) -> str:
-    counts = {reason: sum(row["reason"] == reason for row in decided.rows) for reason in GROUPS}
-    counted = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    counts = [f"{len(decided.of_reason(reason)):,} {reason}" for reason in GROUPS]
+    if decided.sheets:
+        counts.append(f"{len(decided.sheets):,} read as sheets")
+    counted = ", ".join(counts)
     parts = [f"<p><strong>Images judged: {len(decided.rows):,}</strong> ({counted})</p>"]
     if decided.rows:
-        links = (
-            _download(
-                "decisions.csv", "text/csv", decisions_csv([({"file": decided.names}, decided.prediction)])
-            ),
+        links = [
+            _download("decisions.csv", "text/csv", decided.csv()),
             _download("decisions.json", "application/json", json.dumps(as_plain(decided))),
-        )
+        ]
+        if decided.sheets:
+            readings = ((decided.names[index], sheet.reading) for index, sheet in decided.sheets.items())
+            links.append(_download("digits.csv", "text/csv", digits_csv(readings)))
         parts.append(f'<p class="downloads">{"".join(links)}</p>')
-    if decided.unusable:
-        items = "".join(
-            f"<li><code>{escape(printable(one.name))}</code>: {escape(printable(one.why))}</li>"
-            for one in decided.unusable
-        )
-        count = len(decided.unusable)
-        parts.append(
-            f'<p>{count:,} file{"s" * (count > 1)} could not be used:</p><ul id="unusable">{items}</ul>'
-        )
+    parts.append(_listed(decided.unusable, "could not be used", "unusable"))
+    parts.append(_listed(decided.unread, "with several marks could not be read as a sheet", "unread"))
     return "".join(parts)
+
+
+def _listed(files: list[Unusable], what: str, elem_id: str) -> str:
+    """How many `files` there are of which `what` is said, and why; nothing where there are none."""
+    if not files:
+        return ""
+    items = "".join(
+        f"<li><code>{escape(printable(one.name))}</code>: {escape(printable(one.why))}</li>" for one in files
+    )
+    return f'<p>{len(files):,} file{"s" * (len(files) > 1)} {what}:</p><ul id="{elem_id}">{items}</ul>'
 
 
 def _download(name: str, kind: str, text: str) -> str:
@@ -163,10 +208,15 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+def _sheet_cells(row: Row, sheet: Sheet) -> list[str]:
+    """A sheet's cells: of several digits there is no one probability."""
+    return [printable(row["file"]), sheet.line, sheet.counted, *4 * ("",)]
+
+
 def _gallery(decided: Decisions) -> str:
-    parts = []
+    parts = [sheets_html([(decided.names[index], sheet) for index, sheet in decided.sheets.items()])]
     for reason, heading in GROUPS.items():
-        chosen = [index for index, row in enumerate(decided.rows) if row["reason"] == reason]
+        chosen = decided.of_reason(reason)
         if chosen:
             figures = "".join(_figure(decided.rows[index], decided.images[index, 0]) for index in chosen)
             parts.append(f'<h2>{heading} ({len(chosen):,})</h2><div class="gallery {reason}">{figures}</div>')

@@ -3,12 +3,14 @@
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from bnn.core.networks import IMAGE_SIZE
 from bnn.data.preprocess import MAX_PIXELS, Prepared, open_stream, read_images
 from bnn.errors import InputError
+from bnn.reading import SEVERAL
 
 MOST_IMAGES = 1000
 MOST_BYTES = 20_000_000  # of one file, unpacked
@@ -57,11 +59,16 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Images:
-    """The images that could be read, by name and as the network sees them; the other files."""
+    """The images that could be read, by name and as the network sees them; the other files.
+
+    Attributes:
+        several: the files, by the number of their image, of pictures with several marks, larger than 28×28.
+    """
 
     names: list[str]
     prepared: Prepared
     unusable: list[Unusable]
+    several: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def read_files(files: Iterable[SavedFile | Unusable]) -> Images:
@@ -74,19 +81,25 @@ def read_files(files: Iterable[SavedFile | Unusable]) -> Images:
     names: list[str] = []
     prepared: list[Prepared] = []
     unusable: list[Unusable] = []
+    several: dict[int, bytes] = {}
     pixels = 0
     for item in contents(files):
-        read = _prepared(item) if isinstance(item, Upload) else item
+        if isinstance(item, Unusable):
+            unusable.append(item)
+            continue
+        read = _prepared(item)
         if isinstance(read, Unusable):
             unusable.append(read)
             continue
+        if read[0].quality[0] == SEVERAL and read[1] > IMAGE_SIZE**2:
+            several[len(names)] = item.content
         names.append(item.name)
         prepared.append(read[0])
         pixels += read[1]
         if pixels > MOST_PIXELS_TOGETHER:
             most = f"{MOST_PIXELS_TOGETHER / 10**6:,.0f} million pixels"
             raise InputError(f"these have more than {most} together: upload them in parts.")
-    return Images(names, Prepared.joined(prepared), unusable)
+    return Images(names, Prepared.joined(prepared), unusable, several)
 
 
 def contents(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:

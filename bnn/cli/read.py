@@ -3,10 +3,8 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,13 +12,12 @@ from rich.text import Text
 
 from bnn.classifier import Classifier
 from bnn.cli.predict import PIPED_WIDTH, complain, walked
+from bnn.decisions import SIDES, digits_csv, plain_reading
 from bnn.errors import InputError, shown
 from bnn.files import printable, require_free, written_whole
 from bnn.progress import tracked
 from bnn.reading import Box, Reading, read
 
-SIDES = ("left", "top", "right", "bottom")
-HEADS = ("file", "row", "position", *SIDES, "decision", "reason", "probability", "candidates")
 KINDS = (".csv", ".jsonl")
 
 Readings = Iterable[tuple[Path, Reading]]
@@ -125,28 +122,7 @@ def _print_table(readings: Readings) -> None:
 def _write(out: Path, readings: Readings) -> None:
     with written_whole(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         if out.suffix.lower() == ".csv":
-            writer = csv.writer(stream)
-            writer.writerow(HEADS)
-            writer.writerows(line for file, reading in readings for line in _lines(file, reading))
+            stream.write(digits_csv((str(file), reading) for file, reading in readings))
         else:
-            stream.writelines(json.dumps(_plain(file, reading)) + "\n" for file, reading in readings)
-
-
-def _lines(file: Path, reading: Reading) -> Iterator[Sequence[object]]:
-    for number, row in enumerate(reading.rows, 1):
-        for position, mark in enumerate(row, 1):
-            decision, candidates = mark.answer or "refused", " ".join(mark.candidates)
-            place = (str(file), number, position, *mark.box)
-            yield (*place, decision, mark.reason, f"{mark.probability:.9g}", candidates)
-
-
-def _plain(file: Path, reading: Reading) -> dict[str, Any]:
-    return {
-        "file": str(file),
-        "number": reading.number,
-        "reason": reading.reason,
-        "numbers": reading.numbers,
-        "text": reading.text,
-        "promise": reading.promise,
-        "rows": [[asdict(mark) for mark in row] for row in reading.rows],
-    }
+            plain = ({"file": str(file)} | plain_reading(reading) for file, reading in readings)
+            stream.writelines(json.dumps(one) + "\n" for one in plain)
