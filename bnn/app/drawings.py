@@ -86,8 +86,8 @@ def sheet_svg(url: str, size: tuple[int, int], marks: Sequence[Mark], label: str
         box = ET.SubElement(svg, "g", {"class": f"mark {kind}"})
         ET.SubElement(box, "title").text = f"{mark.answer or '?'}: {mark.reason}"
         _rectangle(box, left, top, right - left, bottom - top)
-        tall = max(0.4 * (bottom - top), height / 40)
-        _text(box, left, max(top - 0.15 * tall, tall), mark.answer or "?", "said")
+        tall = max(0.25 * (bottom - top), height / 40)
+        _text(box, left, max(top - 0.15 * tall, 0.8 * tall), mark.answer or "?", "said")
         box[-1].set("font-size", f"{tall:.4g}")
     return ET.tostring(svg, encoding="unicode")
 
