@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bnn.rules.calibrated import CalibratedRule
     from bnn.rules.promise import Promise
     from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
+    from bnn.training.adaptation import adapt
     from bnn.training.train import train
 
 __version__ = "0.2.0"
@@ -49,6 +50,7 @@ __all__ = [
     "Reading",
     "Report",
     "Task",
+    "adapt",
     "evaluate",
     "metrics",
     "plot_votes",
@@ -72,6 +74,7 @@ _HOMES = {
     "Reading": "bnn.reading",
     "Report": "bnn.evaluation.results",
     "Task": "bnn.core.task",
+    "adapt": "bnn.training.adaptation",
     "evaluate": "bnn.evaluation.evaluate",
     "metrics": "bnn.evaluation",
     "plot_votes": "bnn.evaluation.votes",

@@ -31,7 +31,7 @@ from bnn.rules.conformal import candidate_threshold
 from bnn.rules.promise import Promise
 from bnn.rules.table import RULES, fit_rule, rule_from_dict
 
-OF_THE_RULE = ("calibration", "evaluation")  # in the record
+OF_THE_RULE = ("calibration", "evaluation", "adaptation")  # in the record
 CANDIDATE_MISS = 0.001  # a candidate set misses the true class of an image at most this often
 MAX_WEIGHTS = 1_000_000_000  # in all draws together (4 GB): a header cannot make us allocate more
 
@@ -318,7 +318,11 @@ class Classifier:
         name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
         choose(RULES, name, "abstention rule").require_fittable(calibrated_count(len(truth)), promise)
         calibration = Calibration.of(self.evidence(prepared, progress), truth, self.seed)
-        other = self._fitted_anew(fit_rule(name, calibration, promise), calibration)
+        return self.calibrated_on(calibration, fit_rule(name, calibration, promise))
+
+    def calibrated_on(self, calibration: Calibration, rule: AbstentionRule) -> Self:
+        """The same ensemble under a `rule` that was fitted on what it says of other images, `calibration`."""
+        other = self._fitted_anew(rule, calibration)
         other._calibrated_as = (len(self.ensemble), self.seed)
         other._calibrate_on(calibration)
         return other

@@ -16,7 +16,12 @@ import pytest
 import bnn
 
 ROOT = Path(__file__).parents[1]
-SLOW = ("bnn.training.train.train", "bnn.evaluation.results.Report", "bnn.evaluation.evaluate.evaluate")
+SLOW = (
+    "bnn.training.train.train",
+    "bnn.training.adaptation.adapt",
+    "bnn.evaluation.results.Report",
+    "bnn.evaluation.evaluate.evaluate",
+)
 # Of which an example is asked that runs; of a module that stands in `bnn.__all__` its first docstring's.
 METHODS = {
     bnn.Classifier: (
@@ -120,6 +125,7 @@ MISSING = [  # of a name, a package that it needs, and the group of packages tha
     ("evaluate", "sklearn", "evaluate"),
     ("train", "pyro", "train"),
     ("train", "pytorch_lightning", "train"),
+    ("adapt", "pyro", "train"),
 ]
 WITHOUT = """
 import sys, bnn

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from bnn import __version__
 from bnn.cli.options import (
+    ADAPT,
     CALIBRATE,
     EVALUATE,
     PREDICT,
     READ,
     SERVE,
     TRAIN,
+    add_adapt,
     add_calibrate,
     add_evaluate,
     add_predict,
@@ -41,6 +43,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn read       read the digits of numbers, lines and pages
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
+  bnn adapt      teach a checkpoint a few hundred digits of one's own
   bnn train      train a Bayesian network and write its checkpoint
 
 `bnn COMMAND --help` explains each."""
@@ -104,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add_train(_command(commands, "train", TRAIN, _train))
     add_evaluate(_command(commands, "evaluate", EVALUATE, _evaluate))
     add_calibrate(_command(commands, "calibrate", CALIBRATE, _calibrate))
+    add_adapt(_command(commands, "adapt", ADAPT, _adapt))
     add_predict(_command(commands, "predict", PREDICT, _predict))
     add_read(_command(commands, "read", READ, _read))
     add_serve(_command(commands, "serve", SERVE, _serve))
@@ -211,6 +215,24 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         rule=arguments.rule,
         digits=arguments.digits,
         out=arguments.out,
+        data_dir=arguments.data_dir,
+        download=arguments.download,
+        overwrite=arguments.overwrite,
+    )
+
+
+def _adapt(arguments: argparse.Namespace) -> int:
+    from bnn.cli.adapt import adapt_command
+
+    return adapt_command(
+        arguments.checkpoint,
+        arguments.digits,
+        arguments.out,
+        _promise(arguments),
+        rule=arguments.rule,
+        held_out=arguments.held_out,
+        beta=arguments.beta,
+        seed=arguments.seed,
         data_dir=arguments.data_dir,
         download=arguments.download,
         overwrite=arguments.overwrite,

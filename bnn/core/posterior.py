@@ -14,6 +14,8 @@ from bnn.core.tensors import Shapes, grouped, require, under
 from bnn.errors import InputError, choose
 
 Weights = Mapping[str, Tensor]  # by parameter name
+Normals = Mapping[str, tuple[Tensor, Tensor]]  # location and scale of every weight by parameter name
+LEAST_SCALE = 1e-4  # of a weight that is to be fitted: none is so sure that no image could move it
 
 
 class Posterior(ABC):
@@ -96,6 +98,13 @@ class MeanField(Posterior):
 
     def mean(self) -> dict[str, Tensor]:
         return {name: value.float() for name, value in self.loc.items()}
+
+    def floats(self) -> Normals:
+        """Location and scale of every weight, (*shape) float32 each, to be computed with."""
+        return {
+            name: (loc.float(), self.scale[name].float().clamp_min(LEAST_SCALE))
+            for name, loc in self.loc.items()
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         return under("loc", self.loc) | under("scale", self.scale)

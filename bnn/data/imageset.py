@@ -264,10 +264,10 @@ class ImageSet:
         images, quality = self.images[chosen], self.quality[chosen]
         return replace(self, images=images, quality=quality, labels=labels, sources=sources, unreadable=())
 
-    def split_calibration(self, seed: int) -> tuple[Self, Self]:
-        """(to train on, held out for calibration): one twelfth is held out, chosen by `seed`."""
+    def split_calibration(self, seed: int, share: float = CALIBRATION_SHARE) -> tuple[Self, Self]:
+        """(to train on, held out for calibration): of the images so large a `share`, chosen by `seed`."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        held_out = round(len(self) * CALIBRATION_SHARE)
+        held_out = round(len(self) * share)
         return self[order[held_out:]], self[order[:held_out]]
 
     def truth(self) -> Tensor:

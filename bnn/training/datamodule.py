@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bnn.core.task import Task
-from bnn.data.imageset import ImageSet
+from bnn.data.imageset import CALIBRATION_SHARE, ImageSet
 from bnn.errors import InputError, choose
 from bnn.training.augmentation import AUGMENTATIONS
 
@@ -25,19 +25,27 @@ class TrainingData(pl.LightningDataModule):
         seed: chooses the calibration split, and the order and noise of every step; see `with_noise`.
         batch_size: images a training step.
         augment: whether training images are varied.
+        held_out: share of the images that are held out for calibration.
 
     Raises:
         InputError: the images have no labels, a label is none of the task's, or a class has no image.
     """
 
     def __init__(
-        self, images: ImageSet, task: Task, *, seed: int = 0, batch_size: int = 128, augment: bool = True
+        self,
+        images: ImageSet,
+        task: Task,
+        *,
+        seed: int = 0,
+        batch_size: int = 128,
+        augment: bool = True,
+        held_out: float = CALIBRATION_SHARE,
     ) -> None:
         super().__init__()
         task.require_labels(images.truth().unique().tolist())
         self.task, self.seed = task, seed
         self.fingerprint = images.fingerprint()
-        self.train_images, self.calibration_images = images.split_calibration(seed)
+        self.train_images, self.calibration_images = images.split_calibration(seed, held_out)
         missing = set(range(task.classes)) - set(self.train_images.truth().unique().tolist())
         if missing:
             raise InputError(

@@ -60,6 +60,16 @@ class MeanFieldGuide(PyroModule):
     def _loc_scale(self, key: str) -> tuple[Tensor, Tensor]:
         return getattr(self, f"{key}_loc"), F.softplus(getattr(self, f"{key}_free_scale"))
 
+    @torch.no_grad()
+    def start_at(self, posterior: MeanField) -> None:
+        """Takes the locations and scales of `posterior`, over the same network, for its own."""
+        length = len(self._prefix) + 1
+        fitted = posterior.floats()
+        for site, key in self._sites:
+            loc, scale = fitted[site[length:]]
+            getattr(self, f"{key}_loc").copy_(loc)
+            getattr(self, f"{key}_free_scale").copy_(inverse_softplus(scale))
+
     def forward(self, images: Tensor | None = None, labels: Tensor | None = None) -> None:
         """Samples every weight's site; the arguments are the model's and are not used."""
         for site, key in self._sites:

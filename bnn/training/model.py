@@ -11,6 +11,8 @@ from pyro.nn import PyroModule, PyroSample
 from pyro.nn.module import to_pyro_module_
 from torch import Tensor, nn
 
+from bnn.core.posterior import MeanField, Normals
+
 # Without this a second model silently takes the first one's parameter values.
 pyro.settings.set(module_local_params=True)
 
@@ -27,20 +29,28 @@ class BayesianClassifier(PyroModule):
     """p(weights) · ∏ₙ Categorical(labelₙ | softmax(network(imageₙ; weights))).
 
     Every parameter of `network` becomes a sample site named after it (`network.out.weight`) with a
-    zero-mean Normal prior, its scale held as a buffer that moves with the module. The labels stand in
+    Normal prior, its location and scale held as buffers that move with the module. The labels stand in
     a plate of size `n_train`, which scales the likelihood of a mini-batch to the whole data set and
     so gives the KL term its right weight.
 
     Args:
         network: a plain module, images (N, 1, 28, 28) to logits (N, C). It is copied, not changed.
         n_train: number of training images.
-        prior_scale: standard deviation of every weight's prior; None takes `fan_in_scale`.
+        prior_scale: standard deviation of every weight's prior, of mean 0; None takes `fan_in_scale`.
+        prior: of every weight, such as the posterior given other images; None for the above.
     """
 
-    def __init__(self, network: nn.Module, n_train: int, prior_scale: float | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        n_train: int,
+        prior_scale: float | None = None,
+        *,
+        prior: MeanField | None = None,
+    ) -> None:
         super().__init__()
         self.n_train = n_train
-        self.network = _lift(network, prior_scale)
+        self.network = _lift(network, _zero_mean(network, prior_scale) if prior is None else prior.floats())
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits (N, C) of `images` (N, 1, 28, 28) under one draw of the weights.
@@ -53,18 +63,28 @@ class BayesianClassifier(PyroModule):
         return logits
 
 
-def _lift(network: nn.Module, prior_scale: float | None) -> nn.Module:
+def _zero_mean(network: nn.Module, prior_scale: float | None) -> Normals:
+    """Each weight's prior by name: zeros, and one standard deviation for all of them or for each its own."""
+    return {
+        name: (torch.zeros_like(value), torch.full_like(value, prior_scale or fan_in_scale(value.shape)))
+        for name, value in ((name, value.detach()) for name, value in network.named_parameters())
+    }
+
+
+def _lift(network: nn.Module, priors: Normals) -> nn.Module:
     lifted = copy.deepcopy(network)
     to_pyro_module_(lifted)
-    for module in lifted.modules():
-        for name, value in list(module.named_parameters(recurse=False)):
-            scale = fan_in_scale(value.shape) if prior_scale is None else prior_scale
+    for path, module in lifted.named_modules():
+        for name, _ in list(module.named_parameters(recurse=False)):
+            loc, scale = priors[f"{path}.{name}".lstrip(".")]
             delattr(module, name)
-            module.register_buffer(f"{name}_prior_scale", torch.full_like(value.detach(), scale))
+            # Not kept with a run, as those of before the location could be chosen have none.
+            module.register_buffer(f"{name}_prior_loc", loc, persistent=False)
+            module.register_buffer(f"{name}_prior_scale", scale)
             setattr(module, name, PyroSample(partial(_prior, name=name)))
     return lifted
 
 
 def _prior(module: PyroModule, name: str) -> dist.Independent:
-    scale = getattr(module, f"{name}_prior_scale")
-    return dist.Independent(dist.Normal(torch.zeros_like(scale), scale), scale.dim())
+    loc, scale = (getattr(module, f"{name}_prior_{of}") for of in ("loc", "scale"))
+    return dist.Independent(dist.Normal(loc, scale), scale.dim())

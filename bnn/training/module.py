@@ -8,6 +8,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
+from bnn.core.posterior import MeanField
 from bnn.errors import choose
 from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS
@@ -35,14 +36,20 @@ class SVIModule(pl.LightningModule):
         config: what to train.
         network: a plain module, images (N, 1, 28, 28) to logits (N, C).
         n_train: number of training images (of all ranks together).
+        prior: of the weights, and where the guide starts: the posterior given other images, which is
+            updated. None for the priors of `config`, and the guide's own start.
     """
 
-    def __init__(self, config: TrainConfig, network: nn.Module, n_train: int) -> None:
+    def __init__(
+        self, config: TrainConfig, network: nn.Module, n_train: int, *, prior: MeanField | None = None
+    ) -> None:
         super().__init__()
         self.save_hyperparameters({"config": config.plain(), "n_train": n_train})
         self.config = config
-        self.model = BayesianClassifier(network, n_train, config.prior_scale)
+        self.model = BayesianClassifier(network, n_train, config.prior_scale, prior=prior)
         self.guide = choose(GUIDES, config.guide, "guide")(network)
+        if prior is not None:
+            self.guide.start_at(prior)
         self.elbo = choose(ELBOS, config.estimator, "estimator")()
 
     def beta(self) -> float:
