@@ -71,7 +71,7 @@ def _print_gain(adapted: Classifier, out: Path) -> None:
         shown.add_row(what, *values)
     console = Console()
     console.print(shown)
-    console.print(Text(_what_holds(adapted)), soft_wrap=True)
+    console.print(Text(_what_holds(adapted, out)), soft_wrap=True)
     console.print(Text(f"Wrote {out}."), soft_wrap=True)
 
 
@@ -87,9 +87,9 @@ def _rows(columns: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _what_holds(adapted: Classifier) -> str:
+def _what_holds(adapted: Classifier, out: Path) -> str:
     if adapted.rule.promise is None:
-        return f"{adapted.rule.describe()} `bnn calibrate` can ask it for less."
+        return f"{adapted.rule.describe()} `bnn calibrate {out} --overwrite` asks less of it."
     return (
         f"{adapted.rule.describe()} These are images like those held out, on which the last two rules were "
         "fitted: of digits like those of its first training it promises nothing any more."
