@@ -84,6 +84,14 @@ def test_a_refusal_says_how_the_votes_split(classifier: Classifier) -> None:
     assert f"{max(cast)} of 8 networks say {cast.index(max(cast))}, " in panels.verdict
 
 
+def test_what_is_too_much_of_a_refused_drawing_is_said_and_marked(classifier: Classifier) -> None:
+    panels, plain = look(classifier, render(DOODLES["a face"])), look(classifier, SEVEN)
+    assert "Unfamiliar: a stroke too many: without it, it would be a 0." in panels.verdict
+    assert "orange: too much" in panels.evidence
+    assert "rgb(213,94,0)" in panels.evidence
+    assert "orange" not in plain.evidence
+
+
 def test_gauges_mark_where_the_rule_in_force_refuses(classifier: Classifier) -> None:
     promises = offered(classifier)
     for pair in promises.rules:

@@ -24,6 +24,7 @@ from bnn.data.pen import render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import Prepared, read_images
 from bnn.errors import InputError
+from bnn.explanation import explained
 from bnn.reading import SEVERAL
 from bnn.reading import read as read_digits
 
@@ -34,6 +35,7 @@ _HONESTLY = (
     "It refuses about seven in ten of the letters and nine in ten of the doodles drawn on the pad, and a 1 "
     "with a large flag."
 )
+_MARKS = {-1.0: "; orange: too much", 0.0: "", 1.0: "; blue: missing"}  # by the sign of a change
 _SHOW_ON_PAD = """
 element.addEventListener("click", (event) => {
     const chosen = event.target.closest("button")?.querySelector("img");
@@ -58,8 +60,7 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     nothing = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
     read = Prepared.as_given(nothing) if drawn is None else read_images(drawn)
     prepared = read.images
-    seen = seen_svg(prepared[0, 0].numpy())
-    figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
+    figure = _seen(prepared[0, 0].numpy())
     no_votes = spread_html(np.zeros((0, classifier.task.classes), np.float32), classifier.task.names)
     if read.quality[0] == SEVERAL and drawn is not None:
         digits = read_digits(drawn, classifier)
@@ -71,11 +72,19 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     if read.quality[0] == "blank":
         return Panels(verdict_html(prediction), figure, no_votes)
     said = probs[:, 0].numpy()
+    (why,) = explained(classifier, read, evidence, prediction)
     return Panels(
-        verdict_html(prediction, vote_counts(said).tolist()),
-        figure + gauges_html(gauges(prediction, classifier.rule)),
+        verdict_html(prediction, vote_counts(said).tolist(), why.words),
+        _seen(prepared[0, 0].numpy(), why.change) + gauges_html(gauges(prediction, classifier.rule)),
         spread_html(said, classifier.task.names, int(prediction.labels[0])),
     )
+
+
+def _seen(image: Floats, change: Floats | None = None) -> str:
+    """What the networks saw as HTML, and what of it would have to `change`, if anything."""
+    marks = "" if change is None else _MARKS[np.sign(change.sum()).item()]
+    caption = f"<figcaption>what the networks saw, 28×28{marks}</figcaption>"
+    return f"<figure>{seen_svg(image, change=change)}{caption}</figure>"
 
 
 def spread_html(probs: Floats, names: Sequence[str], answer: int = -1) -> str:
