@@ -76,7 +76,7 @@ def explain(images: Images, classifier: Classifier | None = None) -> list[Explan
     Example:
         >>> import bnn
         >>> print(*bnn.explain("docs/star.png", bnn.Classifier.load(draws=10)))
-        nothing like a digit
+        it looks more like some other drawing
     """
     classifier = classifier or Classifier.load()
     read = read_images(images, classifier.task.layout)
@@ -144,7 +144,7 @@ def _strangeness(classifier: Classifier, evidence: Evidence) -> str:
 
 
 def _changes(classifier: Classifier, image: Tensor, evidence: Evidence) -> Iterator[_Change]:
-    """Changes of an `image` (1, 1, 28, 28) that would have it answered: too much ink first, then too little."""
+    """Changes of an `image` (1, 1, 28, 28) that would have it answered: first less ink, then more."""
     densities = [score for score in classifier.detector.scores if isinstance(score, PixelDensity)]
     if not densities or not image.any():
         return
