@@ -129,8 +129,9 @@ def test_only_of_digits_it_speaks_of_digits(
     classifier: Classifier, untrained: Callable[..., Classifier]
 ) -> None:
     letters = untrained("mlp", {"hidden": 16}, Task(("a", "b")))
+    noise = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     for known, words in ((classifier, NOTHING_LIKE), (letters, "nothing like what it has learnt")):
-        assert [str(why) for why in explain(torch.ones(1, 1, 28, 28), of_ink(known))] == [words]
+        assert [str(why) for why in explain(noise, of_ink(known))] == [words]
 
 
 def test_articles() -> None:
