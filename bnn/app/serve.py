@@ -22,8 +22,12 @@ from fastapi import FastAPI
 
 from bnn.app.address import Address
 from bnn.app.bounds import AsgiApp, bounded, with_headers
+from bnn.app.gate import gated
+from bnn.app.gradio_private import SIZE, Page
 from bnn.app.linger import SPARE_BYTES, lingering
+from bnn.app.login import with_login
 from bnn.app.page import build_page
+from bnn.app.waiting import waiting
 from bnn.classifier import Classifier
 
 STOPPING_SECONDS = 2  # that open pages get when the server ends
@@ -104,17 +108,17 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = THREADS
-        task = asyncio.create_task(_sweep(folder))
+        task = asyncio.create_task(_sweep(folder, page))
         yield
         task.cancel()
 
+    page = build_page(classifier)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
 
     @app.get("/health")
     def health() -> dict[str, object]:
         return {"status": "ok", "draws": len(classifier.ensemble), "rule": classifier.rule.to_dict()}
 
-    page = build_page(classifier)
     gr.mount_gradio_app(
         app,
         page,
@@ -122,7 +126,6 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
         server_name=address.host,
         server_port=address.port,
         root_path=address.root_path or None,
-        auth=list(address.accounts) or None,
         max_file_size=address.max_upload,
         footer_links=[],
         run_history=False,
@@ -135,7 +138,9 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     )
     page.mounted()
-    guarded = with_headers(bounded(app, address.max_upload))
+    queued = waiting(app, SIZE, page.waiting_bytes)
+    inner = with_login(bounded(queued, address.max_upload), address)
+    guarded = with_headers(gated(inner, address))
     return lingering(guarded, address.max_upload + SPARE_BYTES)
 
 
@@ -153,11 +158,12 @@ def _upload_folder() -> Iterator[Path]:
                 os.environ["GRADIO_TEMP_DIR"] = before
 
 
-async def _sweep(folder: Path) -> None:
+async def _sweep(folder: Path, page: Page) -> None:
     """Deletes old uploads now and then. Gradio's own `delete_cache` forgets those that broke off."""
     while True:
         await asyncio.sleep(KEPT_SECONDS)
         delete_old(folder, time.time() - KEPT_SECONDS)
+        page.forget_deleted()
 
 
 def delete_old(folder: Path, before: float) -> None:
