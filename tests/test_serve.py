@@ -26,7 +26,6 @@ from programs import PATIENCE, first_line, program
 from serving import archive, free_port
 
 from bnn.app import Address, served
-from bnn.app.serve import delete_old
 from bnn.classifier import Classifier
 from bnn.cli import main
 
@@ -141,16 +140,6 @@ def test_uploads_are_gone_afterwards_and_the_environment_is_as_before(
     assert os.environ.get("GRADIO_TEMP_DIR") == before
     with socket.create_server((address.host, address.port)):  # its port is free again
         pass
-
-
-def test_old_uploads_are_deleted_and_new_ones_kept(tmp_path: Path) -> None:
-    old, new = tmp_path / "a" / "old", tmp_path / "new"
-    old.parent.mkdir()
-    for path, changed in ((old, 100), (new, 300)):
-        path.touch()
-        os.utime(path, (changed, changed))
-    delete_old(tmp_path, 200)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["new"]
 
 
 def test_programs_find_the_two_endpoints_and_no_other(url: str, client: Client) -> None:
