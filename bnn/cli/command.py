@@ -294,6 +294,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         root_path=arguments.root_path,
         accounts=accounts_in(arguments.auth_file) if arguments.auth_file else (),
         max_upload=arguments.max_upload * 10**6,
+        proxies=arguments.proxy,
+        names=arguments.name,
     )
     launch(_classifier(arguments), address, open_browser=arguments.open)
     return 0

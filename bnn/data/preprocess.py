@@ -5,7 +5,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
@@ -34,6 +34,8 @@ _THUMB = 64  # pixels of a side in which it is seen what colour tells the ink fr
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in brightness (ITU-R BT.601)
 _PALE = 2.5  # times as much as in brightness must stand out in one colour for it to be taken instead
 _BRIGHT, _DARK = 0.9, 0.5  # borders above, with ink below, look like dark ink on a bright ground
+_STRIP = 64  # rows of a reduced image that are made at once
+_ROWS = 256  # of an image of 16 or 32 bits that are looked at at once
 _COLOURS = (1, 3, 4)  # numbers of a pixel: grey, RGB, RGBA
 
 
@@ -395,18 +397,33 @@ def _image_brightness(image: Image.Image, what: str) -> Pixels:
         return _deep_brightness(image, what)
     try:
         if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
-            return _flattened(image.convert("RGBA"))
+            return _flattened(_reduced(image, "RGBA"))
         if image.mode in ("1", "L"):
-            return np.asarray(_reduced(image.convert("L")), np.float32) / 255
-        return _telling_grey(np.asarray(_reduced(image.convert("RGB"))))
+            return np.asarray(_reduced(image, "L"), np.float32) / 255
+        return _telling_grey(np.asarray(_reduced(image, "RGB")))
     except ValueError as error:
         raise InputError(f"{what} has colours of mode {image.mode}: save it as RGB or grey.") from error
 
 
-def _reduced(image: Image.Image) -> Image.Image:
-    """`image` with its longer side at most twice `LONGEST`: the largest need a lot of memory as floats."""
+def _reduced(image: Image.Image, mode: str) -> Image.Image:
+    """`image` in that `mode`, its longer side below twice `LONGEST`: large ones need much memory as floats.
+
+    It is made so strip by strip: a whole copy of a large image in another mode may take 200 MB.
+    """
     factor = max(image.size) // LONGEST
-    return image.reduce(factor) if factor > 1 else image
+    if factor <= 1:
+        return image.convert(mode)
+    size = (math.ceil(image.width / factor), math.ceil(image.height / factor))
+    reduced = Image.new(mode, size)
+    for top, strip in _strips(image, factor * _STRIP):
+        reduced.paste(strip.convert(mode).reduce(factor), (0, top // factor))
+    return reduced
+
+
+def _strips(image: Image.Image, rows: int) -> Iterator[tuple[int, Image.Image]]:
+    """`image` in parts of so many rows, each with its top."""
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(image.height, top + rows)))
 
 
 def _telling_grey(rgb: NDArray[np.uint8]) -> Pixels:
@@ -423,29 +440,39 @@ def _telling_grey(rgb: NDArray[np.uint8]) -> Pixels:
 
 def _flattened(image: Image.Image) -> Pixels:
     """Brightness of an image with transparency, laid on a ground from which its ink stands out."""
-    image = _reduced(image)
-    rgba = np.asarray(image, np.float32) / 255
     brightness = np.asarray(image.convert("RGB").convert("L"), np.float32) / 255
-    alpha = rgba[..., 3]
+    alpha = np.asarray(image.getchannel("A"), np.float32) / 255
     if alpha.max() == 0:
         return np.zeros_like(alpha)
     opaque_mean = float((brightness * alpha).sum() / alpha.sum())
     transparent_ground = np.median(_border(alpha)) < 0.5
     # On a transparent ground the opaque part is the ink; else it is mostly the ground itself.
     ground = round(1 - opaque_mean) if transparent_ground else opaque_mean
-    return brightness * alpha + np.float32(ground) * (1 - alpha)
+    brightness *= alpha
+    np.subtract(1, alpha, out=alpha)
+    alpha *= np.float32(ground)
+    brightness += alpha
+    return brightness
 
 
 def _deep_brightness(image: Image.Image, what: str) -> Pixels:
     """Brightness of an image of 16 or 32 bits, integer or float, in [0, 1]."""
-    values = np.asarray(image)
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise InputError(f"{what} (mode {image.mode}) has negative, NaN or infinite values: save it as grey.")
+    highest = 0.0
+    for _, strip in _strips(image, _ROWS):
+        values = np.asarray(strip)
+        if not np.isfinite(values).all() or values.min() < 0:
+            raise InputError(
+                f"{what} (mode {image.mode}) has negative, NaN or infinite values: save it as grey."
+            )
+        highest = max(highest, float(values.max()))
     # 10, 12 or 14 bits are often stored in 16 as they are.
     deep = (1023.0, 4095.0, 16383.0, 65535.0)
     tops = deep if image.mode.startswith("I;16") else (1.0, 255.0, *deep)
-    top = next((top for top in tops if values.max() <= top), float(values.max()))
-    return (values / np.float64(top)).astype(np.float32)
+    top = next((top for top in tops if highest <= top), highest)
+    brightness = np.empty((image.height, image.width), np.float32)
+    for row, strip in _strips(image, _ROWS):
+        brightness[row : row + strip.height] = np.asarray(strip) / np.float64(top)
+    return brightness
 
 
 def _border(pixels: Pixels) -> Pixels:
