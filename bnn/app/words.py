@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from bnn.data.quality import QUALITIES
+from bnn.data.quality import BLANK, QUALITIES
 from bnn.numerals import percent
 from bnn.prediction import Prediction
 from bnn.reading import Reading
@@ -14,7 +14,7 @@ MOST_NAMED = 3  # digits that are listed one by one
 def verdict(prediction: Prediction) -> tuple[str, str]:
     """Headline and explanation of a `prediction` on one image."""
     quality = str(prediction.quality[0])
-    if quality == "blank":
+    if quality == BLANK:
         return "Nothing drawn yet", "Draw a digit from 0 to 9: the answer comes after each stroke."
     if prediction.reasons[0] == "answered":
         label = int(prediction.labels[0])
@@ -34,7 +34,7 @@ def voices(votes: Sequence[int]) -> str:
 def verdict_html(prediction: Prediction, votes: Sequence[int] = ()) -> str:
     """`verdict` as HTML, and below it the `votes` for each digit, if there are any."""
     headline, explanation = verdict(prediction)
-    state = "blank" if prediction.quality[0] == "blank" else str(prediction.reasons[0])
+    state = "blank" if prediction.quality[0] == BLANK else str(prediction.reasons[0])
     counted = f'<p class="voices">{escape(voices(votes))}</p>' if sum(votes) else ""
     return (
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
