@@ -17,7 +17,8 @@ from bnn.core.networks import IMAGE_SIZE
 from bnn.data.ink import find_ink
 from bnn.data.layout import laid_out
 from bnn.data.preprocess import Images, Pixels, brightness_of
-from bnn.data.quality import quality_of
+from bnn.data.quality import BLANK, CUT_OFF, TOO_SMALL, quality_of
+from bnn.data.quality import SEVERAL as SEVERAL
 from bnn.data.segmentation import Piece, Row, Segmentation, best_pieces, segmented
 from bnn.errors import InputError
 from bnn.numerals import percent
@@ -25,8 +26,7 @@ from bnn.ood.detector import gather_evidence
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom (the last two exclusive), in the picture's pixels
 
-ANSWERED, TOO_SMALL, UNCLEAR = "answered", "too small", "unclear cut"
-SEVERAL, CUT_OFF, BLANK = "several marks", "cut off", "blank"  # of a cell
+ANSWERED, UNCLEAR = "answered", "unclear cut"
 MOST_PIECES = 20_000  # that are judged of one picture: a picture of noise does not keep us for hours
 _LEAST_CELL = 8  # pixels each way
 LAYOUT = "mnist"  # of the tasks whose classes can be read
@@ -42,8 +42,10 @@ _WIDE = 30.0  # of each height by which a piece is wider than most digits
 _WIDEST = 0.9  # heights
 _CLEAR = 8.0  # a connected part that costs no more is a digit and not cut
 # Share of the ways to read a row that a digit must be found in; more where it was cut, or may be two digits.
-_SURE, _SURE_OF_CUT = 0.9, 0.999
+_SURE, _SURE_OF_CUT = 0.9, 0.99
 _MAY_BE_TWO = 1.0  # heights: as wide as that
+# Nats of surprise of a digit, at most; fewer where it was cut. With a 1 stuck to it, it surprises more.
+_STRANGEST, _STRANGEST_CUT = 10.0, 7.0
 
 
 @dataclass(frozen=True)
@@ -211,9 +213,13 @@ def _found(
         (row, piece, sure) for row, pieces in zip(found.rows, rows, strict=True) for piece, sure in pieces
     ]
     places = [_scaled(found.box(row, piece), ink.scale, brightness.shape) for row, piece, _ in chosen]
+    evidence = classifier.evidence(_seen(found, [(row, piece) for row, piece, _ in chosen]))
     quality = quality_of(ink)
-    why = [_doubt(found, row, piece, sure, quality) for row, piece, sure in chosen]
-    marks = _decided(_seen(found, [(row, piece) for row, piece, _ in chosen]), places, why, classifier)
+    why = [
+        _doubt(found, row, piece, sure and _is_plausible(piece, surprise), quality)
+        for (row, piece, sure), surprise in zip(chosen, _surprise(evidence), strict=True)
+    ]
+    marks = _decided(evidence, places, why, classifier)
     return [[next(marks) for _ in pieces] for pieces in rows]
 
 
@@ -227,6 +233,11 @@ def _is_sure(found: Segmentation, row: Row, piece: Piece, share: float) -> bool:
     """Whether so large a log-share of the ways to read a row is enough for a digit."""
     suspect = piece.cuts > 0 or _width(found, row, piece) > _MAY_BE_TWO
     return bool(share >= math.log(_SURE_OF_CUT if suspect else _SURE))
+
+
+def _is_plausible(piece: Piece, surprise: float) -> bool:
+    """Whether a piece with that `surprise`, nats, is no more so than a digit that was found where it is."""
+    return surprise <= (_STRANGEST_CUT if piece.cuts else _STRANGEST)
 
 
 def _width(found: Segmentation, row: Row, piece: Piece) -> float:
@@ -245,10 +256,10 @@ def _doubt(found: Segmentation, row: Row, piece: Piece, sure: bool, quality: str
 
 
 def _decided(
-    seen: Tensor, places: Sequence[Box], why: Sequence[str], classifier: Classifier
+    evidence: Evidence, places: Sequence[Box], why: Sequence[str], classifier: Classifier
 ) -> Iterator[Mark]:
-    """What `classifier` says of what is `seen` (N, 1, 28, 28) at `places`, unless a reason `why` not is."""
-    prediction = classifier.decide(classifier.evidence(seen), np.full(len(seen), ""))
+    """What `classifier` says of `evidence` of what is at N `places`, unless a reason `why` not is."""
+    prediction = classifier.decide(evidence, np.full(len(places), ""))
     for index, (place, doubt) in enumerate(zip(places, why, strict=True)):
         answered = not doubt and prediction.labels[index] >= 0
         yield Mark(

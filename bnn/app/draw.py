@@ -23,9 +23,9 @@ from bnn.core.networks import IMAGE_SIZE
 from bnn.data.pen import render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import Prepared, read_images
+from bnn.data.quality import BLANK, SEVERAL
 from bnn.errors import InputError
 from bnn.explanation import explained
-from bnn.reading import SEVERAL
 from bnn.reading import read as read_digits
 
 DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
@@ -69,7 +69,7 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     probs = classifier.ensemble.probs(prepared)
     evidence = classifier.detector.evidence(prepared, summary(probs))
     prediction = classifier.decide(evidence, read.quality)
-    if read.quality[0] == "blank":
+    if read.quality[0] == BLANK:
         return Panels(verdict_html(prediction), figure, no_votes)
     said = probs[:, 0].numpy()
     (why,) = explained(classifier, read, evidence, prediction)

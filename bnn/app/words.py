@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from bnn.data.quality import QUALITIES
+from bnn.data.quality import BLANK, QUALITIES
 from bnn.explanation import doubt
 from bnn.numerals import percent
 from bnn.prediction import Prediction
@@ -21,7 +21,7 @@ def verdict(prediction: Prediction, why: str = UNLIKE) -> tuple[str, str]:
         why: what makes it unfamiliar, where it is.
     """
     quality = str(prediction.quality[0])
-    if quality == "blank":
+    if quality == BLANK:
         return "Nothing drawn yet", "Draw a digit from 0 to 9: the answer comes after each stroke."
     if prediction.reasons[0] == "answered":
         label = int(prediction.labels[0])
@@ -41,7 +41,7 @@ def voices(votes: Sequence[int]) -> str:
 def verdict_html(prediction: Prediction, votes: Sequence[int] = (), why: str = UNLIKE) -> str:
     """`verdict` as HTML, and below it the `votes` for each digit, if there are any."""
     headline, explanation = verdict(prediction, why)
-    state = "blank" if prediction.quality[0] == "blank" else str(prediction.reasons[0])
+    state = "blank" if prediction.quality[0] == BLANK else str(prediction.reasons[0])
     counted = f'<p class="voices">{escape(voices(votes))}</p>' if sum(votes) else ""
     return (
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'

@@ -21,7 +21,7 @@ from torch import Tensor
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.ink import LONGEST, find_ink
 from bnn.data.layout import laid_out
-from bnn.data.quality import quality_of
+from bnn.data.quality import BLANK, quality_of
 from bnn.errors import InputError, choose
 
 pillow_heif.register_heif_opener()
@@ -97,7 +97,7 @@ class Prepared:
     @classmethod
     def as_given(cls, images: Tensor) -> Self:
         """`images` (N, 1, 28, 28) of which nothing is known but what they show."""
-        return cls(images, np.where(is_blank(images).numpy(), "blank", ""))
+        return cls(images, np.where(is_blank(images).numpy(), BLANK, ""))
 
 
 @runtime_checkable
