@@ -10,7 +10,8 @@ from collections import Counter
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS = 800  # most systems give a program 1,024 files and connections together
+MOST_CONNECTIONS = 600  # most systems give a program 1,024 files and connections together
+AT_ONCE = 100  # connections that are taken before one of too many goes
 HEAD_SECONDS = 10.0  # from a connection, or an answer, until the next request's head is there
 SILENT_SECONDS = 20.0  # of a request in which nothing comes, or of an answer in which nothing is taken
 REQUEST_SECONDS = 600.0  # until a request is there whole: 50 MB at 700 kbit/s

@@ -25,7 +25,7 @@ from bnn.app.gradio_private import SIZE, Page
 from bnn.app.linger import SPARE_BYTES, lingering
 from bnn.app.login import with_login
 from bnn.app.page import build_page
-from bnn.app.patience import Patience
+from bnn.app.patience import AT_ONCE, Patience
 from bnn.app.stored import KEPT_SECONDS, TOGETHER, Stored, upload_folder, within
 from bnn.app.waiting import waiting
 from bnn.classifier import Classifier
@@ -90,6 +90,7 @@ def served(classifier: Classifier, address: Address) -> Iterator[Serving]:
             server_header=False,
             ws="none",
             http=Patience,
+            backlog=AT_ONCE,
         )
         server = uvicorn.Server(config)
         serving = thread.submit(server.run, sockets=[listening])

@@ -15,7 +15,7 @@ import numpy as np
 import pillow_heif
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
@@ -36,6 +36,8 @@ _PALE = 2.5  # times as much as in brightness must stand out in one colour for i
 _BRIGHT, _DARK = 0.9, 0.5  # borders above, with ink below, look like dark ink on a bright ground
 _STRIP = 64  # rows of a reduced image that are made at once
 _ROWS = 256  # of an image of 16 or 32 bits that are looked at at once
+_LYING = (5, 6, 7, 8)  # orientations in Exif by which width and height change places
+_FULL = "bnn.full"  # under which an image's `info` has its height and width before it was shrunk
 _COLOURS = (1, 3, 4)  # numbers of a pixel: grey, RGB, RGBA
 
 
@@ -182,13 +184,27 @@ def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) 
 def brightness_of(picture: "Images") -> Pixels:
     """The brightness of one picture, held upright, (H, W) in [0, 1]; of the kinds that `prepare` takes.
 
+    A large one is shrunk as it is read: `pictured` says how large it was.
+
+    Raises:
+        InputError: it cannot be read, or it is several.
+    """
+    return pictured(picture)[0]
+
+
+def pictured(picture: "Images") -> tuple[Pixels, tuple[int, int]]:
+    """`brightness_of` a picture, and the height and width that the picture itself has, held upright.
+
     Raises:
         InputError: it cannot be read, or it is several.
     """
     if isinstance(picture, _ONE) or hasattr(picture, "read"):
-        return _image_brightness(*_opened(picture))
+        image, what = _opened(picture)
+        height, width = image.info.get(_FULL, image.size[::-1])
+        return _image_brightness(image, what), (height, width)
     if hasattr(picture, "__array__"):
-        return _array_brightness(_array(picture))
+        array = _array(picture)
+        return _array_brightness(array), array.shape[:2]
     raise InputError(
         f"a picture must be a PIL image, a path, bytes, a file or an array, not {type(picture).__name__}."
     )
@@ -252,10 +268,16 @@ def _upright(image: Image.Image, what: str, max_pixels: int = MAX_PIXELS) -> Ima
     """`image` read whole, and turned as its camera was held."""
     _check_size(image.size, what, max_pixels)
     try:
+        width, height = image.size
         share = LONGEST / max(image.size)  # a large JPEG is shrunk while it is unpacked
         image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
         image.load()
-        return ImageOps.exif_transpose(image)
+        is_shrunk = image.size != (width, height)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
+        upright = ImageOps.exif_transpose(image)
+        if is_shrunk:
+            upright.info[_FULL] = (width, height) if turned else (height, width)
+        return upright
     except Exception as error:  # see `open_stream`
         raise InputError(_unreadable(what, error)) from error
 
