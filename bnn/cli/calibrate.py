@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bnn.classifier import Classifier
+from bnn.core import checkpoint as checkpoint_file
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.files import require_free
@@ -54,8 +55,12 @@ def calibrate_command(
     images = None
     if digits is not None:
         images = ImageSet.from_spec(digits, data_dir, labelled=True, task=classifier.task, download=download)
+    seen = classifier.checkpoint()
     done = _calibrated(classifier, images, promise, rule)
-    done.save(out)
+    if path is not None and out.exists() and out.samefile(path):
+        checkpoint_file.update(out, seen, lambda _: done.checkpoint())
+    else:
+        done.save(out)
     unreadable = [] if images is None else images.unreadable
     for file, why in unreadable:
         print(f"bnn: {file}: {why}", file=sys.stderr)
