@@ -20,6 +20,7 @@ from bnn.core.features import Features
 from bnn.core.networks import IMAGE_SIZE, build_network
 from bnn.core.posterior import posterior_from
 from bnn.core.task import checked_labels
+from bnn.data.copies import require_distinct
 from bnn.data.preprocess import LAYOUTS, Images, prepare, read_images
 from bnn.errors import InputError, choose
 from bnn.ood.detector import Progress, detector_from, fit_detector, gather_evidence, judged
@@ -315,7 +316,8 @@ class Classifier:
             progress: see `evidence`.
 
         Raises:
-            InputError: an image or a label cannot be used, or these images cannot promise as much.
+            InputError: an image or a label cannot be used, images are copies of others, a class has none, or
+                they cannot promise as much.
 
         Example:
             >>> import bnn
@@ -328,6 +330,8 @@ class Classifier:
         truth = checked_labels(labels, len(prepared), self.task.classes)
         name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
         choose(RULES, name, "abstention rule").require_fittable(calibrated_count(len(truth)), promise)
+        require_distinct(prepared)
+        self.task.require_every_class(truth)
         calibration = Calibration.of(self.evidence(prepared, progress), truth, self.seed)
         return self.calibrated_on(calibration, fit_rule(name, calibration, promise))
 

@@ -6,8 +6,8 @@ before it have none, and load unproven; saved again they have one.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from bnn.core.earlier import from_format_2, require_kinds
 from bnn.core.task import Task
 from bnn.core.tensors import in_groups
 from bnn.errors import InputError, shown
-from bnn.files import written_whole
+from bnn.files import held, written_whole
 
 FORMAT = 3
 SHIPPED = "mnist.safetensors"
@@ -84,20 +84,29 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    tensors = {
-        f"{group}/{name}": tensor.detach().cpu().contiguous().clone()  # the format lets no two share memory
-        for group in _GROUPS
-        for name, tensor in getattr(checkpoint, group).items()
-    }
-    header = {"format": FORMAT} | {name: getattr(checkpoint, name) for name in _FIELDS}
-    header |= {"task": checkpoint.task.to_dict(), "parts": asdict(checkpoint.parts)}
-    plain = json.loads(json.dumps(header, allow_nan=False))  # as it will be read
-    metadata = {_HEADER: json.dumps(plain | {_DIGEST: _digest(plain, tensors)}, sort_keys=True)}
+    header, tensors = _said(checkpoint)
+    metadata = {_HEADER: json.dumps(header, sort_keys=True)}
     with written_whole(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be written ({error}): choose another place.") from error
+
+
+def update(path: str | Path, seen: Checkpoint, changed: Callable[[Checkpoint], Checkpoint]) -> None:
+    """Writes what is `changed` of the checkpoint at `path` over it, where it is as `seen` but for its record.
+
+    Raises:
+        InputError: another command has changed it meanwhile, or it cannot be written.
+    """
+    path = Path(path)
+    with held(path.parent, wait=True):
+        present = load(path)
+        if _said(replace(present, record={}))[0] != _said(replace(seen, record={}))[0]:
+            raise InputError(
+                f"{path} was changed by another command meanwhile, and is left as it is: run this one again."
+            )
+        save(changed(present), path)
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -126,6 +135,19 @@ def load(path: str | Path | None = None) -> Checkpoint:
         return checkpoint
     except InputError as error:
         raise InputError(f"{path} is a damaged checkpoint: {error}") from error
+
+
+def _said(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header and the tensors that a file holds of `checkpoint`."""
+    tensors = {
+        f"{group}/{name}": tensor.detach().cpu().contiguous().clone()  # the format lets no two share memory
+        for group in _GROUPS
+        for name, tensor in getattr(checkpoint, group).items()
+    }
+    header = {"format": FORMAT} | {name: getattr(checkpoint, name) for name in _FIELDS}
+    header |= {"task": checkpoint.task.to_dict(), "parts": asdict(checkpoint.parts)}
+    plain = json.loads(json.dumps(header, allow_nan=False))  # as it will be read
+    return plain | {_DIGEST: _digest(plain, tensors)}, tensors
 
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -4,6 +4,7 @@ import inspect
 import io
 import math
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ pillow_heif.register_heif_opener()
 
 # Pillow knows more, some of which start other programs (EPS) or are hardly ever met.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF", "PPM")
+MAX_BYTES = 1_000_000_000  # of an image file: no format holds `MAX_PIXELS` in more
 MAX_PIXELS = 50_000_000  # of one image: a decompression bomb is refused before it is unpacked
 _CONTRAST = 0.1  # an array taken as it is whose brightness varies by less shows nothing
 _THUMB = 64  # pixels of a side in which it is seen what colour tells the ink from its ground
@@ -220,10 +222,11 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """The image file at `path`, read whole; of an animation its first frame.
 
     Raises:
-        InputError: it is missing, empty, no image, damaged, or has over `MAX_PIXELS` pixels.
+        InputError: it is missing, no file, empty, no image, damaged, or has over `MAX_BYTES` or `MAX_PIXELS`.
     """
     path = Path(path)
     try:
+        _require_file(path)
         with path.open("rb") as stream:
             return open_stream(stream, str(path))
     except InputError:
@@ -234,6 +237,17 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise InputError(f"{path} is a folder, not an image.") from error
     except (OSError, ValueError) as error:  # of a name that holds a null byte, for one
         raise InputError(_unreadable(str(path), error)) from error
+
+
+def _require_file(path: Path) -> None:
+    """Checks that reading `path` ends: a pipe may never, and a file with holes is larger than any memory."""
+    there = path.stat()
+    if not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
+        raise InputError(f"{path} is a device or a pipe, not an image: give a file, or its bytes.")
+    if there.st_size > MAX_BYTES:
+        raise InputError(
+            f"{path} has {there.st_size:,} bytes, and an image at most {MAX_BYTES:,}: take another."
+        )
 
 
 def open_stream(stream: BinaryIO, what: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
