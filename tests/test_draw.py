@@ -1,6 +1,9 @@
 """The tab to draw on, without a browser: what the page shows of a drawing."""
 
+import base64
+import io
 import json
+import re
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -15,14 +18,15 @@ from bnn.app.examples import CAPITAL, DIGITS, DOODLES, DOUBTFUL
 from bnn.app.strictness import offered
 from bnn.classifier import Classifier
 from bnn.data.pen import SIZE, render
-from bnn.data.pictures import png_url
+from bnn.data.pictures import PNG_URL, png_url
 from bnn.data.preprocess import prepare
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import EntropyRule
 
 SVG = "{http://www.w3.org/2000/svg}"
 ANSWERING, REFUSING = EntropyRule(threshold=10.0, refuse=0.5), EntropyRule(threshold=-1.0, refuse=0.5)
-SEVEN = render(DIGITS["7"])
+SEVEN, DISC = render(DIGITS["7"]), render([[(0.5, 0.5), (0.5, 0.5)]])
+RED = (214, 39, 40)
 
 
 def votes(spread: str) -> list[int]:
@@ -54,6 +58,24 @@ def beside(*digits: str) -> list[list[tuple[float, float]]]:
         for place, digit in enumerate(digits)
         for stroke in DIGITS[digit]
     ]
+
+
+def test_each_step_from_the_drawing_to_the_networks_is_shown(classifier: Classifier) -> None:
+    framed = SEVEN.copy()
+    ImageDraw.Draw(framed).line([(0, 3), (framed.width, 3)], 0, 4)
+    for drawn, last in ((framed, "28 by 28, as the network sees it"), (DISC, "28 by 28, refused: too small")):
+        shown = re.findall(r'<img src="([^"]+)" alt="([^"]+)">', look(classifier, drawn).steps)
+        assert [heading for _, heading in shown][0::3] == ["as it was given", last]
+        pictures = [picture_of(url) for url, _ in shown]
+        assert len(pictures) == 4
+        assert (np.asarray(pictures[2]) == RED).all(-1).any() == (drawn is framed)
+        seen = np.asarray(pictures[3].convert("L").resize((28, 28), Image.Resampling.NEAREST))
+        assert (seen == np.round(prepare(drawn)[0, 0].numpy() * 255)).mean() > 0.98
+    assert look(classifier, None).steps.count("<img") == 0
+
+
+def picture_of(url: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(url.removeprefix(PNG_URL))))
 
 
 def test_several_digits_are_read_as_a_number(classifier: Classifier) -> None:
@@ -190,5 +212,5 @@ def test_numbers_of_networks_that_are_not_offered_become_one_that_is(asked: floa
 def test_all_that_is_shown_can_be_sent(classifier: Classifier) -> None:
     panels = look(classifier, SEVEN)
     assert json.loads(json.dumps(panels)) == list(panels)
-    assert not any("nan" in part for part in panels)
+    assert not any("nan" in part for part in (panels.verdict, panels.evidence, panels.spread))
     assert np.isfinite(classifier.predict(SEVEN).probs).all()

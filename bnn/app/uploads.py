@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.preprocess import MAX_PIXELS, Prepared, open_stream, read_images
+from bnn.data.quality import SEVERAL
 from bnn.errors import InputError
-from bnn.reading import SEVERAL
 
 MOST_IMAGES = 1000
 MOST_BYTES = 20_000_000  # of one file, unpacked
