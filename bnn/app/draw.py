@@ -20,11 +20,11 @@ from bnn.app.words import reading_html, verdict_html
 from bnn.classifier import Classifier
 from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.explained import steps
 from bnn.data.pen import render
 from bnn.data.pictures import png_url
 from bnn.data.preprocess import Prepared, brightness_of, read_images
 from bnn.data.quality import BLANK, SEVERAL
+from bnn.data.steps import steps
 from bnn.errors import InputError
 from bnn.explanation import explained
 from bnn.reading import read as read_digits

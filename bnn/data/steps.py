@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from bnn.data.ink import Ink, find_ink, shrunk
-from bnn.data.quality import QUALITIES
 
 Pixels = NDArray[np.float32]
 Colours = NDArray[np.uint8]
@@ -31,7 +30,7 @@ def steps(brightness: Pixels, seen: Pixels, word: str, side: int = _PANEL) -> li
     Args:
         brightness: of the picture.
         seen: what the network sees, (28, 28) in [0, 1].
-        word: what is wrong with the picture, of `QUALITIES`, or "".
+        word: what is wrong with the picture, of `bnn.data.quality.QUALITIES`, or "".
         side: pixels of each step's longer side.
     """
     ink = find_ink(brightness)
@@ -44,8 +43,8 @@ def steps(brightness: Pixels, seen: Pixels, word: str, side: int = _PANEL) -> li
     return [Step(heading, _fitted(Image.fromarray(pixels), side)) for heading, pixels in panels.items()]
 
 
-def explained(brightness: Pixels, seen: Pixels, word: str) -> Image.Image:
-    """`steps` side by side, each under its heading."""
+def steps_figure(brightness: Pixels, seen: Pixels, word: str, why: str = "") -> Image.Image:
+    """`steps` side by side, each under its heading, and below them `why` it is refused."""
     panels = steps(brightness, seen, word)
     figure = Image.new("RGB", (len(panels) * (_PANEL + 10), _PANEL + _HEAD), "white")
     for index, (heading, panel) in enumerate(panels):
@@ -55,8 +54,8 @@ def explained(brightness: Pixels, seen: Pixels, word: str) -> Image.Image:
         ImageDraw.Draw(figure).rectangle(
             (left, _HEAD, left + panel.width - 1, _HEAD + panel.height - 1), outline="grey"
         )
-    if word:
-        ImageDraw.Draw(figure).text((4, _PANEL + _HEAD - 20), QUALITIES[word], "black", font_size=14)
+    if why:
+        ImageDraw.Draw(figure).text((4, _PANEL + _HEAD - 20), why, "black", font_size=14)
     return figure
 
 
