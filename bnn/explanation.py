@@ -1,7 +1,7 @@
 """Why an image is refused: which evidence spoke, and what would have to be other for it to be answered."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,12 @@ from bnn.prediction import Prediction
 MOST_NAMED = 3  # candidates that are listed one by one
 _NOTHING_LIKE = math.log(10_000)  # nats of every score of the image: fewer than one in so many is as strange
 _OFF = 0.3  # of full ink, by which a pixel differs from an ordinary image's
+_TURNS: Mapping[str, Callable[[Tensor], Tensor]] = {  # what a camera or a hand does to a whole image
+    "turned by a quarter": lambda image: image.rot90(1, (-2, -1)),
+    "turned by a quarter the other way": lambda image: image.rot90(-1, (-2, -1)),
+    "turned upside down": lambda image: image.rot90(2, (-2, -1)),
+    "mirrored": lambda image: image.flip(-1),
+}
 _MOST_INK = 0.5  # of an image's, that is a stroke too many, or missing, and not most of it
 
 
@@ -60,10 +66,10 @@ class _Change(NamedTuple):
 def explain(images: Images, classifier: Classifier | None = None) -> list[Explanation]:
     """Why images are answered or refused, one by one.
 
-    Of an image that is refused as unfamiliar, a stroke too many or a part that is missing is looked for: the
-    smallest of a few changes after which it would be answered (a counterfactual explanation; Wachter,
-    Mittelstadt & Russell 2017, "Counterfactual explanations without opening the black box"). What is said
-    to help was tried, on the same ensemble and by the same rule. Else the score of the highest surprise
+    Of an image that is refused as unfamiliar, a stroke too many, a way to turn it, or a part that is missing
+    is looked for: the first of a few changes after which it would be answered (a counterfactual explanation;
+    Wachter, Mittelstadt & Russell 2017, "Counterfactual explanations without opening the black box"). What is
+    said to help was tried, on the same ensemble and by the same rule. Else the score of the highest surprise
     speaks.
 
     Args:
@@ -144,21 +150,36 @@ def _strangeness(classifier: Classifier, evidence: Evidence) -> str:
 
 
 def _changes(classifier: Classifier, image: Tensor, evidence: Evidence) -> Iterator[_Change]:
-    """Changes of an `image` (1, 1, 28, 28) that would have it answered: first less ink, then more."""
+    """Changes of an `image` (1, 1, 28, 28) that would have it answered, those first that are seen at once."""
+    yield from _inked(classifier, image, evidence, less=True)
+    yield from _turned(classifier, image)
+    yield from _inked(classifier, image, evidence, less=False)
+
+
+def _inked(classifier: Classifier, image: Tensor, evidence: Evidence, *, less: bool) -> Iterator[_Change]:
+    """With less ink or more, where that is unlike an ordinary image of a likely class."""
     densities = [score for score in classifier.detector.scores if isinstance(score, PixelDensity)]
     if not densities or not image.any():
         return
-    likely = {int(evidence.mean.argmax(-1)), int(densities[0].likeliest(image))}
-    for less in (True, False):
-        for label in sorted(likely):
-            changed, share = _towards(image, densities[0].typical(image, torch.tensor([label])), less)
-            if not 0 < share <= _MOST_INK:
-                continue
-            then = classifier.evidence(laid_out(changed)[:, None])
-            if not classifier.rule.refuses(then) and int(classifier.rule.labels(then)) == label:
-                name = a(classifier.task.names[label])
-                lack = "a stroke too many: without it" if less else "a part is missing: with it"
-                yield _Change(f"{lack}, it would be {name}", changed[0])
+    for label in sorted({int(evidence.mean.argmax(-1)), int(densities[0].likeliest(image))}):
+        changed, share = _towards(image, densities[0].typical(image, torch.tensor([label])), less)
+        if not 0 < share <= _MOST_INK:
+            continue
+        then = classifier.evidence(laid_out(changed)[:, None])
+        if not classifier.rule.refuses(then) and int(classifier.rule.labels(then)) == label:
+            lack = "a stroke too many: without it" if less else "a part is missing: with it"
+            yield _Change(f"{lack}, it would be {a(classifier.task.names[label])}", changed[0])
+
+
+def _turned(classifier: Classifier, image: Tensor) -> Iterator[_Change]:
+    """By each of `_TURNS`, the most familiar first."""
+    turned = torch.cat([laid_out(turn(image)[0])[:, None] for turn in _TURNS.values()])
+    evidence = classifier.evidence(turned)
+    refused, labels = classifier.rule.refuses(evidence).tolist(), classifier.rule.labels(evidence).tolist()
+    for index in evidence.ood.argsort(stable=True).tolist():
+        if not refused[index]:
+            name = a(classifier.task.names[labels[index]])
+            yield _Change(f"{list(_TURNS)[index]}, it would be {name}", image[0, 0])
 
 
 def _towards(image: Tensor, typical: Tensor, less: bool) -> tuple[Tensor, float]:

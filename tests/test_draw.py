@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import re
 from typing import Any
 from xml.etree import ElementTree as ET
 

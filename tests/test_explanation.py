@@ -64,6 +64,9 @@ def test_what_is_said_to_help_does(classifier: Classifier, spoilt: dict[str, Ten
     for kind in ("added", "erased"):
         for image, why in zip(spoilt[kind], explain(spoilt[kind], classifier), strict=True):
             assert why.change.any() == why.words.startswith((TOO_MANY, MISSING))
+            assert ("it would be" in why.words) == why.words.startswith(
+                (TOO_MANY, MISSING, "turned", "mirrored")
+            )
             assert not (why.change > 0).any() or why.words.startswith(MISSING)
             assert not (why.change < 0).any() or why.words.startswith(TOO_MANY)
             if why.change.any():
@@ -71,6 +74,36 @@ def test_what_is_said_to_help_does(classifier: Classifier, spoilt: dict[str, Ten
                 assert why.words.endswith(f"it would be {a(answer)}")
                 helped += 1
     assert helped >= 10
+
+
+@pytest.mark.parametrize(
+    ("turn", "back"),
+    [
+        ("turned by a quarter", lambda image: image.rot90(1, (-2, -1))),
+        ("turned by a quarter the other way", lambda image: image.rot90(-1, (-2, -1))),
+        ("mirrored", lambda image: image.flip(-1)),
+    ],
+)
+def test_what_is_turned_or_mirrored_is_told(
+    classifier: Classifier, mnist_test: Labelled, turn: str, back: Callable[[Tensor], Tensor]
+) -> None:
+    undo = {"turned by a quarter": -1, "turned by a quarter the other way": 1}.get(turn, 0)
+    whole = mnist_test.images[:60, 0]
+    seen = refused(classifier, whole.rot90(undo, (-2, -1)) if undo else whole.flip(-1))
+    told = 0
+    for image, why in zip(seen, explain(seen, classifier), strict=True):
+        if why.words.startswith(f"{turn}, "):
+            answer = classifier.predict(laid_out(back(image))[:, None]).decision(0)
+            assert why.words == f"{turn}, it would be {a(answer)}"
+            told += 1
+    assert len(seen) >= 20
+    assert told > 0.5 * len(seen)
+
+
+def test_an_upside_down_four_is_told(classifier: Classifier) -> None:
+    upside_down = [[(1 - x, 1 - y) for x, y in stroke] for stroke in DIGITS["4"]]
+    (why,) = explain(render(upside_down), classifier)
+    assert why.words == "turned upside down, it would be a 4"
 
 
 def test_a_face_is_a_nought_with_something_in_it(classifier: Classifier) -> None:
