@@ -425,7 +425,7 @@ def test_all_can_be_chosen_with_the_keyboard_alone(visitor: Visitor) -> None:
     for _ in range(2):
         keyboard.press("ArrowLeft")
     visitor.reads("0")
-    visitor.tab_to(visitor.page.locator(".label-wrap"))
+    visitor.tab_to(visitor.control("Advanced"))
     keyboard.press("Enter")
     visitor.tab_to(visitor.page.locator("#draws input:checked"))
     keyboard.press("ArrowRight")
