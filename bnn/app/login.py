@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from urllib.parse import parse_qs
 
-from starlette.requests import HTTPConnection
+from fastapi.requests import HTTPConnection
 
 from bnn.app.address import Address
 from bnn.app.bounds import AsgiApp, Message, Receive, Send, answer, refuse
