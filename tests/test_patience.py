@@ -103,9 +103,9 @@ def test_of_too_many_the_longest_waiting_half_goes_and_who_asks_is_answered(
         assert all(map(is_closed, halves[:20]))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="it has no such limits")
-@pytest.mark.parametrize("half", HALVES, ids=["nothing", "a word", "a head", "a body"])
-def test_1050_half_open_requests_keep_nobody_out_of_the_bare_server(tmp_path: Path, half: bytes) -> None:
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """The server as a program, which may have 1,024 files open; in the end it has complained of nothing."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -114,14 +114,21 @@ def test_1050_half_open_requests_keep_nobody_out_of_the_bare_server(tmp_path: Pa
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
     address = Address(port=free_port())
     serve = f"ulimit -n 1024; exec {sys.executable} {ROOT / 'serve.py'} --draws 2 --port {address.port}"
-    with ExitStack() as open_:
-        server = open_.enter_context(program("bash", "-c", serve, env=os.environ | {"TMPDIR": str(tmp_path)}))
+    env = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("bare"))}
+    with program("bash", "-c", serve, env=env) as server:
         first_line(server)
-        for _ in range(1050):
-            open_.enter_context(connected(address, half))
-        for _ in range(5):
-            assert httpx.get(f"{address.url}health", timeout=PATIENCE).status_code == 200
-            assert httpx.get(address.url, timeout=PATIENCE).status_code == 200
+        yield address
         server.terminate()
         _, err = server.communicate(timeout=PATIENCE)
         assert err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such limits")
+@pytest.mark.parametrize("half", HALVES, ids=["nothing", "a word", "a head", "a body"])
+def test_1050_half_open_requests_keep_nobody_out_of_the_bare_server(bare: Address, half: bytes) -> None:
+    with ExitStack() as open_:
+        for _ in range(1050):
+            open_.enter_context(connected(bare, half))
+        for _ in range(5):
+            assert httpx.get(f"{bare.url}health", timeout=PATIENCE).status_code == 200
+            assert httpx.get(bare.url, timeout=PATIENCE).status_code == 200

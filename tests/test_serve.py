@@ -4,6 +4,7 @@ import http.client
 import itertools
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
@@ -506,34 +507,27 @@ def test_behind_a_reverse_proxy_the_page_and_its_assets_are_found(classifier: Cl
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_prints_its_address_and_ends_cleanly_with_a_visitor_still_there(
-    serve: Serve, tmp_path: Path, how: signal.Signals
+@pytest.mark.parametrize(("how", "asks"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_it_prints_its_address_warns_where_all_can_reach_it_and_ends_cleanly_with_a_visitor_still_there(
+    serve: Serve, tmp_path: Path, how: signal.Signals, asks: bool
 ) -> None:
     port = free_port()
+    (accounts := tmp_path / "accounts").write_text("ada:lovelace\n")
+    options = ["--host", "0.0.0.0", "--port", str(port), "--max-upload", "5"]
+    options += ["--auth-file", str(accounts)] if asks else []
     # Where a proxy is set it starts all the same: nobody listens there.
-    process = serve("--port", str(port), http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
-    assert first_line(process) == f"Draw a digit at http://127.0.0.1:{port}/ (Ctrl-C ends it).\n"
-    heartbeat = f"http://127.0.0.1:{port}{API}/heartbeat/x"
-    with httpx.stream("GET", heartbeat, timeout=PATIENCE) as page:
-        assert next(page.iter_text()).startswith("data: ALIVE")
-        assert list(tmp_path.glob("bnn-page-*"))
-        assert ended(process, how) == ("Ended.\n", "", 0)
-    assert not list(tmp_path.glob("bnn-page-*"))
-
-
-@pytest.mark.parametrize("asks", [False, True])
-def test_it_warns_where_a_network_can_reach_it_without_a_password(
-    serve: Serve, tmp_path: Path, asks: bool
-) -> None:
-    accounts = tmp_path / "accounts"
-    accounts.write_text("ada:lovelace\n")
-    options = ["--host", "0.0.0.0", "--port", str(free_port()), "--max-upload", "5"]
-    process = serve(*options, *(["--auth-file", str(accounts)] if asks else []))
-    assert "http://0.0.0.0:" in first_line(process)
-    _, err, status = ended(process, signal.SIGINT)
-    assert status == 0, err
+    process = serve(*options, http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
+    assert first_line(process) == f"Draw a digit at http://0.0.0.0:{port}/ (Ctrl-C ends it).\n"
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as visitor:
+        if asks:
+            visitor.post("/login", data={"username": "ada", "password": "lovelace"}).raise_for_status()
+        with visitor.stream("GET", f"{API}/heartbeat/x") as page:
+            assert next(page.iter_text()).startswith("data: ALIVE")
+            assert list(tmp_path.glob("bnn-page-*"))
+            out, err, status = ended(process, how)
+    assert (out, status) == ("Ended.\n", 0), err
     assert (err.count("\n"), err.count("--auth-file")) == ((0, 0) if asks else (1, 1))
+    assert not list(tmp_path.glob("bnn-page-*"))
 
 
 def test_bad_addresses_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -571,9 +565,16 @@ def test_every_flag_of_serve_that_the_documentation_names_exists(capsys: pytest.
 @pytest.mark.parametrize(
     "command", [["load", "--visitors", "2", "--seconds", "3"], ["hostile", "--requests", "60"]]
 )
-def test_the_page_stands_a_short_load_and_a_few_attacks(command: list[str]) -> None:
+def test_the_page_stands_a_short_load_and_a_few_attacks(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     script = ROOT / "benchmarks" / "bench_load.py"
-    with program(sys.executable, str(script), *command) as process:
-        out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, out + err
+    monkeypatch.setattr("sys.argv", [str(script), *command])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        status = runpy.run_path(str(script))["main"]()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    out, err = capfd.readouterr()
+    assert status == 0, out + err
     assert "Traceback" not in err

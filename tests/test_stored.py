@@ -84,7 +84,7 @@ def test_after_kill_9_the_next_start_cleans_up(tmp_path: Path) -> None:
     command = (sys.executable, str(ROOT / "serve.py"), "--draws", "2", "--port", str(port))
     start = partial(program, *command, env=os.environ | {"TMPDIR": str(tmp_path)})
     with start() as killed:
-        first_line(killed)
+        assert first_line(killed) == f"Draw a digit at http://127.0.0.1:{port}/ (Ctrl-C ends it).\n"
         files = {"files": ("a.png", b"secret")}
         (path,) = httpx.post(
             f"http://127.0.0.1:{port}/gradio_api/upload", files=files, timeout=PATIENCE
