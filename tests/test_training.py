@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from programs import PATIENCE, printed, program, wait_until
+from programs import printed, program, wait_until
 
 from bnn import Classifier, InputError
 from bnn.core.checkpoint import load
@@ -188,13 +188,21 @@ def test_a_finished_run_that_is_resumed_trains_nothing_more(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.glob("runs/*/*/*.ckpt")} == before
 
 
-def interrupted(folder, component):
-    """The checkpoint that a training leaves after Ctrl-C in the middle of `component`'s second epoch."""
-    with paused(folder, component) as process:
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, errors
-    return load(folder / "mnist.safetensors")
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """The checkpoint that a training leaves after Ctrl-C in the middle of a component's second epoch."""
+
+    def interrupt(component):
+        def press_ctrl_c(module, batch, number):
+            begun = number == 5 and list(tmp_path.glob(f"runs/*/{component}/last.ckpt"))
+            if begun and not (tmp_path / "pressed").exists():  # the scores are fitted after it
+                (tmp_path / "pressed").touch()
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(pl.LightningModule, "on_train_batch_start", press_ctrl_c)
+        return run(SMALL, tmp_path)[0]
+
+    return interrupt
 
 
 def fitted(folder, component, name):
@@ -203,16 +211,16 @@ def fitted(folder, component, name):
     return state["state_dict"]["guide.out/bias_loc"]
 
 
-def test_ctrl_c_in_the_first_component_keeps_its_best_epoch_so_far(tmp_path):
-    kept = interrupted(tmp_path, 0)
+def test_ctrl_c_in_the_first_component_keeps_its_best_epoch_so_far(interrupted, tmp_path):
+    kept = interrupted(0)
     assert kept.record["training"]["interrupted"] is True
     assert kept.record["training"]["components_done"] == 1
     loc = locations(kept)["out.bias"]
     assert torch.equal(loc[0], fitted(tmp_path, 0, "best.ckpt").to(loc))
 
 
-def test_ctrl_c_in_a_later_component_keeps_those_that_were_done(tmp_path):
-    kept = interrupted(tmp_path, 1)
+def test_ctrl_c_in_a_later_component_keeps_those_that_were_done(interrupted, tmp_path):
+    kept = interrupted(1)
     assert kept.record["training"] == {"interrupted": True, "epochs_done": 12, "components_done": 1}
     assert kept.record["config"]["components"] == 2
     loc = locations(kept)["out.bias"]
@@ -256,7 +264,7 @@ def test_without_a_terminal_lines_tell_how_far_it_is(tmp_path, monkeypatch, caps
 
 def test_two_processes_train_each_guide(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "--data=digits", "--epochs=2", "--draws=5"]
-    command += ["--network=cnn", "--rule=entropy", "--components=2"]
+    command += ["--network=mlp", "--network-options", '{"hidden": 8}', "--rule=entropy", "--components=2"]
     options = ["--trainer.devices=2", "--trainer.strategy", "ddp", "--trainer.accelerator=cpu"]
     printed(*command, *options, cwd=tmp_path)
     trained = load(tmp_path / "mnist.safetensors")
