@@ -8,7 +8,9 @@
 # once the environment is activated, it is in every shell that follows, for the reader is told to stay in that
 # one. Python blocks run in the python of that shell. What runs on is stopped by Ctrl-C, sent to all that the shell
 # has started, as soon as it has shown that it works; it must then end by itself and without a traceback. A page
-# that is served goes on while the Python block below it runs.
+# that is served goes on while the Python block below it runs. Between two blocks that install something stand
+# blocks that do not need one another: those that train are done beside the rest, and what they said is shown
+# when they end.
 #
 # The last block is `make test`, the whole suite: PYTEST_ADDOPTS=tests/test_words.py runs but a part of it.
 set -euo pipefail
@@ -17,11 +19,14 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 folder=$(mktemp -d)
 clone=$folder/bnn
 running=
-log=$folder/log
+lanes=()
 patience=900  # seconds that a sign of life may take, where the machine is busy
 
+stop() { [ -z "$running" ] || kill -KILL -- "-$running" 2>/dev/null || true; }
+
 finish() {
-  [ -z "$running" ] || kill -KILL -- "-$running" 2>/dev/null || true
+  [ ${#lanes[@]} -eq 0 ] || { kill "${lanes[@]}" && wait "${lanes[@]}"; } 2>/dev/null || true
+  stop
   rm -rf "$folder"
 }
 trap finish EXIT
@@ -67,7 +72,7 @@ with urllib.request.urlopen(f"{sys.argv[1]}health", timeout=10) as answer:
 END
 }
 
-new_file() { [ -n "$(find "$clone/$1" -name "$2" -newer "$folder/started" -print -quit 2>/dev/null)" ]; }
+new_file() { [ -n "$(find "$clone/$1" -name "$2" -newer "$scratch/started" -print -quit 2>/dev/null)" ]; }
 
 interrupt() {  # STATUS: with which it must end, if not with that of Ctrl-C itself
   local status=0 deadline=$((SECONDS + patience))
@@ -86,10 +91,10 @@ said() {  # PATTERN: at its end, and nothing that no person should see
 }
 
 run_console() {  # BLOCK, NEXT BLOCK
-  sed -n 's/^\$ //p' "$1" >"$folder/commands"
-  cat "$folder/activation" "$folder/commands" >"$folder/shell"
-  start bash -e "$folder/shell"
-  case $(tail -n 1 "$folder/commands") in
+  sed -n 's/^\$ //p' "$1" >"$scratch/commands"
+  cat "$folder/activation" "$scratch/commands" >"$scratch/shell"
+  start bash -e "$scratch/shell"
+  case $(tail -n 1 "$scratch/commands") in
     'make demo'* | 'bnn serve'*)
       await page_answers
       case $2 in *.python) ! grep -q 127.0.0.1 "$2" || run_python "$2" ;; esac  # it asks this server
@@ -113,13 +118,13 @@ run_console() {  # BLOCK, NEXT BLOCK
     *) wait "$running" || fail "it ended with status $?." ;;
   esac
   running=
-  grep '^source ' "$folder/commands" >>"$folder/activation" || true
+  grep '^source ' "$scratch/commands" >>"$folder/activation" || true
 }
 
 run_python() {  # BLOCK
-  { cat "$folder/activation"; echo 'exec python -'; } >"$folder/python-shell"
+  { cat "$folder/activation"; echo 'exec python -'; } >"$scratch/python-shell"
   echo "== Meanwhile, or now, in Python:"
-  bash -e "$folder/python-shell" <"$1" || fail "the Python in $(basename "$1") does not run."
+  bash -e "$scratch/python-shell" <"$1" || fail "the Python in $(basename "$1") does not run."
   done_already=$1
 }
 
@@ -131,16 +136,55 @@ split_readme
 : >"$folder/activation"
 export BROWSER=true  # what `make demo` opens the page in
 
-blocks=("$folder"/[0-9][0-9].*)
-done_already=
-for index in "${!blocks[@]}"; do
-  block=${blocks[$index]} number=$((index + 1)) before=$SECONDS
-  [ "$block" != "$done_already" ] || continue
+lane_of() {  # BLOCK: what installs something is done alone
+  case $(cat "$1") in
+    *'$ make '*) echo alone ;;
+    *'$ bnn train '* | *'$ python train.py'*) echo training ;;
+    *) echo using ;;
+  esac
+}
+
+run_block() {  # INDEX
+  local block=${blocks[$1]} before=$SECONDS
+  number=$(($1 + 1))
+  [ "$block" != "$done_already" ] || return 0
   printf '\n== Block %d of README.md, as written:\n%s\n\n' "$number" "$(cat "$block")"
-  touch "$folder/started"
+  touch "$scratch/started"
   case $block in
-    *.console) run_console "$block" "${blocks[$((index + 1))]:-}" ;;
+    *.console) run_console "$block" "${blocks[$number]:-}" ;;
     *.python) run_python "$block" ;;
   esac
   printf '\n== Block %d: %d s; .venv is %d MB.\n' "$number" "$((SECONDS - before))" "$(du -sm .venv | cut -f1)"
+}
+
+run_lane() {  # NAME, INDEX...: one after another, with files of its own
+  local index
+  scratch=$folder/$1 log=$folder/$1/log
+  mkdir -p "$scratch"
+  for index in "${@:2}"; do run_block "$index"; done
+}
+
+run_beside() {  # both lanes at once; what the second said is shown when it has ended
+  local status=0 lane
+  [ "${#using[@]}" -gt 0 ] || [ "${#training[@]}" -gt 0 ] || return 0
+  (trap stop EXIT; run_lane using "${using[@]}") &
+  lanes=("$!")
+  (trap stop EXIT; run_lane training "${training[@]}") >"$folder/told" 2>&1 &
+  lanes+=("$!")
+  for lane in "${lanes[@]}"; do wait "$lane" || status=$?; done
+  lanes=() using=() training=()
+  cat "$folder/told"
+  return "$status"
+}
+
+blocks=("$folder"/[0-9][0-9].*)
+done_already=
+using=() training=()
+for index in "${!blocks[@]}"; do
+  case $(lane_of "${blocks[$index]}") in
+    using) using+=("$index") ;;
+    training) training+=("$index") ;;
+    alone) run_beside; run_lane alone "$index" ;;
+  esac
 done
+run_beside
