@@ -2,7 +2,9 @@
 
 import math
 import os
+import runpy
 import signal
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker(marker)
     }
     items.sort(key=lambda item: ranks.get(item.path, len(LONG)))
+
+
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a script as `python SCRIPT ARGUMENT...` does, and gives what it prints.
+
+    It runs in this process, where what it imports is loaded already: for PyMC that is most of a short run.
+    """
+
+    def run(script: Path, *arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", [str(script), *arguments])
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # other libraries' are printed, as Python does, and end nothing
+            runpy.run_path(str(script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture(scope="session")

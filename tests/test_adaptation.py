@@ -64,6 +64,12 @@ def own() -> ImageSet:
 
 
 @pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested with these does not depend on how far the posterior has moved."""
+    monkeypatch.setattr("bnn.training.adaptation.STEPS", 10)
+
+
+@pytest.fixture
 def small(make_checkpoint: MakeCheckpoint) -> Classifier:
     """An untrained classifier of few weights."""
     return Classifier(make_checkpoint())
@@ -109,6 +115,7 @@ def test_the_more_the_prior_weighs_the_less_it_moves_and_in_the_end_not_at_all(
     assert fixed / weights < 0.01  # nats a weight and component: a distance of a seventh of its scale
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_it_is_the_same_from_the_same_seed_and_another_from_another(small: Classifier, own: ImageSet) -> None:
     first, again, other = (adapt(small, own, own.labels, seed=seed, **EASY) for seed in (0, 0, 1))
     for name, value in first.posterior.tensors().items():
@@ -118,6 +125,7 @@ def test_it_is_the_same_from_the_same_seed_and_another_from_another(small: Class
     assert first.record["adaptation"]["before"] != other.record["adaptation"]["before"]  # on other images
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_what_it_starts_from_stays_as_it_was(small: Classifier, own: ImageSet) -> None:
     before = small.checkpoint()
     adapt(small, own, own.labels, **EASY)
@@ -126,6 +134,7 @@ def test_what_it_starts_from_stays_as_it_was(small: Classifier, own: ImageSet) -
     assert (before.rule, before.record) == (after.rule, after.record)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_the_checkpoint_says_where_it_is_from_and_no_run_takes_it_for_its_own(
     small: Classifier, own: ImageSet, tmp_path: Path
 ) -> None:
@@ -143,9 +152,9 @@ def test_the_checkpoint_says_where_it_is_from_and_no_run_takes_it_for_its_own(
 
 @pytest.fixture(scope="module")
 def shipped_in_part() -> Classifier:
-    """Two components of the checkpoint that ships, under its rule."""
+    """One component of the checkpoint that ships, under its rule."""
     whole = checkpoint_file.load()
-    posterior = Mixture(Classifier(whole, draws=1).posterior.components[:2])
+    posterior = Mixture(Classifier(whole, draws=1).posterior.components[:1])
     return Classifier(replace(whole, posterior=posterior.tensors(), draws=10))
 
 
@@ -220,6 +229,7 @@ def path(tmp_path: Path, small: Classifier) -> Path:
     return tmp_path / "sound.safetensors"
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_the_command_writes_an_adapted_checkpoint_and_tells_what_it_gained(
     path: Path, own: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +249,7 @@ def test_the_command_writes_an_adapted_checkpoint_and_tells_what_it_gained(
     assert Classifier.load(out).predict(own).labels.shape == (240,)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_where_the_promise_cannot_be_kept_it_refuses_and_can_be_asked_for_less(
     path: Path, own: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

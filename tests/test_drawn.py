@@ -2,8 +2,7 @@
 
 import re
 import string
-import subprocess
-import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn.data.digits import LABELLED
-from bnn.data.drawn import DRAWN, DRAWN_DIGITS, OF_A_KIND, Drawing, by_hand, drawings
+from bnn.data.drawn import DRAWN, DRAWN_DIGITS, Drawing, by_hand, drawings
 from bnn.data.imageset import ImageSet
 from bnn.data.pen import BRUSH, SIZE, render
 from bnn.data.preprocess import is_blank, prepare
@@ -28,6 +27,7 @@ HOLES = {
     **{"4 closed": 1, "5 with a hat": 0, "6 straight": 1, "7 barred": 0, "8 two circles": 2},
     **{"8 one stroke": 2, "9 curled": 1},
 }
+FEW = 3
 EVERY = [(kind, way) for kinds in SETS.values() for kind, ways in kinds.items() for way in ways]
 
 
@@ -58,10 +58,18 @@ def test_no_two_ways_to_draw_are_the_same() -> None:
     assert len({str(way) for way in others}) == len(others)
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of fewer drawings, which take less long: what is tested here does not depend on how many."""
+    for module in ("drawn", "imageset"):
+        monkeypatch.setattr(f"bnn.data.{module}.OF_A_KIND", FEW)
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_is_so_many_of_each_kind_in_their_order_and_follows_from_the_seed(name: str) -> None:
     whole, part, other = (ImageSet.from_name(name, seed=s, limit=n) for s, n in ((3, None), (3, 30), (4, 30)))
-    assert whole.kinds == [kind for kind in SETS[name] for _ in range(OF_A_KIND)]
+    assert whole.kinds == [kind for kind in SETS[name] for _ in range(FEW)]
     assert whole.sources[:2] == [f"{whole.kinds[0]}/0", f"{whole.kinds[0]}/1"]
     assert len(set(whole.sources)) == len(whole) == len(torch.unique(whole.images, dim=0))
     assert whole[[whole.sources.index(source) for source in part.sources]].images.equal(part.images)
@@ -87,17 +95,14 @@ def test_they_are_to_be_measured_on_and_not_to_be_learnt() -> None:
         train("drawn")
 
 
-@pytest.mark.slow
-def test_letters_that_look_like_digits_can_be_left_out() -> None:
-    program = Path(__file__).parents[1] / "benchmarks" / "drawn.py"
-    told = subprocess.run(
-        [sys.executable, program, "--draws", "2"], check=True, capture_output=True, text=True
-    )
-    capitals, small, doodles, digits = told.stdout.splitlines()
-    assert re.fullmatch(r"capitals: \S+% of 260 refused; \S+% of 190 that look like no digit", capitals)
-    assert re.fullmatch(r"small-letters: \S+% of 260 refused; \S+% of 170 that look like no digit", small)
-    assert re.fullmatch(r"doodles: \S+% of 280 refused", doodles)
-    assert re.match(r"drawn: \S+% of 380 answered, \d+ of \d+ rightly", digits)
+@pytest.mark.usefixtures("few")
+def test_letters_that_look_like_digits_can_be_left_out(run_script: Callable[..., str]) -> None:
+    told = run_script(Path(__file__).parents[1] / "benchmarks" / "drawn.py", "--draws", "2")
+    capitals, small, doodles, digits = told.splitlines()
+    assert re.fullmatch(r"capitals: \S+% of 78 refused; \S+% of 57 that look like no digit", capitals)
+    assert re.fullmatch(r"small-letters: \S+% of 78 refused; \S+% of 51 that look like no digit", small)
+    assert re.fullmatch(r"doodles: \S+% of 84 refused", doodles)
+    assert re.match(r"drawn: \S+% of 114 answered, \d+ of \d+ rightly", digits)
 
 
 def test_a_negative_seed_is_refused() -> None:

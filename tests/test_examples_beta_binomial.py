@@ -1,14 +1,13 @@
 """The Beta-Binomial example: both libraries agree with the grid and with each other."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import hypot, sqrt
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from programs import printed
 
 pytest.importorskip("pymc", reason="PyMC, with which the example compares, is not installed")
 
@@ -83,12 +82,14 @@ def test_the_simulated_counts_are_counts_of_every_group(found: Found, library: s
     assert (simulated <= COUNTS.trials).all()
 
 
-def test_it_runs_as_written_and_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
+def test_it_runs_as_written_and_the_same_seed_gives_the_same_numbers(
+    tmp_path: Path, run_script: Callable[..., str]
+) -> None:
     found = sampled(TINY_DRAWS)
     estimates = estimated(found)
-    script, seed, out = str(EXAMPLES / "beta_binomial.py"), str(SEED), str(tmp_path)
-    command = [sys.executable, script, "--tiny", "--seed", seed, "--out", out]
-    lines = [line for line in printed(*command).splitlines() if line.startswith("│")]
+    script, seed, out = EXAMPLES / "beta_binomial.py", str(SEED), str(tmp_path)
+    printed = run_script(script, "--tiny", "--seed", seed, "--out", out)
+    lines = [line for line in printed.splitlines() if line.startswith("│")]
     rows = [tuple(cell.strip() for cell in line.strip("│").split("│")) for line in lines]
     expected = [cells(method, estimates[method][name]) for name in example.QUANTITIES for method in estimates]
     assert rows == expected + [example.diagnostics(name, COUNTS, one) for name, one in found.items()]

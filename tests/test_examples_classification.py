@@ -1,11 +1,11 @@
 """Softmax regression three ways: it runs as written, the samplers agree, the flat direction stays flat."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import printed
 from scipy.stats import norm
 
 pytest.importorskip("pymc", reason="PyMC, with which the examples compare, is not installed")
@@ -57,9 +57,8 @@ def probabilities_apart(one: lesson.Fit, other: lesson.Fit) -> float:
     return float((abs(difference) / np.hypot(*errors)).max())
 
 
-def test_it_runs_as_written(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / "classification.py"), "--tiny", "--out", str(tmp_path)]
-    shown = printed(*command)
+def test_it_runs_as_written(tmp_path: Path, run_script: Callable[..., str]) -> None:
+    shown = run_script(EXAMPLES / "classification.py", "--tiny", "--out", str(tmp_path))
     assert all(name in shown for name in (*lesson.METHODS, "class frequencies"))
     assert (tmp_path / "classification.png").stat().st_size > 0
 

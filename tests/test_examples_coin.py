@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from programs import printed
 
 pytest.importorskip("pymc", reason="PyMC, with which the examples compare, is not installed")
 
@@ -51,10 +50,9 @@ def agree(found: Estimate, known: Estimate) -> None:
     assert abs(found.sd - known.sd) <= 4 * found.sd_error
 
 
-def table(name: str, out: Path) -> dict[str, list[str]]:
-    """The table that the tiny run of an example prints: its rows by their first cell."""
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--tiny", "--seed", str(SEED), "--out", str(out)]
-    lines = [line for line in printed(*command).splitlines() if line.startswith("│")]
+def table(printed: str) -> dict[str, list[str]]:
+    """The table that an example prints: its rows by their first cell."""
+    lines = [line for line in printed.splitlines() if line.startswith("│")]
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     return {first: rest for first, *rest in cells}
 
@@ -85,11 +83,12 @@ def test_pymc_finds_the_known_values() -> None:
 
 @pytest.mark.parametrize(("name", "run"), [("first_pyro", in_pyro), ("first_pymc", in_pymc)])
 def test_it_runs_as_written_and_the_same_seed_gives_the_same_numbers(
-    name: str, run: Callable[[int, int], Rows], tmp_path: Path
+    name: str, run: Callable[[int, int], Rows], tmp_path: Path, run_script: Callable[..., str]
 ) -> None:
     known = {"exact": coin.exact(), "best Normal": coin.best_normal()}
     found = known | dict(run(TINY_STEPS, TINY_DRAWS))
-    assert table(name, tmp_path) == {method: cells(one) for method, one in found.items()}
+    printed = run_script(EXAMPLES / f"{name}.py", "--tiny", "--seed", str(SEED), "--out", str(tmp_path))
+    assert table(printed) == {method: cells(one) for method, one in found.items()}
     is_a_picture(tmp_path / f"{name}.png")
 
 

@@ -1,6 +1,7 @@
 """How good is our posterior: the reference is the posterior, the measures are right, it runs as written."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import printed
 from pyro import poutine
 from pyro.infer import HMC
 from torch import Tensor
@@ -67,9 +67,8 @@ def within(found: Any, mean: float, sd: float) -> bool:
     return abs(found.mean - mean) < ERRORS * found.mean_error and abs(found.sd - sd) < ERRORS * found.sd_error
 
 
-def test_it_runs_as_written(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / "posterior_quality.py"), "--tiny", "--out", str(tmp_path)]
-    shown = printed(*command)
+def test_it_runs_as_written(tmp_path: Path, run_script: Callable[..., str]) -> None:
+    shown = run_script(EXAMPLES / "posterior_quality.py", "--tiny", "--out", str(tmp_path))
     for row in ("HMC", "its two halves", "guide, beta 1", "2 guides, beta 0.1", "MAP", "2 MAPs"):
         assert f"│ {row} " in shown
     assert (tmp_path / "posterior_quality.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,5 @@
 """Reading numbers, lines, pages and forms: made of real digits, from seeds."""
 
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -341,9 +340,8 @@ def test_a_sheet_of_digits_is_read_whole(page: Callable[..., Image.Image], class
 
 
 @pytest.mark.slow
-def test_the_measurement_runs(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "read_numbers.py"), "--tiny"]
-    printed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+def test_the_measurement_runs(run_script: Callable[..., str]) -> None:
+    printed = run_script(ROOT / "benchmarks" / "read_numbers.py", "--tiny")
     lines = [line.split("│")[1].strip() for line in printed.splitlines() if "│" in line]
     assert lines == list(KINDS)
 
