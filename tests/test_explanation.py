@@ -1,6 +1,6 @@
 """Why an image is refused: what is said of it was tried, and each kind of fault gets its own words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -47,8 +47,14 @@ def spoilt(classifier: Classifier, mnist_test: Labelled) -> dict[str, Tensor]:
     }
 
 
-def test_each_fault_has_its_own_words(classifier: Classifier, spoilt: dict[str, Tensor]) -> None:
-    said = {kind: [str(why) for why in explain(images, classifier)] for kind, images in spoilt.items()}
+@pytest.fixture(scope="module")
+def explained(classifier: Classifier, spoilt: dict[str, Tensor]) -> dict[str, Sequence[Explanation]]:
+    """Why each of `spoilt` is refused."""
+    return {kind: explain(images, classifier) for kind, images in spoilt.items()}
+
+
+def test_each_fault_has_its_own_words(explained: dict[str, Sequence[Explanation]]) -> None:
+    said = {kind: [str(why) for why in whys] for kind, whys in explained.items()}
 
     def share(kind: str, words: str) -> float:
         return float(np.mean([why.startswith(words) for why in said[kind]]))
@@ -59,10 +65,12 @@ def test_each_fault_has_its_own_words(classifier: Classifier, spoilt: dict[str, 
     assert share("added", NOTHING_LIKE) < 0.1
 
 
-def test_what_is_said_to_help_does(classifier: Classifier, spoilt: dict[str, Tensor]) -> None:
+def test_what_is_said_to_help_does(
+    classifier: Classifier, spoilt: dict[str, Tensor], explained: dict[str, Sequence[Explanation]]
+) -> None:
     helped = 0
     for kind in ("added", "erased"):
-        for image, why in zip(spoilt[kind], explain(spoilt[kind], classifier), strict=True):
+        for image, why in zip(spoilt[kind], explained[kind], strict=True):
             assert why.change.any() == why.words.startswith((TOO_MANY, MISSING))
             assert ("it would be" in why.words) == why.words.startswith(
                 (TOO_MANY, MISSING, "turned", "mirrored")

@@ -67,6 +67,7 @@ def test_the_examples_run_as_they_are_written(
     example: doctest.DocTest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("bnn.training.adaptation.STEPS", 10)  # no example shows how far it moves
     failed, tried = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example)
     assert tried == len(example.examples)
     assert failed == 0, capsys.readouterr().out
