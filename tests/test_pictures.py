@@ -28,7 +28,9 @@ NAMES = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taken") / "pictures"
-    main(["--out", str(folder)])
+    with pytest.MonkeyPatch.context() as coarser:
+        coarser.setattr("take_pictures.STEP", 0.2)  # half as many frames, of which each takes a while
+        main(["--out", str(folder)])
     return folder
 
 
