@@ -1,5 +1,6 @@
 """Any network with many sets of weights at once: as one set after another, or refused before any work."""
 
+import math
 import os
 import subprocess
 import sys
@@ -59,6 +60,19 @@ def test_an_image_has_the_same_bits_alone_and_anywhere_in_a_batch(make: Make) ->
     for i in range(len(IMAGES)):
         assert run(IMAGES[i : i + 1])[:, 0].equal(together[:, i])
     assert run(IMAGES[:0]).shape == (3, 0, together.shape[2])
+
+
+@pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in STACKED.items()])
+@pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_none_afterwards_and_leaves_the_others_alone(make: Make, strange: float) -> None:
+    network = make()
+    run = StackedNetwork(network, weights_of(network))
+    spoilt = IMAGES.clone()
+    spoilt[4, 0, 14, 14] = strange
+    outputs, expected = run(spoilt), run(IMAGES)
+    others = [i for i in range(len(IMAGES)) if i != 4]
+    assert outputs[:, others].equal(expected[:, others])
+    assert not outputs[:, 4].isfinite().all(-1).any()
 
 
 def check_bits() -> None:

@@ -224,7 +224,9 @@ def _described(images: Tensor, layers: Iterable[Run], shape: tuple[int, int] | N
         return _one_after_another(images, layers).flatten(1)[:, None]
     draws, channels = shape
     maps = _one_after_another(images.to_mkldnn(), layers).to_dense()
-    return maps.unflatten(1, (draws, -1))[:, :, :channels].flatten(2)
+    rows = maps.unflatten(1, (draws, -1))[:, :, :channels].flatten(2)
+    # To oneDNN's ReLU and pooling NaN is as good as 0: here what is no number stays none.
+    return rows + images.mul(0).sum((1, 2, 3))[:, None, None]
 
 
 def _one_after_another(x: Tensor, layers: Iterable[Run]) -> Tensor:
