@@ -374,13 +374,15 @@ class Attacks:
         return await page.fetch("POST", f"{API}/{door}", json={"data": []})
 
     async def half(self, page: Page, rng: np.random.Generator) -> Any:
-        start = "POST /gradio_api/queue/join HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        start = (
+            "POST /gradio_api/queue/join HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        )
         body = 'content-length: 5000\r\n\r\n{"data": ['
         return await self._hang_up((start + body)[: rng.integers(1, len(start + body))])
 
     async def half_upload(self, page: Page, rng: np.random.Generator) -> Any:
         part = PART.decode() + "a" * 10_000
-        start = "POST /gradio_api/upload HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n"
+        start = "POST /gradio_api/upload HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9000000\r\n"
         return await self._hang_up(f"{start}content-type: multipart/form-data; boundary=x\r\n\r\n{part}")
 
     async def _hang_up(self, sent: str) -> str:

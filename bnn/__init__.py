@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bnn.evaluation.evaluate import evaluate
     from bnn.evaluation.results import Report
     from bnn.evaluation.votes import plot_votes
+    from bnn.explanation import Explanation, explain
     from bnn.ood.score import Observed, OODScore
     from bnn.prediction import Prediction
     from bnn.reading import Reading, read
@@ -39,6 +40,7 @@ __all__ = [
     "ConfidenceRule",
     "EntropyRule",
     "Evidence",
+    "Explanation",
     "ImageSet",
     "InputError",
     "MedianRule",
@@ -52,6 +54,7 @@ __all__ = [
     "Task",
     "adapt",
     "evaluate",
+    "explain",
     "metrics",
     "plot_votes",
     "read",
@@ -64,6 +67,7 @@ _HOMES = {
     "ConfidenceRule": "bnn.rules.thresholds",
     "EntropyRule": "bnn.rules.thresholds",
     "Evidence": "bnn.core.evidence",
+    "Explanation": "bnn.explanation",
     "ImageSet": "bnn.data.imageset",
     "MedianRule": "bnn.rules.thresholds",
     "OODScore": "bnn.ood.score",
@@ -76,6 +80,7 @@ _HOMES = {
     "Task": "bnn.core.task",
     "adapt": "bnn.training.adaptation",
     "evaluate": "bnn.evaluation.evaluate",
+    "explain": "bnn.explanation",
     "metrics": "bnn.evaluation",
     "plot_votes": "bnn.evaluation.votes",
     "read": "bnn.reading",

@@ -17,9 +17,10 @@ from bnn.core.checkpoint import Checkpoint
 from bnn.core.ensemble import PredictiveEnsemble
 from bnn.core.evidence import Evidence
 from bnn.core.features import Features
-from bnn.core.networks import build_network
+from bnn.core.networks import IMAGE_SIZE, build_network
 from bnn.core.posterior import posterior_from
 from bnn.core.task import checked_labels
+from bnn.data.copies import require_distinct
 from bnn.data.preprocess import LAYOUTS, Images, prepare, read_images
 from bnn.errors import InputError, choose
 from bnn.ood.detector import Progress, detector_from, fit_detector, gather_evidence, judged
@@ -79,7 +80,7 @@ class Classifier:
         shapes = {name: tuple(value.shape) for name, value in self.network.named_parameters()}
         require_drawable(draws, self.seed, self.network)
         self.posterior = posterior_from(self.parts.posterior, checkpoint.posterior, shapes)
-        self.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
+        self.ensemble = self._drawn(draws)
         features = Features(self.network, self.posterior)
         self.detector = detector_from(
             self.parts.scores, self.parts.combination, checkpoint.detector, self.task, features
@@ -185,6 +186,17 @@ class Classifier:
         weights = self.posterior.sample(count, self.seed)
         return [self._network({name: value[s] for name, value in weights.items()}) for s in range(count)]
 
+    def _drawn(self, draws: int) -> PredictiveEnsemble:
+        """The ensemble of so many draws, which gives numbers for the darkest and the brightest image."""
+        ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
+        extremes = torch.stack([shade(1, IMAGE_SIZE, IMAGE_SIZE) for shade in (torch.zeros, torch.ones)])
+        if not ensemble.probs(extremes).isfinite().all():
+            raise InputError(
+                "its weights are so large that no probability comes of them: it is damaged, or of a training "
+                "that diverged."
+            )
+        return ensemble
+
     def _network(self, weights: Mapping[str, Tensor]) -> nn.Module:
         network = copy.deepcopy(self.network)
         network.load_state_dict(weights, assign=True)
@@ -238,7 +250,7 @@ class Classifier:
         """
         require_drawable(draws, self.seed, self.network)
         other = copy.copy(self)
-        other.ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
+        other.ensemble = self._drawn(draws)
         return other
 
     def with_rule(self, rule: AbstentionRule) -> Self:
@@ -304,7 +316,8 @@ class Classifier:
             progress: see `evidence`.
 
         Raises:
-            InputError: an image or a label cannot be used, or these images cannot promise as much.
+            InputError: an image or a label cannot be used, images are copies of others, a class has none, or
+                they cannot promise as much.
 
         Example:
             >>> import bnn
@@ -317,6 +330,8 @@ class Classifier:
         truth = checked_labels(labels, len(prepared), self.task.classes)
         name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
         choose(RULES, name, "abstention rule").require_fittable(calibrated_count(len(truth)), promise)
+        require_distinct(prepared)
+        self.task.require_every_class(truth)
         calibration = Calibration.of(self.evidence(prepared, progress), truth, self.seed)
         return self.calibrated_on(calibration, fit_rule(name, calibration, promise))
 

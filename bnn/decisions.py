@@ -11,6 +11,7 @@ from bnn.reading import Reading
 
 Named = Mapping[str, Sequence[object]]  # further columns by name, a value an image
 SIDES = ("left", "top", "right", "bottom")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what starts one (OWASP, "CSV injection")
 _DIGIT_HEADS = ("file", "row", "position", *SIDES, "decision", "reason", "probability", "candidates")
 
 
@@ -62,15 +63,20 @@ def _digits(name: str, reading: Reading) -> Iterator[Sequence[object]]:
     for number, row in enumerate(reading.rows, 1):
         for position, mark in enumerate(row, 1):
             decision, candidates = mark.answer or "refused", " ".join(mark.candidates)
-            place = (name, number, position, *mark.box)
+            place = (_as_text(name), number, position, *mark.box)
             yield (*place, decision, mark.reason, f"{mark.probability:.9g}", candidates)
+
+
+def _as_text(value: object) -> object:
+    """`value`, such as a file's name, as a spreadsheet takes it for text, and for no formula: quoted by '."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _rows(columns: Named, prediction: Prediction) -> Iterator[Sequence[object]]:
     for index in range(len(prediction)):
         numbers = (*prediction.probs[index], *(getattr(prediction, name)[index] for name in MEASURES))
         yield (
-            *(values[index] for values in columns.values()),
+            *(_as_text(values[index]) for values in columns.values()),
             prediction.decision(index),
             prediction.reasons[index],
             prediction.quality[index],

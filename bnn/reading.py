@@ -1,7 +1,7 @@
 """Reading a picture: which digits it shows, where, and the number that they make, or why it is refused."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -16,8 +16,8 @@ from bnn.core.evidence import Evidence
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.ink import find_ink
 from bnn.data.layout import laid_out
-from bnn.data.preprocess import Images, Pixels, brightness_of
-from bnn.data.quality import quality_of
+from bnn.data.preprocess import Images, Pixels, pictured
+from bnn.data.quality import BLANK, CUT_OFF, SEVERAL, TOO_SMALL, quality_of
 from bnn.data.segmentation import Piece, Row, Segmentation, best_pieces, segmented
 from bnn.errors import InputError
 from bnn.numerals import percent
@@ -25,9 +25,9 @@ from bnn.ood.detector import gather_evidence
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom (the last two exclusive), in the picture's pixels
 
-ANSWERED, TOO_SMALL, UNCLEAR = "answered", "too small", "unclear cut"
-SEVERAL, CUT_OFF, BLANK = "several marks", "cut off", "blank"  # of a cell
-MOST_PIECES = 20_000  # that are judged of one picture: a picture of noise does not keep us for hours
+ANSWERED, UNCLEAR = "answered", "unclear cut"
+# Marks of one picture that are judged, and pieces that they may be cut into: more is noise, and takes long.
+MOST_PIECES = 1500
 _LEAST_CELL = 8  # pixels each way
 LAYOUT = "mnist"  # of the tasks whose classes can be read
 
@@ -42,8 +42,10 @@ _WIDE = 30.0  # of each height by which a piece is wider than most digits
 _WIDEST = 0.9  # heights
 _CLEAR = 8.0  # a connected part that costs no more is a digit and not cut
 # Share of the ways to read a row that a digit must be found in; more where it was cut, or may be two digits.
-_SURE, _SURE_OF_CUT = 0.9, 0.999
+_SURE, _SURE_OF_CUT = 0.9, 0.99
 _MAY_BE_TWO = 1.0  # heights: as wide as that
+# Nats of surprise of a digit, at most; fewer where it was cut. With a 1 stuck to it, it surprises more.
+_STRANGEST, _STRANGEST_CUT = 10.0, 7.0
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,15 @@ def read(
         )
     if grid is not None and boxes is not None:
         raise InputError("give a grid or boxes, not both.")
-    brightness = brightness_of(picture)
+    brightness, shape = pictured(picture)
     if grid is None and boxes is None:
         rows = tuple(tuple(row) for row in _found(brightness, classifier, _few_draws(classifier)))
     elif grid is not None:
         rows = _in_cells(brightness, _cells(grid, brightness.shape), classifier)
     else:
-        rows = _in_cells(brightness, [_checked(boxes or (), brightness.shape)], classifier)
+        places = [_resized(box, shape, brightness.shape) for box in _checked(boxes or (), shape)]
+        rows = _in_cells(brightness, [places], classifier)
+    rows = tuple(tuple(_moved(mark, brightness.shape, shape) for mark in row) for row in rows)
     return Reading(rows, promised(classifier, max(map(len, rows), default=1)))
 
 
@@ -200,9 +204,8 @@ def _found(
 ) -> list[list[Mark]]:
     """The digits of a picture, or of a form's cell, row by row."""
     ink = find_ink(brightness)
+    _require_few(ink.areas)
     found = segmented(ink, cell=cell)
-    if sum(len(row.pieces) for row in found.rows) > MOST_PIECES:
-        raise InputError("the picture has more marks than a page of digits: cut it, or take a clearer one.")
     rows = [
         _digits(found, row, costs)
         for row, costs in zip(found.rows, _costs(found, classifier, rough), strict=True)
@@ -211,9 +214,13 @@ def _found(
         (row, piece, sure) for row, pieces in zip(found.rows, rows, strict=True) for piece, sure in pieces
     ]
     places = [_scaled(found.box(row, piece), ink.scale, brightness.shape) for row, piece, _ in chosen]
+    evidence = classifier.evidence(_seen(found, [(row, piece) for row, piece, _ in chosen]))
     quality = quality_of(ink)
-    why = [_doubt(found, row, piece, sure, quality) for row, piece, sure in chosen]
-    marks = _decided(_seen(found, [(row, piece) for row, piece, _ in chosen]), places, why, classifier)
+    why = [
+        _doubt(found, row, piece, sure and _is_plausible(piece, surprise), quality)
+        for (row, piece, sure), surprise in zip(chosen, _surprise(evidence), strict=True)
+    ]
+    marks = _decided(evidence, places, why, classifier)
     return [[next(marks) for _ in pieces] for pieces in rows]
 
 
@@ -227,6 +234,11 @@ def _is_sure(found: Segmentation, row: Row, piece: Piece, share: float) -> bool:
     """Whether so large a log-share of the ways to read a row is enough for a digit."""
     suspect = piece.cuts > 0 or _width(found, row, piece) > _MAY_BE_TWO
     return bool(share >= math.log(_SURE_OF_CUT if suspect else _SURE))
+
+
+def _is_plausible(piece: Piece, surprise: float) -> bool:
+    """Whether a piece with that `surprise`, nats, is no more so than a digit that was found where it is."""
+    return surprise <= (_STRANGEST_CUT if piece.cuts else _STRANGEST)
 
 
 def _width(found: Segmentation, row: Row, piece: Piece) -> float:
@@ -245,10 +257,10 @@ def _doubt(found: Segmentation, row: Row, piece: Piece, sure: bool, quality: str
 
 
 def _decided(
-    seen: Tensor, places: Sequence[Box], why: Sequence[str], classifier: Classifier
+    evidence: Evidence, places: Sequence[Box], why: Sequence[str], classifier: Classifier
 ) -> Iterator[Mark]:
-    """What `classifier` says of what is `seen` (N, 1, 28, 28) at `places`, unless a reason `why` not is."""
-    prediction = classifier.decide(classifier.evidence(seen), np.full(len(seen), ""))
+    """What `classifier` says of `evidence` of what is at N `places`, unless a reason `why` not is."""
+    prediction = classifier.decide(evidence, np.full(len(places), ""))
     for index, (place, doubt) in enumerate(zip(places, why, strict=True)):
         answered = not doubt and prediction.labels[index] >= 0
         yield Mark(
@@ -281,6 +293,7 @@ def _costs(
         return _surprise(evidence) + [_unlikeliness(found, row, piece) for row, piece in pieces]
 
     whole = [(row, piece) for row in found.rows for piece in row.pieces if piece.cuts == 0]
+    _require_few(whole)
     costs = dict(zip(map(_key, whole), judged(whole), strict=True))
     open_pieces = [
         (row, piece)
@@ -289,9 +302,15 @@ def _costs(
         for piece in row.pieces
         if piece.cuts and not clear[piece.start : piece.stop].any()
     ]
+    _require_few(open_pieces)
     costs |= dict(zip(map(_key, open_pieces), judged(open_pieces), strict=True))
     for row in found.rows:
         yield np.array([costs.get(_key((row, piece)), np.inf) for piece in row.pieces])
+
+
+def _require_few(pieces: Sized) -> None:
+    if len(pieces) > MOST_PIECES:
+        raise InputError("the picture has more marks than a page of digits: cut it, or take a clearer one.")
 
 
 def _key(at: tuple[Row, Piece]) -> tuple[int, Piece]:
@@ -336,6 +355,23 @@ def _scaled(box: NDArray[np.int64], scale: float, shape: tuple[int, ...]) -> Box
         math.floor(top),
         min(shape[1], math.ceil(right)),
         min(shape[0], math.ceil(bottom)),
+    )
+
+
+def _moved(mark: Mark, of: tuple[int, ...], to: tuple[int, ...]) -> Mark:
+    """`mark` with its box in the picture itself, which may have been shrunk as it was read."""
+    return mark if of == to else replace(mark, box=_resized(mark.box, of, to))
+
+
+def _resized(box: Box, of: tuple[int, ...], to: tuple[int, ...]) -> Box:
+    """The same place in a picture of the shape `to` (H, W) as a box in one of the shape `of`."""
+    down, across = to[0] / of[0], to[1] / of[1]
+    left, top, right, bottom = box
+    return (
+        math.floor(left * across),
+        math.floor(top * down),
+        min(to[1], math.ceil(right * across)),
+        min(to[0], math.ceil(bottom * down)),
     )
 
 

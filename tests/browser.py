@@ -3,7 +3,7 @@
 import io
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 SWITCHES = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 READY = "#pad canvas:not([aria-busy])"  # its script runs: an earlier stroke would be lost
+TOUCHES, FELT = 3, 20_000  # of a pad that shows no ink, and ms after which it did not feel one
 SLOW = 300_000  # ms that anything may take: no busy machine needs so long, only what would never come
 SCREENS: dict[str, dict[str, Any]] = {  # what `Browser.new_context` takes
     "wide": {"viewport": {"width": 1280, "height": 900}},
@@ -96,12 +97,28 @@ def draw(page: Page, hand: Hand, strokes: Strokes, watch: Callable[[], object] =
     assert box is not None
     for stroke in strokes:
         first, *others = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
-        hand.move(*first)
-        hand.down()
+        _set_down(page, hand, first)
         for place in others:
             hand.move(*place)
             watch()
         hand.up()
+
+
+def _set_down(page: Page, hand: Hand, place: tuple[float, float]) -> None:
+    """Puts the hand down, on an empty pad until that shows ink.
+
+    On a busy machine the first touch of a page just opened was lost once, and could not be lost again in 150
+    tries to see where: who draws would touch again.
+    """
+    hint = page.locator("#pad .hint")
+    for _ in range(TOUCHES):
+        hand.move(*place)
+        hand.down()
+        with suppress(AssertionError):
+            expect(hint).to_be_hidden(timeout=FELT)
+            return
+        hand.up()
+    raise AssertionError(f"the pad did not feel {TOUCHES} touches at {place}.")
 
 
 def headline(page: Page) -> Locator:

@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from programs import PATIENCE
@@ -63,6 +64,29 @@ def test_an_upload_must_be_something(max_upload: int) -> None:
     assert Address(max_upload=1).max_upload == 1
     with pytest.raises(InputError, match="--max-upload must be above 0"):
         Address(max_upload=max_upload)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"proxies": ["nginx"]}, "--proxy nginx is no IP address"),
+        ({"proxies": ["10.0.0.1", "10.0.0.0/99"]}, "--proxy 10.0.0.0/99 is no IP address"),
+        ({"names": ["https://example.org"]}, "--name https://example.org is no host name"),
+        ({"names": ["example.org:80"]}, "--name example.org:80 is no host name"),
+    ],
+)
+def test_who_is_believed_must_be_an_address_and_a_name_a_name(options: dict[str, Any], words: str) -> None:
+    assert Address(proxies=["10.0.0.1", "10.1.0.0/16", "::1"], names=["digits.example.org"])
+    with pytest.raises(InputError, match=f"^{words}"):
+        Address(**options)
+
+
+@pytest.mark.parametrize(
+    ("path", "within"),
+    [("/digits/health", "/health"), ("/health", "/health"), ("/digitsx", "/digitsx"), ("/digits", "/digits")],
+)
+def test_a_path_is_the_same_whether_or_not_the_proxy_took_the_root_off(path: str, within: str) -> None:
+    assert Address(root_path="/digits").path_within(path) == within
 
 
 def test_it_listens_where_it_says(free_port: int) -> None:

@@ -220,6 +220,22 @@ def test_two_digits_side_by_side_are_read_as_a_number(visitor: Visitor) -> None:
     visitor.clear()
 
 
+def test_the_steps_from_the_drawing_to_what_was_seen_unfold(visitor: Visitor) -> None:
+    visitor.draw(DIGITS["4"])
+    visitor.reads("4")
+    steps = visitor.page.locator("#steps figure")
+    expect(visitor.page.locator("#steps")).to_be_hidden()
+    visitor.use(visitor.control("From the drawing to what the networks saw"))
+    expect(steps).to_have_count(4)
+    expect(steps.last).to_contain_text("28 by 28, as the network sees it")
+    for step in steps.all():
+        expect(step.locator("img")).to_be_visible()
+    assert_sound(visitor.page)
+    visitor.clear()
+    expect(visitor.page.locator("#steps")).to_contain_text("Nothing is drawn yet.", timeout=SLOW)
+    visitor.use(visitor.control("From the drawing to what the networks saw"))
+
+
 def test_what_the_page_is_and_where_it_fails_can_be_read(visitor: Visitor) -> None:
     expect(visitor.page.get_by_text("Many sampled neural networks vote on what you draw.")).to_be_visible()
     expect(visitor.page.get_by_text("How the networks vote")).to_be_visible()
@@ -409,7 +425,7 @@ def test_all_can_be_chosen_with_the_keyboard_alone(visitor: Visitor) -> None:
     for _ in range(2):
         keyboard.press("ArrowLeft")
     visitor.reads("0")
-    visitor.tab_to(visitor.page.locator(".label-wrap"))
+    visitor.tab_to(visitor.control("Advanced"))
     keyboard.press("Enter")
     visitor.tab_to(visitor.page.locator("#draws input:checked"))
     keyboard.press("ArrowRight")
@@ -833,6 +849,7 @@ def test_every_tab_fits_the_screen_and_is_accessible(
     visitor.choose("4 or 9")
     visitor.reads(REFUSED)
     page.get_by_role("button", name="Advanced").click()
+    page.get_by_role("button", name="From the drawing to what the networks saw").click()
     assert_sound(page)
     open_tab(page, "Many images")
     assert_sound(page)

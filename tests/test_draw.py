@@ -1,6 +1,9 @@
 """The tab to draw on, without a browser: what the page shows of a drawing."""
 
+import base64
+import io
 import json
+import re
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -15,14 +18,15 @@ from bnn.app.examples import CAPITAL, DIGITS, DOODLES, DOUBTFUL
 from bnn.app.strictness import offered
 from bnn.classifier import Classifier
 from bnn.data.pen import SIZE, render
-from bnn.data.pictures import png_url
+from bnn.data.pictures import PNG_URL, png_url
 from bnn.data.preprocess import prepare
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import EntropyRule
 
 SVG = "{http://www.w3.org/2000/svg}"
 ANSWERING, REFUSING = EntropyRule(threshold=10.0, refuse=0.5), EntropyRule(threshold=-1.0, refuse=0.5)
-SEVEN = render(DIGITS["7"])
+SEVEN, DISC = render(DIGITS["7"]), render([[(0.5, 0.5), (0.5, 0.5)]])
+RED = (214, 39, 40)
 
 
 def votes(spread: str) -> list[int]:
@@ -56,6 +60,24 @@ def beside(*digits: str) -> list[list[tuple[float, float]]]:
     ]
 
 
+def test_each_step_from_the_drawing_to_the_networks_is_shown(classifier: Classifier) -> None:
+    framed = SEVEN.copy()
+    ImageDraw.Draw(framed).line([(0, 3), (framed.width, 3)], 0, 4)
+    for drawn, last in ((framed, "28 by 28, as the network sees it"), (DISC, "28 by 28, refused: too small")):
+        shown = re.findall(r'<img src="([^"]+)" alt="([^"]+)">', look(classifier, drawn).steps)
+        assert [heading for _, heading in shown][0::3] == ["as it was given", last]
+        pictures = [picture_of(url) for url, _ in shown]
+        assert len(pictures) == 4
+        assert (np.asarray(pictures[2]) == RED).all(-1).any() == (drawn is framed)
+        seen = np.asarray(pictures[3].convert("L").resize((28, 28), Image.Resampling.NEAREST))
+        assert (seen == np.round(prepare(drawn)[0, 0].numpy() * 255)).mean() > 0.98
+    assert look(classifier, None).steps.count("<img") == 0
+
+
+def picture_of(url: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(url.removeprefix(PNG_URL))))
+
+
 def test_several_digits_are_read_as_a_number(classifier: Classifier) -> None:
     panels = look(classifier, render(beside("4", "2")))
     assert '<p class="headline">42</p>' in panels.verdict
@@ -82,6 +104,15 @@ def test_a_refusal_says_how_the_votes_split(classifier: Classifier) -> None:
     cast = votes(panels.spread)
     assert min(cast[4], cast[9]) > 0
     assert f"{max(cast)} of 8 networks say {cast.index(max(cast))}, " in panels.verdict
+
+
+def test_what_is_too_much_of_a_refused_drawing_is_said_and_marked(classifier: Classifier) -> None:
+    panels, plain = look(classifier, render(DOODLES["a face"])), look(classifier, SEVEN)
+    assert "Unfamiliar: a stroke too many: without it, it would be a 0." in panels.verdict
+    assert "orange: too much" in panels.evidence
+    colours = [tuple(map(int, found)) for found in re.findall(r"rgb\((\d+),(\d+),(\d+)\)", panels.evidence)]
+    assert max(red - blue for red, _, blue in colours) > 100
+    assert "orange" not in plain.evidence
 
 
 def test_gauges_mark_where_the_rule_in_force_refuses(classifier: Classifier) -> None:
@@ -182,5 +213,5 @@ def test_numbers_of_networks_that_are_not_offered_become_one_that_is(asked: floa
 def test_all_that_is_shown_can_be_sent(classifier: Classifier) -> None:
     panels = look(classifier, SEVEN)
     assert json.loads(json.dumps(panels)) == list(panels)
-    assert not any("nan" in part for part in panels)
+    assert not any("nan" in part for part in (panels.verdict, panels.evidence, panels.spread))
     assert np.isfinite(classifier.predict(SEVEN).probs).all()

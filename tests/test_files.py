@@ -43,7 +43,10 @@ def test_the_file_is_readable_by_others(tmp_path: Path) -> None:
 def test_a_folder_in_the_way_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()
-    with pytest.raises(InputError, match="folder cannot be written"), written_whole(target):
+    with (
+        pytest.raises(InputError, match="folder cannot be written, for it is"),
+        written_whole(target),
+    ):
         pass
     with pytest.raises(InputError, match="is a folder"):
         require_writable(target)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bnn.app.examples import examples
-from bnn.app.files import LONGEST_NAME, SAMPLE_SIDE, data_url, files_choice, sample_archive, uploaded
+from bnn.app.files import SAMPLE_SIDE, data_url, files_choice, sample_archive, uploaded
 from bnn.app.many import decisions
-from bnn.app.uploads import CLUTTER, MOST_IMAGES, SavedFile, Unusable, read_files
+from bnn.app.uploads import CLUTTER, MOST_IMAGES, MOST_NAME, SavedFile, Unusable, read_files
 from bnn.classifier import Classifier
 from bnn.errors import InputError
 
@@ -89,7 +89,7 @@ def test_the_control_has_its_bounds_and_the_sample_with_it() -> None:
         == "data:application/zip;base64,c2FtcGxl"
     )
     # So many files with the longest names, each character of three bytes, fit into one request.
-    assert MOST_IMAGES * (3 * LONGEST_NAME + 300) < 2_000_000
+    assert MOST_IMAGES * (3 * MOST_NAME + 300) < 2_000_000
 
 
 @pytest.mark.parametrize(

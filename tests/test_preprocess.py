@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import tracemalloc
 import urllib.request
 import warnings
@@ -17,6 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
+from programs import printed
 
 from bnn.data import preprocess
 from bnn.data.digits import Labelled
@@ -694,3 +696,72 @@ def test_what_is_no_image_at_all_is_named(thing: Any) -> None:
     kinds = "PIL images, paths, bytes, files, arrays or tensors"
     with pytest.raises(InputError, match=rf"^images must be {kinds}, not \w+\.$"):
         prepare(thing)
+
+
+# Large images take little memory
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("size", [(70, 90), (431, 207), (1999, 3)])
+def test_what_is_reduced_in_strips_is_what_is_reduced_at_once(
+    mode: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preprocess, "LONGEST", 30)
+    monkeypatch.setattr(preprocess, "_STRIP", 5)
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    image = (
+        Image.fromarray(noise).convert("RGB" if mode in ("CMYK", "YCbCr", "P", "1") else "RGBA").convert(mode)
+    )
+    for target in ("L", "RGB", "RGBA"):
+        expected = image.convert(target).reduce(max(size) // 30)
+        assert preprocess._reduced(image, target).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_what_is_deep_is_the_same_in_strips(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 60_000, (50, 40))
+    kind = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+    image = Image.fromarray(values.astype(kind))
+    assert image.mode == mode
+    whole = preprocess._deep_brightness(image, "it")
+    monkeypatch.setattr(preprocess, "_ROWS", 7)
+    assert (preprocess._deep_brightness(image, "it") == whole).all()
+    np.testing.assert_array_equal(whole, (values / 65535).astype(np.float32))
+
+
+PEAK = """
+import sys
+from PIL import Image
+from bnn.data.preprocess import read_images
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+read_images(Image.new("L", (300, 300), 255))
+before = peak()
+read_images(sys.argv[1])
+print((peak() - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.parametrize(
+    ("mode", "size", "kind", "most"),
+    [
+        ("RGBA", (8000, 6000), "PNG", 500),
+        ("RGBA", (5000, 5000), "PNG", 300),
+        ("I;16", (5000, 5000), "PNG", 350),
+        ("P", (5000, 5000), "PNG", 300),
+        ("RGB", (8000, 6000), "HEIF", 550),
+        ("RGB", (8000, 6000), "JPEG", 200),
+    ],
+)
+def test_one_image_takes_so_many_megabytes_at_most(
+    mode: str, size: tuple[int, int], kind: str, most: int, tmp_path: Path
+) -> None:
+    image = Image.new(mode, size, 255 if mode in ("P", "I;16") else (255,) * len(mode))
+    image.paste(0, (1000, 1000, 1400, 4000))
+    image.save(tmp_path / "large", kind)
+    assert int(printed(sys.executable, "-c", PEAK, str(tmp_path / "large"))) <= most

@@ -2,19 +2,23 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont
+from torch import Tensor
 
 import bnn
+import bnn.reading as reading_
 from bnn.classifier import Classifier
 from bnn.core.task import Task
 from bnn.data.digits import Labelled
 from bnn.data.imageset import ImageSet
+from bnn.data.segmentation import Piece, Row, Segmentation
 from bnn.errors import InputError
 from bnn.reading import Mark, Reading, promised, read
 
@@ -141,6 +145,32 @@ def test_boxes_are_in_pixels_of_the_picture_however_large_it_is(
     assert lefts.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_so_they_are_where_it_is_shrunk_or_turned_as_it_is_read(
+    page: Callable[..., Image.Image], classifier: Classifier, tmp_path: Path, kind: str, orientation: int
+) -> None:
+    picture = page("4727", apart=8)
+    small = np.array([mark.box for mark in read(picture, classifier).marks])
+    scale = -(-4200 // picture.width)
+    large = picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    lying = large if orientation == 1 else large.transpose(Image.Transpose.ROTATE_90)
+    lying.save(tmp_path / "large", kind, exif=exif)
+    reading = read(tmp_path / "large", classifier)
+    assert reading.number == "4727"
+    boxes = np.array([mark.box for mark in reading.marks])
+    np.testing.assert_allclose(boxes, scale * small, atol=2 * scale)
+    assert (boxes >= 0).all()
+    assert (boxes[:, [2, 3]] <= large.size).all()
+    left, top, right, bottom = boxes[1].tolist()
+    cell = (left - 4 * scale, top - 4 * scale, right + 4 * scale, bottom + 4 * scale)
+    (marked,) = read(tmp_path / "large", classifier, boxes=[cell]).marks
+    assert marked.answer == "7"
+    np.testing.assert_allclose(marked.box, boxes[1], atol=2 * scale)
+
+
 @pytest.mark.parametrize("mark", ["letter", "dash", "point"])
 def test_what_is_no_digit_is_refused_and_so_is_the_number(
     mark: str, page: Callable[..., Image.Image], classifier: Classifier
@@ -236,6 +266,27 @@ def test_a_page_without_any_digit_says_so(picture: Grey, classifier: Classifier)
 def test_noise_is_never_a_number(classifier: Classifier) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (120, 160), dtype=np.uint8)
     assert read(noise, classifier).number is None
+
+
+@pytest.mark.parametrize("side", [4, 8])
+def test_of_noise_so_much_is_judged_at_most_and_one_sentence_says_so(
+    side: int, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = []
+    seen = reading_._seen
+
+    def counted(found: Segmentation, pieces: Sequence[tuple[Row, Piece]]) -> Tensor:
+        judged.append(len(pieces))
+        return seen(found, pieces)
+
+    monkeypatch.setattr(reading_, "_seen", counted)
+    noise = (np.random.default_rng(0).random((1600 // side, 1600 // side)) < 0.8).astype(np.float32)
+    picture = np.kron(noise, np.ones((side, side), np.float32))
+    with suppress(InputError):
+        read(picture, classifier)
+    assert max(judged, default=0) <= reading_.MOST_PIECES
+    with pytest.raises(InputError, match=r"^the picture has more marks than a page of digits: [^.]*\.$"):
+        reading_._require_few([...] * (reading_.MOST_PIECES + 1))
 
 
 def test_the_promise_for_a_number_is_its_digits_risks_together(classifier: Classifier) -> None:

@@ -182,7 +182,7 @@ def test_a_finished_run_that_is_resumed_trains_nothing_more(tmp_path):
     config = replace(TINY, components=2)
     _, finished = run(config, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.glob("runs/*/*/*.ckpt")}
-    assert len(before) == 4
+    assert len(before) == 6  # of each component the best, the last and the one before
     _, resumed = run(config, tmp_path, resume=True)
     assert resumed == finished
     assert {path: path.read_bytes() for path in tmp_path.glob("runs/*/*/*.ckpt")} == before

@@ -1,14 +1,16 @@
 """Where the page is served, and to whom."""
 
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from bnn.errors import InputError
 
 MAX_UPLOAD = 50_000_000  # bytes
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,10 @@ class Address:
         root_path: under which a reverse proxy shows the page, such as "/digits".
         accounts: (user, password) pairs, of which a visitor must give one; none lets everybody in.
         max_upload: bytes of the files that are uploaded in one request.
+        proxies: IP addresses, or networks of them, of reverse proxies that are believed where visitors see
+            the page: `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
+        names: host names by which visitors reach it without a proxy, beside "localhost", `host` and this
+            machine's own.
 
     Raises:
         InputError: one of them is out of its range.
@@ -30,6 +36,8 @@ class Address:
     root_path: str = ""
     accounts: Sequence[tuple[str, str]] = ()
     max_upload: int = MAX_UPLOAD
+    proxies: Sequence[str] = ()
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -42,6 +50,14 @@ class Address:
             raise InputError(f"--root-path {self.root_path} must start with a slash, and not end with one.")
         if self.max_upload < 1:
             raise InputError("--max-upload must be above 0.")
+        for proxy in self.proxies:
+            try:
+                ip_network(proxy, strict=False)
+            except ValueError as error:
+                raise InputError(f"--proxy {proxy} is no IP address, and no network of them.") from error
+        for name in self.names:
+            if not _NAME.fullmatch(name):
+                raise InputError(f"--name {name} is no host name: give it without scheme and port.")
 
     @property
     def url(self) -> str:
@@ -52,7 +68,12 @@ class Address:
     @property
     def is_exposed(self) -> bool:
         """Whether others than this machine's users can reach the page without a password."""
-        return not self.accounts and not _is_loopback(self.host)
+        return not self.accounts and not is_loopback(self.host)
+
+    def path_within(self, path: str) -> str:
+        """A request's `path` without `root_path`, whether or not a proxy took that off."""
+        within = path.removeprefix(self.root_path)
+        return within if within.startswith("/") else path
 
     def listen(self) -> socket.socket:
         """A socket that listens there.
@@ -95,7 +116,8 @@ def accounts_in(path: Path) -> list[tuple[str, str]]:
     return accounts
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine itself reaches that host."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
 """Around the web application: requests that it should not get are refused, and answers carry safe headers."""
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 MOST_MESSAGE_BYTES = 2_000_000  # of a request that uploads no files: a drawing has a tenth of that
@@ -13,11 +13,14 @@ _OPEN = {
     *("theme.css", "upload", "upload_progress", "user"),
 }
 _FILE = "file="
+_TOP = ("/", "/config", "/favicon.ico", "/health", "/robots.txt", "/theme.css")
+_SCRIPTS = ("/assets/", "/static/")  # of the page
 _BROKEN = 500
 _log = logging.getLogger(__name__)
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
     (
         b"content-security-policy",
         # Gradio's own scripts evaluate templates; nothing may come from, or go to, another host.
@@ -43,12 +46,12 @@ def bounded(app: AsgiApp, max_upload: int) -> AsgiApp:
             await app(scope, receive, send)
             return
         if not _is_open(scope["path"]):
-            await _refuse(send, 404, "There is nothing here.")
+            await refuse(send, 404, "There is nothing here.")
             return
         most = max_upload if scope["path"].endswith(_UPLOAD) else MOST_MESSAGE_BYTES
         too_long = f"A request here may have {most:,} bytes."
         if _declared(scope) > most:
-            await _refuse(send, 413, too_long)
+            await refuse(send, 413, too_long)
             return
         exchange = _Exchange(receive, send, most)
         try:
@@ -60,9 +63,9 @@ def bounded(app: AsgiApp, max_upload: int) -> AsgiApp:
         if exchange.answered:
             return
         if exchange.is_too_long:
-            await _refuse(send, 413, too_long)
+            await refuse(send, 413, too_long)
         elif exchange.broke:
-            await _refuse(send, 400, "This request cannot be understood.")
+            await refuse(send, 400, "This request cannot be understood.")
 
     return run
 
@@ -112,9 +115,9 @@ class _Exchange:
 
 
 def _is_open(path: str) -> bool:
-    _, found, called = path.partition(_PROGRAMS)
-    if not found:
-        return True
+    if not path.startswith(_PROGRAMS):
+        return path in _TOP or path.startswith(_SCRIPTS)
+    called = path.removeprefix(_PROGRAMS)
     return called.split("/")[0] in _OPEN or (called.startswith(_FILE) and "://" not in called)
 
 
@@ -123,14 +126,20 @@ def _declared(scope: Message) -> int:
     return int(length) if length.isdigit() else 0
 
 
-async def _refuse(send: Send, status: int, why: str) -> None:
-    body = why.encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (
-            b"content-length",
-            str(len(body)).encode(),
-        ),  # tells its reader where it ends, before the connection does
+async def refuse(send: Send, status: int, why: str) -> None:
+    """Answers with one sentence."""
+    await answer(send, status, "text/plain", why)
+
+
+async def answer(
+    send: Send, status: int, kind: str, text: str, headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Answers with a `text` of the MIME type `kind`."""
+    body = text.encode()
+    told = [
+        (b"content-type", f"{kind}; charset=utf-8".encode()),
+        (b"content-length", str(len(body)).encode()),  # tells where it ends, before the connection does
+        *headers,
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": told})
     await send({"type": "http.response.body", "body": body})

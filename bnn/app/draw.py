@@ -22,18 +22,22 @@ from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.pen import render
 from bnn.data.pictures import png_url
-from bnn.data.preprocess import Prepared, read_images
+from bnn.data.preprocess import Prepared, brightness_of, read_images
+from bnn.data.quality import BLANK, SEVERAL
+from bnn.data.steps import steps
 from bnn.errors import InputError
-from bnn.reading import SEVERAL
+from bnn.explanation import explained
 from bnn.reading import read as read_digits
 
 DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
 AT_ONCE = 2  # drawings judged at a time
+_STEP = 160  # pixels of the side of a step from the drawing to what the networks see
 _COLUMNS = "One column is one network: as tall as it finds the digit likely, pale where it votes for another."
 _HONESTLY = (
     "It refuses about seven in ten of the letters and nine in ten of the doodles drawn on the pad, and a 1 "
     "with a large flag."
 )
+_MARKS = {-1.0: "; orange: too much", 0.0: "", 1.0: "; blue: missing"}  # by the sign of a change
 _SHOW_ON_PAD = """
 element.addEventListener("click", (event) => {
     const chosen = event.target.closest("button")?.querySelector("img");
@@ -51,6 +55,7 @@ class Panels(NamedTuple):
     verdict: str
     evidence: str
     spread: str
+    steps: str
 
 
 def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
@@ -58,24 +63,46 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     nothing = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
     read = Prepared.as_given(nothing) if drawn is None else read_images(drawn)
     prepared = read.images
-    seen = seen_svg(prepared[0, 0].numpy())
-    figure = f"<figure>{seen}<figcaption>what the networks saw, 28×28</figcaption></figure>"
+    figure = _seen(prepared[0, 0].numpy())
+    how = steps_html(read, drawn)
     no_votes = spread_html(np.zeros((0, classifier.task.classes), np.float32), classifier.task.names)
     if read.quality[0] == SEVERAL and drawn is not None:
         digits = read_digits(drawn, classifier)
         if len(digits.marks) > 1:
-            return Panels(reading_html(digits), figure, no_votes)
+            return Panels(reading_html(digits), figure, no_votes, how)
     probs = classifier.ensemble.probs(prepared)
     evidence = classifier.detector.evidence(prepared, summary(probs))
     prediction = classifier.decide(evidence, read.quality)
-    if read.quality[0] == "blank":
-        return Panels(verdict_html(prediction), figure, no_votes)
+    if read.quality[0] == BLANK:
+        return Panels(verdict_html(prediction), figure, no_votes, how)
     said = probs[:, 0].numpy()
+    (why,) = explained(classifier, read, evidence, prediction)
     return Panels(
-        verdict_html(prediction, vote_counts(said).tolist()),
-        figure + gauges_html(gauges(prediction, classifier.rule)),
+        verdict_html(prediction, vote_counts(said).tolist(), why.words),
+        _seen(prepared[0, 0].numpy(), why.change) + gauges_html(gauges(prediction, classifier.rule)),
         spread_html(said, classifier.task.names, int(prediction.labels[0])),
+        how,
     )
+
+
+def _seen(image: Floats, change: Floats | None = None) -> str:
+    """What the networks saw as HTML, and what of it would have to `change`, if anything."""
+    marks = "" if change is None else _MARKS[np.sign(change.sum()).item()]
+    caption = f"<figcaption>what the networks saw, 28×28{marks}</figcaption>"
+    return f"<figure>{seen_svg(image, change=change)}{caption}</figure>"
+
+
+def steps_html(read: Prepared, drawn: Image.Image | None) -> str:
+    """From what is `drawn` to what was `read` of it, as pictures with captions."""
+    if drawn is None:
+        return '<p class="small-print">Nothing is drawn yet.</p>'
+    shown = steps(brightness_of(drawn), read.images[0, 0].numpy(), str(read.quality[0]), _STEP)
+    figures = "".join(
+        f'<li><figure><img src="{png_url(step.image)}" alt="{escape(step.heading)}">'
+        f"<figcaption>{escape(step.heading)}</figcaption></figure></li>"
+        for step in shown
+    )
+    return f"<ol>{figures}</ol>"
 
 
 def spread_html(probs: Floats, names: Sequence[str], answer: int = -1) -> str:
@@ -98,6 +125,8 @@ def draw_tab(classifier: Classifier, promises: Promises) -> None:
             spread = gr.HTML(nothing.spread, elem_id="spread", js_on_load=None)
     gr.HTML(examples_html(examples()), elem_id="examples", js_on_load=_SHOW_ON_PAD)
     risk, alpha = strictness_controls(promises)
+    with gr.Accordion("From the drawing to what the networks saw", open=False):
+        how = gr.HTML(nothing.steps, elem_id="steps", js_on_load=None)
     with gr.Accordion("Advanced", open=False):
         draws = gr.Radio(
             DRAWS,
@@ -113,7 +142,7 @@ def draw_tab(classifier: Classifier, promises: Promises) -> None:
         [paper.input, risk.input, alpha.input, draws.input],
         _judge(classifier, promises),
         [paper, risk, alpha, draws],
-        [verdict, evidence, spread],
+        [verdict, evidence, spread, how],
         trigger_mode="always_last",
         show_progress="hidden",
         concurrency_limit=AT_ONCE,

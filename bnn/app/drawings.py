@@ -16,6 +16,10 @@ from bnn.reading import Mark
 _WIDTH, _LEFT, _RIGHT = 340, 28, 288  # of the drawing; where the draws start and end
 _TOP, _ROW, _TALL = 20, 29, 23  # first row's place; heights of a row, and of a column that fills it
 _FILLED = 0.85  # of its place that a column takes in breadth
+_TOO_MUCH, _MISSING = (
+    np.array((213, 94, 0)),
+    np.array((86, 180, 233)),
+)  # as in `page.css`, for the colour-blind
 
 BOXES = ("answered", "ambiguous", "unfamiliar", "quality")  # kinds of a sheet's boxes
 
@@ -54,16 +58,25 @@ def vote_counts(probs: Floats) -> NDArray[np.int64]:
     return np.bincount(probs.argmax(1), minlength=probs.shape[1])
 
 
-def seen_svg(image: Floats, label: str = "What the networks saw") -> str:
-    """The (28, 28) `image` in [0, 1] that the network saw, white ink on black, pixel by pixel."""
+def seen_svg(image: Floats, label: str = "What the networks saw", change: Floats | None = None) -> str:
+    """The (28, 28) `image` in [0, 1] that the network saw, white ink on black, pixel by pixel.
+
+    Args:
+        image: what it saw.
+        label: what a screen reader says of it.
+        change: (28, 28), of its ink; where it is below 0 a pixel is marked as too much, above 0 as missing.
+    """
     svg = _svg("seen", IMAGE_SIZE, IMAGE_SIZE, label)
     svg.set("role", "img")
     svg.set("shape-rendering", "crispEdges")
     _rectangle(svg, 0, 0, IMAGE_SIZE, IMAGE_SIZE).set("fill", "#000")
-    levels = (image.clip(0, 1) * 255).round().astype(int)
-    for row, column in zip(*np.nonzero(levels), strict=True):
-        level = levels[row, column]
-        _rectangle(svg, column, row, 1, 1).set("fill", f"rgb({level},{level},{level})")
+    amount = np.zeros_like(image) if change is None else change.clip(-1, 1)
+    colours = np.where((amount < 0)[..., None], _TOO_MUCH, _MISSING)
+    shades = image.clip(0, 1)[..., None] * 255
+    levels = (shades + np.abs(amount)[..., None] * (colours - shades)).round().astype(int)
+    for row, column in zip(*np.nonzero(levels.any(-1)), strict=True):
+        red, green, blue = levels[row, column]
+        _rectangle(svg, column, row, 1, 1).set("fill", f"rgb({red},{green},{blue})")
     return ET.tostring(svg, encoding="unicode")
 
 

@@ -15,12 +15,19 @@ import gradio as gr
 from PIL import Image
 
 from bnn.app.examples import Example
-from bnn.app.uploads import CLUTTER, MOST_BYTES, MOST_BYTES_TOGETHER, MOST_IMAGES, SavedFile, Unusable
+from bnn.app.uploads import (
+    CLUTTER,
+    MOST_BYTES,
+    MOST_BYTES_TOGETHER,
+    MOST_IMAGES,
+    MOST_NAME,
+    SavedFile,
+    Unusable,
+)
 from bnn.data.pictures import framed
 from bnn.errors import InputError
 
 SAMPLE_SIDE = 112  # pixels of an image in the sample archive, which the page carries with it
-LONGEST_NAME = 500  # characters of a name handed over, its end: all together must fit into one request
 _LIMITS = (
     f"PNG, JPEG and other images, in folders and zip archives too: up to {MOST_IMAGES:,} of up to "
     f"{MOST_BYTES // 10**6} MB each. They are deleted within 20 minutes."
@@ -48,7 +55,7 @@ def files_choice(sample: bytes, elem_id: str) -> gr.HTML:
         clutter=CLUTTER,
         most=MOST_IMAGES,
         most_bytes=MOST_BYTES_TOGETHER,
-        longest=LONGEST_NAME,
+        longest=MOST_NAME,
     )
 
 

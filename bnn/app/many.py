@@ -30,6 +30,8 @@ GROUPS = {
     "unfamiliar": "“I don't know”: unfamiliar",
 }
 
+MOST_ANSWER = 20_000_000  # characters of what the page shows and offers at once
+
 Row = dict[str, Any]
 
 
@@ -130,7 +132,10 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
             raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error
         chosen = classifier.with_rule(promises.rule(risk, alpha))
         decided = decisions(chosen, read, partial(bar.tqdm, desc="Judging"))
-        return shown(with_sheets(decided, chosen, bar.tqdm(list(read.several.items()), "Reading sheets")))
+        answer = shown(with_sheets(decided, chosen, bar.tqdm(list(read.several.items()), "Reading sheets")))
+        if sum(map(len, answer)) > MOST_ANSWER:
+            raise gr.Error("This is more than the page can show: upload it in parts.", print_exception=False)
+        return answer
 
     gr.on(
         [files.input, risk.input, alpha.input],

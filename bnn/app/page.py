@@ -57,4 +57,5 @@ def build_page(classifier: Classifier) -> Page:
         endpoints(classifier)
     page.remember(_SESSIONS)
     page.queue(max_size=_WAITING, api_open=False)
+    page.keep_few_answers()
     return page

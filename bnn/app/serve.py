@@ -1,10 +1,8 @@
 """Serving the page: FastAPI around Gradio, a health endpoint, and a clean end."""
 
 import asyncio
-import os
 import signal
 import sys
-import tempfile
 import time
 import webbrowser
 from collections.abc import AsyncIterator, Iterator
@@ -22,13 +20,19 @@ from fastapi import FastAPI
 
 from bnn.app.address import Address
 from bnn.app.bounds import AsgiApp, bounded, with_headers
+from bnn.app.gate import gated
+from bnn.app.gradio_private import SIZE, Page
 from bnn.app.linger import SPARE_BYTES, lingering
+from bnn.app.login import with_login
 from bnn.app.page import build_page
+from bnn.app.patience import AT_ONCE, Patience
+from bnn.app.stored import KEPT_SECONDS, TOGETHER, Stored, upload_folder, within
+from bnn.app.waiting import waiting
 from bnn.classifier import Classifier
 
 STOPPING_SECONDS = 2  # that open pages get when the server ends
 THREADS = 6  # that work: four judge at most. Each that ever judged keeps memory, and Gradio would use 40
-KEPT_SECONDS = 600  # uploads older than this are deleted, and so often is looked
+SWEEP_SECONDS = 60  # so often old uploads are looked for
 _STYLE = Path(__file__).with_name("page.css")
 
 
@@ -76,7 +80,7 @@ def served(classifier: Classifier, address: Address) -> Iterator[Serving]:
         InputError: the address cannot be used.
         Exception: whatever else keeps it from starting.
     """
-    with address.listen() as listening, _upload_folder() as folder, ThreadPoolExecutor(1) as thread:
+    with address.listen() as listening, upload_folder() as folder, ThreadPoolExecutor(1) as thread:
         config = uvicorn.Config(
             partial(application, classifier, address, folder),
             factory=True,  # Gradio is built where the server's loop runs: else it opens some of its own
@@ -85,6 +89,8 @@ def served(classifier: Classifier, address: Address) -> Iterator[Serving]:
             proxy_headers=False,
             server_header=False,
             ws="none",
+            http=Patience,
+            backlog=AT_ONCE,
         )
         server = uvicorn.Server(config)
         serving = thread.submit(server.run, sockets=[listening])
@@ -104,17 +110,18 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = THREADS
-        task = asyncio.create_task(_sweep(folder))
+        task = asyncio.create_task(_sweep(stored, page))
         yield
         task.cancel()
 
+    page = build_page(classifier)
+    stored = Stored(folder, TOGETHER * address.max_upload)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
 
     @app.get("/health")
     def health() -> dict[str, object]:
         return {"status": "ok", "draws": len(classifier.ensemble), "rule": classifier.rule.to_dict()}
 
-    page = build_page(classifier)
     gr.mount_gradio_app(
         app,
         page,
@@ -122,7 +129,6 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
         server_name=address.host,
         server_port=address.port,
         root_path=address.root_path or None,
-        auth=list(address.accounts) or None,
         max_file_size=address.max_upload,
         footer_links=[],
         run_history=False,
@@ -135,37 +141,18 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     )
     page.mounted()
-    guarded = with_headers(bounded(app, address.max_upload))
+    queued = within(waiting(app, SIZE, page.waiting_bytes), stored)
+    inner = with_login(bounded(queued, address.max_upload), address)
+    guarded = with_headers(gated(inner, address))
     return lingering(guarded, address.max_upload + SPARE_BYTES)
 
 
-@contextmanager
-def _upload_folder() -> Iterator[Path]:
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    with tempfile.TemporaryDirectory(prefix="bnn-page-", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        try:
-            yield Path(folder)
-        finally:
-            if before is None:
-                del os.environ["GRADIO_TEMP_DIR"]
-            else:
-                os.environ["GRADIO_TEMP_DIR"] = before
-
-
-async def _sweep(folder: Path) -> None:
+async def _sweep(stored: Stored, page: Page) -> None:
     """Deletes old uploads now and then. Gradio's own `delete_cache` forgets those that broke off."""
     while True:
-        await asyncio.sleep(KEPT_SECONDS)
-        delete_old(folder, time.time() - KEPT_SECONDS)
-
-
-def delete_old(folder: Path, before: float) -> None:
-    """Deletes the files under `folder` that were last changed `before` that time."""
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # it went meanwhile, or is a folder
-            if path.stat().st_mtime < before:
-                path.unlink()
+        await asyncio.sleep(SWEEP_SECONDS)
+        await asyncio.to_thread(stored.sweep, time.time() - KEPT_SECONDS)
+        page.forget_deleted()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from bnn.reading import Reading, read
 
 MOST_MARKS = 300  # of one sheet; as many take 10 s, and half a minute where they are noise
 MOST_MARKS_TOGETHER = 1000  # of all sheets of an upload
+MOST_BYTES_SHOWN = 8_000_000  # of the pictures of all sheets, as the page holds them
 _LEAST = 10  # marks that a sheet counts for: the page holds the picture of each
 _LONGEST = 800  # pixels of the longer side of a picture that is shown
 _LONGEST_TEXT = 40  # characters in the table
@@ -68,11 +69,13 @@ def read_sheets(
     """
     sheets: dict[int, Sheet] = {}
     unread: list[Unusable] = []
-    left = MOST_MARKS_TOGETHER
+    left, bytes_left = MOST_MARKS_TOGETHER, MOST_BYTES_SHOWN
     for index, content in files:
         try:
             brightness = brightness_of(content)
             left -= _marks(brightness, left)
+            if bytes_left <= 0:
+                raise InputError("the sheets before it fill the page: upload it by itself.")
             reading = read(brightness, classifier)
         except InputError as error:
             unread.append(Unusable(names[index], str(error)))
@@ -80,6 +83,7 @@ def read_sheets(
         if len(reading.marks) > 1:
             height, width = brightness.shape
             sheets[index] = Sheet(_shown(brightness), (width, height), reading)
+            bytes_left -= len(sheets[index].url)
     return sheets, unread
 
 

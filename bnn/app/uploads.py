@@ -4,19 +4,20 @@ import io
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.preprocess import MAX_PIXELS, Prepared, open_stream, read_images
+from bnn.data.quality import SEVERAL
 from bnn.errors import InputError
-from bnn.reading import SEVERAL
 
 MOST_IMAGES = 1000
 MOST_BYTES = 20_000_000  # of one file, unpacked
 MOST_BYTES_TOGETHER = 200_000_000  # of all, unpacked
 MOST_PIXELS_TOGETHER = 1_000_000_000  # of all: reading so many takes a minute or two
-MOST_NAME = 1000  # characters of a name in an archive, which may claim 65,535 for each
+MOST_NAME = 200  # characters of a name: an answer holds it several times, and an archive may claim 65,535
+MOST_WHY = 300  # characters of a reason
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without bound, a kilobyte to gigabytes
 # Hidden files, and what systems add to folders and archives unasked. The page's script has it too.
 CLUTTER = r"(^|/)(\.[^/.][^/]*|__MACOSX|Thumbs\.db|desktop\.ini)(/|$)"
@@ -115,7 +116,18 @@ def contents(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusabl
             raise InputError(f"these are more than {MOST_IMAGES:,} images: upload them in parts.")
         if size > MOST_BYTES_TOGETHER:
             raise InputError(f"these have more than {MOST_BYTES_TOGETHER // 10**6} MB: upload them in parts.")
-        yield item
+        yield _named(item)
+
+
+def _named(item: Upload | Unusable) -> Upload | Unusable:
+    """`item` with a name, and a reason, that are not too long."""
+    if isinstance(item, Unusable):
+        item = replace(item, why=_cut(item.why, MOST_WHY))
+    return replace(item, name=_cut(item.name, MOST_NAME))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _prepared(upload: Upload) -> tuple[Prepared, int] | Unusable:
@@ -124,7 +136,7 @@ def _prepared(upload: Upload) -> tuple[Prepared, int] | Unusable:
         image = open_stream(io.BytesIO(upload.content), "it", MAX_PIXELS)
         return read_images(image), image.width * image.height
     except InputError as error:
-        return Unusable(upload.name, str(error))
+        return Unusable(upload.name, _cut(str(error), MOST_WHY))
 
 
 def _all(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:
@@ -157,7 +169,7 @@ def _in_archive(file: SavedFile) -> Iterator[Upload | Unusable]:
 
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Upload | Unusable:
-    name = entry.filename if len(entry.filename) <= MOST_NAME else f"{entry.filename[: MOST_NAME - 1]}…"
+    name = entry.filename
     if entry.flag_bits & 1:
         return Unusable(name, "it is encrypted.")
     if entry.compress_type not in _PACKINGS:

@@ -3,27 +3,34 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from bnn.data.quality import QUALITIES
+from bnn.data.quality import BLANK, QUALITIES
+from bnn.explanation import doubt
 from bnn.numerals import percent
 from bnn.prediction import Prediction
 from bnn.reading import Reading
 
 MOST_NAMED = 3  # digits that are listed one by one
+UNLIKE = "this is unlike any digit it has seen"
 
 
-def verdict(prediction: Prediction) -> tuple[str, str]:
-    """Headline and explanation of a `prediction` on one image."""
+def verdict(prediction: Prediction, why: str = UNLIKE) -> tuple[str, str]:
+    """Headline and explanation of a `prediction` on one image.
+
+    Args:
+        prediction: on one image.
+        why: what makes it unfamiliar, where it is.
+    """
     quality = str(prediction.quality[0])
-    if quality == "blank":
+    if quality == BLANK:
         return "Nothing drawn yet", "Draw a digit from 0 to 9: the answer comes after each stroke."
     if prediction.reasons[0] == "answered":
         label = int(prediction.labels[0])
         return str(label), f"with a probability of {_probability(float(prediction.probs[0, label]))}"
     if prediction.reasons[0] == "ambiguous":
-        return "I don't know", f"Ambiguous: {_doubt(prediction)}."
+        return "I don't know", f"Ambiguous: {doubt(prediction)}."
     if quality:
         return "I don't know", f"{quality.capitalize()}: {QUALITIES[quality]}."
-    return "I don't know", "Unfamiliar: this is unlike any digit it has seen."
+    return "I don't know", f"Unfamiliar: {why}."
 
 
 def voices(votes: Sequence[int]) -> str:
@@ -31,10 +38,10 @@ def voices(votes: Sequence[int]) -> str:
     return ", ".join(_voices(votes))
 
 
-def verdict_html(prediction: Prediction, votes: Sequence[int] = ()) -> str:
+def verdict_html(prediction: Prediction, votes: Sequence[int] = (), why: str = UNLIKE) -> str:
     """`verdict` as HTML, and below it the `votes` for each digit, if there are any."""
-    headline, explanation = verdict(prediction)
-    state = "blank" if prediction.quality[0] == "blank" else str(prediction.reasons[0])
+    headline, explanation = verdict(prediction, why)
+    state = "blank" if prediction.quality[0] == BLANK else str(prediction.reasons[0])
     counted = f'<p class="voices">{escape(voices(votes))}</p>' if sum(votes) else ""
     return (
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
@@ -63,22 +70,6 @@ def _voices(votes: Sequence[int]) -> Iterator[str]:
         yield "\N{NO-BREAK SPACE}".join((str(votes[digit]), says, str(digit)))
     if rest := sum(votes[digit] for digit in others[MOST_NAMED - 1 :]):
         yield f"{rest} something else"
-
-
-def _doubt(prediction: Prediction) -> str:
-    """What it may be, and whether the networks contradict each other or each doubts by itself."""
-    disagree = prediction.epistemic[0] > prediction.aleatoric[0]
-    why = "the networks disagree" if disagree else "each network wavers by itself"
-    return f"{_candidates(prediction.candidates[0])}: {why}"
-
-
-def _candidates(candidates: tuple[int, ...]) -> str:
-    named = [f"{'an' if digit == 8 else 'a'} {digit}" for digit in candidates[:MOST_NAMED]]
-    if len(candidates) == 1:
-        return f"perhaps {named[0]}, but not surely enough"
-    if len(candidates) > MOST_NAMED:
-        return f"any of {len(candidates)} digits, such as {named[0]} or {named[1]}"
-    return f"{', '.join(named[:-1])} or {named[-1]}"
 
 
 def _probability(probability: float) -> str:

@@ -1,11 +1,14 @@
 """The `bnn` command. A room is imported only when a command that needs it runs."""
 
 import argparse
+import errno
 import json
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +32,7 @@ from bnn.cli.options import (
     add_train,
 )
 from bnn.errors import InputError, choose
+from bnn.files import OF_THE_DISK, printable
 from bnn.rules.promise import PROMISES
 from bnn.training.config import PRESETS, TrainConfig
 
@@ -48,7 +52,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
 
 `bnn COMMAND --help` explains each."""
 
-BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
+BAD_INPUT, FAILED, FAULT, INTERRUPTED, PIPE_CLOSED = 2, 3, 70, 130, 141  # exit statuses
 GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imported by
     "gradio": "page",
     "pyro": "train",
@@ -66,7 +70,9 @@ STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` (default: the process's arguments) and returns its exit status.
 
-    0: all done; 1: done, but some files could not be read; 2: bad input, described in one sentence.
+    0: all done; 1: done, but some files could not be read; 2: bad input, described in one sentence; 3: the
+    machine could not (a full disk, no memory); 70: a fault of this program, with its traceback; 130: Ctrl-C;
+    141: whoever read what was printed did not want all of it.
     """
     parser = _parser()
     arguments, extra = parser.parse_known_args(argv)
@@ -77,18 +83,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     # times slower as soon as another program wants a core.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        return int(arguments.run(arguments))
-    except InputError as error:
-        print(f"bnn: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except ModuleNotFoundError as error:
-        if error.name not in GROUPS:
-            raise
-        print(f"bnn: {_how_to_install(error.name)}", file=sys.stderr)
-        return BAD_INPUT
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+    except SystemExit as ended:  # how rich ends where a pipe is closed
+        return PIPE_CLOSED if ended.code == 1 else BAD_INPUT
     except KeyboardInterrupt:
-        print("bnn: interrupted.", file=sys.stderr)
-        return INTERRUPTED
+        return _ended("interrupted.", INTERRUPTED)
+    except Exception as error:
+        return _failed(error)
+    return status
+
+
+def _failed(error: Exception) -> int:
+    """Says what has failed, and gives the exit status for it."""
+    if isinstance(error, InputError):
+        return _ended(str(error), FAILED if _is_of_the_machine(error) else BAD_INPUT)
+    if isinstance(error, ModuleNotFoundError) and error.name in GROUPS:
+        return _ended(_how_to_install(error.name), BAD_INPUT)
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # into which what is left is flushed
+        return PIPE_CLOSED
+    if isinstance(error, MemoryError):
+        return _ended("there is not enough memory.", FAILED)
+    if isinstance(error, OSError):
+        where = printable(f"{error.filename}: " if error.filename else "")[:500]
+        why = error.strerror or type(error).__name__
+        return _ended(f"{where}{why}.", FAILED if _is_of_the_machine(error) else BAD_INPUT)
+    traceback.print_exception(error)
+    return _ended("this is a fault of the program: please report it.", FAULT)
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    """Whether `error` comes of a full or failing disk, or of too little memory, whatever was asked."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in OF_THE_DISK:
+        return True
+    full = f"os error {errno.ENOSPC}" in str(error)  # as safetensors has it
+    return full or (error.__cause__ is not None and _is_of_the_machine(error.__cause__))
+
+
+def _ended(said: str, status: int) -> int:
+    with suppress(OSError):  # where standard error is closed or full too
+        print(f"bnn: {said}", file=sys.stderr)
+    return status
 
 
 def _how_to_install(module: str) -> str:
@@ -294,6 +330,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         root_path=arguments.root_path,
         accounts=accounts_in(arguments.auth_file) if arguments.auth_file else (),
         max_upload=arguments.max_upload * 10**6,
+        proxies=arguments.proxy,
+        names=arguments.name,
     )
     launch(_classifier(arguments), address, open_browser=arguments.open)
     return 0

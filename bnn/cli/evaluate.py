@@ -6,6 +6,7 @@ from typing import Any
 
 from bnn.classifier import Classifier
 from bnn.core import checkpoint as checkpoint_file
+from bnn.core.checkpoint import Checkpoint
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.evaluation.evaluate import ROBUSTNESS, evaluate, recorded
@@ -48,8 +49,7 @@ def evaluate_command(
             numbers to be recorded are not those of the checkpoint as it is.
     """
     require_free(out / "report.json", overwrite=overwrite)
-    if record is not None:
-        _require_unchanged(classifier, record)
+    seen = None if record is None else _as_it_is(classifier, record)
     options: dict[str, Any] = {"task": classifier.task, "seed": seed, "download": download, "limit": limit}
     sets = {
         "in_distribution": in_distribution,
@@ -66,8 +66,8 @@ def evaluate_command(
         settings={"sets": sets | {"limit": limit, "robustness": robustness, "seed": seed}},
     )
     write_report(report, out)
-    if record is not None:
-        checkpoint_file.save(recorded(classifier.checkpoint(), report), record)
+    if record is not None and seen is not None:
+        checkpoint_file.update(record, seen, lambda present: recorded(present, report))
     print_short(report, out)
     return bool(report.unreadable)
 
@@ -80,7 +80,8 @@ def _shifted(classifier: Classifier, spec: str, data_dir: Path | None, **options
     return ImageSet.from_spec(spec, data_dir, labelled=True, part=part, **options)
 
 
-def _require_unchanged(classifier: Classifier, path: Path) -> None:
+def _as_it_is(classifier: Classifier, path: Path) -> Checkpoint:
+    """The checkpoint at `path`, of which `classifier` must not differ."""
     require_writable(path)
     saved = checkpoint_file.load(path)
     judged = (len(classifier.ensemble), classifier.seed, classifier.rule.to_dict())
@@ -89,3 +90,4 @@ def _require_unchanged(classifier: Classifier, path: Path) -> None:
             "only what the checkpoint does as it is can be recorded in it: leave out --record, or --draws, "
             "--rule and the rule's options."
         )
+    return saved

@@ -314,6 +314,22 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         help="where a reverse proxy shows the page, such as /digits (default: at the top)",
     )
     parser.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="IP address, or network, of a reverse proxy that is believed where visitors see the page; may "
+        "be given several times (default: none is)",
+    )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="host name by which visitors reach the page without a proxy; may be given several times "
+        "(default: this machine's own)",
+    )
+    parser.add_argument(
         "--auth-file",
         type=Path,
         metavar="FILE",

@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bnn.classifier import Classifier
-from bnn.data.explained import explained
 from bnn.data.imageset import image_files
 from bnn.data.preprocess import brightness_of, prepare
+from bnn.data.steps import steps_figure
 from bnn.errors import InputError
+from bnn.explanation import explain
 from bnn.files import printable, require_writable, written_whole
 from bnn.prediction import Prediction
 from bnn.progress import tracked
@@ -42,7 +43,7 @@ def predict_command(
     decisions = _decisions(classifier, found, failed)
     if explain is not None:
         require_writable(explain / "1.png")
-        decisions = _explained(classifier, decisions, explain)
+        decisions = _with_figures(classifier, decisions, explain)
     if as_json:
         for file, prediction in decisions:
             (decision,) = prediction.plain()
@@ -77,13 +78,15 @@ def _decisions(
             failed.append(file)
 
 
-def _explained(
+def _with_figures(
     classifier: Classifier, decisions: Iterator[tuple[Path, Prediction]], folder: Path
 ) -> Iterator[tuple[Path, Prediction]]:
     """The same `decisions`; of each image a figure is written to `folder`."""
     for number, (file, prediction) in enumerate(decisions, 1):
         seen = prepare(file, classifier.task.layout)[0, 0].numpy()
-        figure = explained(brightness_of(file), seen, str(prediction.quality[0]))
+        (why,) = explain(file, classifier)
+        refused = str(why) if prediction.labels[0] < 0 else ""
+        figure = steps_figure(brightness_of(file), seen, str(prediction.quality[0]), refused)
         with written_whole(folder / f"{number}-{file.stem}.png") as path:
             figure.save(path, "PNG")
         yield file, prediction

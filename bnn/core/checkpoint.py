@@ -1,12 +1,18 @@
-"""A trained classifier as one `.safetensors` file: tensors plus a JSON header. Nothing is unpickled."""
+"""A trained classifier as one `.safetensors` file: tensors plus a JSON header. Nothing is unpickled.
 
+The header holds a digest of all the rest, without which a flipped bit is a weight like another. Files of
+before it have none, and load unproven; saved again they have one.
+"""
+
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,8 +20,8 @@ from torch import Tensor
 from bnn.core.earlier import from_format_2, require_kinds
 from bnn.core.task import Task
 from bnn.core.tensors import in_groups
-from bnn.errors import InputError
-from bnn.files import written_whole
+from bnn.errors import InputError, shown
+from bnn.files import held, written_whole
 
 FORMAT = 3
 SHIPPED = "mnist.safetensors"
@@ -68,6 +74,7 @@ class Checkpoint:
 
 _GROUPS = ("posterior", "detector", "calibration")
 _FIELDS = {"task": dict, "parts": dict, "draws": int, "seed": int, "rule": dict, "record": dict}
+_DIGEST = "digest"  # in the header
 _PARTS = {"network": str, "network_options": dict, "posterior": str, "scores": list, "combination": str}
 
 
@@ -77,19 +84,29 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    tensors = {
-        f"{group}/{name}": tensor.detach().cpu().contiguous().clone()  # the format lets no two share memory
-        for group in _GROUPS
-        for name, tensor in getattr(checkpoint, group).items()
-    }
-    header = {"format": FORMAT} | {name: getattr(checkpoint, name) for name in _FIELDS}
-    header |= {"task": checkpoint.task.to_dict(), "parts": asdict(checkpoint.parts)}
-    metadata = {_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)}
+    header, tensors = _said(checkpoint)
+    metadata = {_HEADER: json.dumps(header, sort_keys=True)}
     with written_whole(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=metadata)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be written ({error}): choose another place.") from error
+
+
+def update(path: str | Path, seen: Checkpoint, changed: Callable[[Checkpoint], Checkpoint]) -> None:
+    """Writes what is `changed` of the checkpoint at `path` over it, where it is as `seen` but for its record.
+
+    Raises:
+        InputError: another command has changed it meanwhile, or it cannot be written.
+    """
+    path = Path(path)
+    with held(path.parent, wait=True):
+        present = load(path)
+        if _said(replace(present, record={}))[0] != _said(replace(seen, record={}))[0]:
+            raise InputError(
+                f"{path} was changed by another command meanwhile, and is left as it is: run this one again."
+            )
+        save(changed(present), path)
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -112,10 +129,43 @@ def load(path: str | Path | None = None) -> Checkpoint:
         raise InputError(f"{path} is cut short or no .safetensors file: {error}.") from error
     try:
         if header["format"] == 2:
-            header, tensors = from_format_2(header, tensors)
-        return _checkpoint(header, tensors)
+            return _checkpoint(*from_format_2(header, tensors))
+        checkpoint = _checkpoint(header, tensors)
+        _require_whole(header, tensors)
+        return checkpoint
     except InputError as error:
         raise InputError(f"{path} is a damaged checkpoint: {error}") from error
+
+
+def _said(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header and the tensors that a file holds of `checkpoint`."""
+    tensors = {
+        f"{group}/{name}": tensor.detach().cpu().contiguous().clone()  # the format lets no two share memory
+        for group in _GROUPS
+        for name, tensor in getattr(checkpoint, group).items()
+    }
+    header = {"format": FORMAT} | {name: getattr(checkpoint, name) for name in _FIELDS}
+    header |= {"task": checkpoint.task.to_dict(), "parts": asdict(checkpoint.parts)}
+    plain = json.loads(json.dumps(header, allow_nan=False))  # as it will be read
+    return plain | {_DIGEST: _digest(plain, tensors)}, tensors
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hexadecimal, of all that a file says: `header`, but for its digest, and `tensors`."""
+    said = {name: value for name, value in header.items() if name != _DIGEST}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _require_whole(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Checks the digest of a file that has one. Where its name is damaged, that is a field too many."""
+    if strange := header.keys() - {"format", _DIGEST, *_FIELDS}:
+        raise InputError(f"its header holds {shown(min(strange))}, which does not belong there.")
+    if _DIGEST in header and header[_DIGEST] != _digest(header, tensors):
+        raise InputError("it is not what was written, by its digest: take another copy of the file.")
 
 
 def shipped() -> Path:

@@ -15,6 +15,7 @@ from bnn.errors import InputError, choose
 
 Weights = Mapping[str, Tensor]  # by parameter name
 Normals = Mapping[str, tuple[Tensor, Tensor]]  # location and scale of every weight by parameter name
+MOST_WEIGHT = 1000.0  # location or scale of a weight: what is larger was not learnt, but damaged
 LEAST_SCALE = 1e-4  # of a weight that is to be fitted: none is so sure that no image could move it
 
 
@@ -118,6 +119,13 @@ class MeanField(Posterior):
             require(group, shapes, torch.float16, "the posterior's weights")
         if not all((value >= 0).all() for value in groups["scale"].values()):
             raise InputError("a mean-field posterior's scales must be 0 or more.")
+        if not all(
+            (value.abs() <= MOST_WEIGHT).all() for group in groups.values() for value in group.values()
+        ):
+            raise InputError(
+                f"a mean-field posterior's locations and scales must be at most {MOST_WEIGHT:g} in size: "
+                "these are damaged, or of a training that diverged."
+            )
         return cls(groups["loc"], groups["scale"])
 
 

@@ -67,6 +67,18 @@ class Task:
         """
         _require_classes(labels, self.classes)
 
+    def require_every_class(self, labels: Tensor) -> None:
+        """Checks that each class is among `labels` (n,), of images that a promise is to be about.
+
+        Raises:
+            InputError: one is not.
+        """
+        if missing := sorted(set(range(self.classes)) - set(labels.unique().tolist())):
+            raise InputError(
+                f"of {len(missing)} of the {self.classes} classes there is no image, the first being "
+                f"{shown(self.names[missing[0]])}, so nothing can be promised of them: give some of each."
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """The task as plain values for `from_dict`."""
         return asdict(self) | {"names": list(self.names)}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bnn.errors import InputError, cause_in, shown
@@ -55,6 +56,16 @@ def floats(values: Any, what: str) -> Tensor:
             return torch.from_numpy(np.array(given, dtype=np.float32))
     except (TypeError, ValueError) as error:
         raise InputError(f"{what} must be an array of numbers ({cause_in(error)}).") from error
+
+
+def require_finite(values: NDArray[Any], what: str) -> None:
+    """Checks that `values` hold no NaN and nothing infinite, which comparisons and sorting let through.
+
+    Raises:
+        InputError: they do; `what` says what they are.
+    """
+    if strange := int((~np.isfinite(values)).sum()):
+        raise InputError(f"{what} must be finite numbers, and {strange} of {values.size} are not.")
 
 
 def require(tensors: Mapping[str, Tensor], shapes: Shapes, dtype: torch.dtype, what: str) -> None:

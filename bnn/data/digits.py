@@ -88,14 +88,19 @@ def _no_mnist(folder: Path, download: bool) -> str:
 
 
 def _checked(digits: Labelled, where: str) -> Labelled:
-    if len(digits.images) != len(digits.labels) or digits.images.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE):
+    if (
+        not len(digits.labels)
+        or len(digits.images) != len(digits.labels)
+        or digits.images.shape[1:] != (1, IMAGE_SIZE, IMAGE_SIZE)
+    ):
         raise InputError(
             f"the digits in {where} do not fit together: images {tuple(digits.images.shape)}, "
             f"labels {tuple(digits.labels.shape)}; fetch them again {FETCH}."
         )
-    if digits.labels.max() >= DIGITS.classes:
-        raise InputError(
-            f"the labels in {where} go up to {digits.labels.max()}, which is no digit: fetch them again "
-            f"{FETCH}."
-        )
+    low, high = digits.labels.min(), digits.labels.max()
+    if not (low >= 0 and high < DIGITS.classes):
+        goes = f"down to {low}" if low < 0 else f"up to {high}"
+        raise InputError(f"the labels in {where} go {goes}, which is no digit: fetch them again {FETCH}.")
+    if not digits.images.isfinite().all() or digits.images.min() < 0 or digits.images.max() > 1:
+        raise InputError(f"the digits in {where} are no bytes, which pixels are: fetch them again {FETCH}.")
     return digits

@@ -1,6 +1,7 @@
 """Sets of images, labelled or not: from folders, arrays, torchvision, or known by name."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -359,12 +360,17 @@ def _chosen(size: int, limit: int | None, seed: int) -> list[int]:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in files if not _hidden(path.relative_to(folder)))
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    """The files in `folder` and its sub-folders, linked ones too, hidden ones left out."""
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        around = {(folder / outer).resolve() for outer in here.relative_to(folder).parents}
+        if here.resolve() in around:  # a link in a circle
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files.extend(here / name for name in names if not name.startswith("."))
+    return sorted(path for path in files if path.is_file())
 
 
 def _labelled_folder(folder: Path, task: Task, limit: int | None, seed: int) -> dict[str, Any]:

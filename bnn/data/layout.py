@@ -3,6 +3,8 @@
 Strokes that would be finer there than any of MNIST's are widened first, so that they do not pale.
 """
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from PIL import Image
 from bnn.core.networks import IMAGE_SIZE
 
 Pixels = NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
 
 BOX = 20  # side of the square that the ink is fitted into
 _RESIZE_BELOW = BOX - 3  # ink of about the right size is not resampled, hence not blurred
@@ -31,13 +34,18 @@ def stroke_width(mask: NDArray[np.bool_]) -> float:
     """Pixels across the widest stroke of `mask` (H, W), whose edges bound it; 0 where there is none."""
     if not mask.any():
         return 0.0
-    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    padded = cv2.copyMakeBorder(mask.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     return 2 * float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max()) - 1
 
 
 def _cropped(ink: Pixels) -> Pixels:
-    rows, columns = (np.flatnonzero((ink > INK).any(axis)) for axis in (1, 0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return _inside(ink, ink > INK)
+
+
+def _inside(pixels: NDArray[T], mask: NDArray[np.bool_]) -> NDArray[T]:
+    """`pixels` (H, W) cropped to the box around `mask` (H, W)."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return pixels[top : top + height, left : left + width]
 
 
 def _bold(ink: Pixels) -> Pixels:
@@ -74,5 +82,5 @@ def _centred(ink: Pixels) -> Pixels:
 
 def _offset(profile: Pixels) -> int:
     """Where ink with this `profile` along one axis starts."""
-    centre = np.average(np.arange(len(profile)), weights=profile)
+    centre = (np.arange(len(profile)) * profile).sum() / profile.sum(dtype=np.float64)
     return int(np.clip(round(IMAGE_SIZE // 2 - centre), 0, IMAGE_SIZE - len(profile)))

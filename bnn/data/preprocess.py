@@ -4,8 +4,9 @@ import inspect
 import io
 import math
 import os
+import stat
 import warnings
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
@@ -15,25 +16,30 @@ import numpy as np
 import pillow_heif
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.ink import LONGEST, find_ink
 from bnn.data.layout import laid_out
-from bnn.data.quality import quality_of
+from bnn.data.quality import BLANK, quality_of
 from bnn.errors import InputError, choose
 
 pillow_heif.register_heif_opener()
 
 # Pillow knows more, some of which start other programs (EPS) or are hardly ever met.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF", "PPM")
+MAX_BYTES = 1_000_000_000  # of an image file: no format holds `MAX_PIXELS` in more
 MAX_PIXELS = 50_000_000  # of one image: a decompression bomb is refused before it is unpacked
 _CONTRAST = 0.1  # an array taken as it is whose brightness varies by less shows nothing
 _THUMB = 64  # pixels of a side in which it is seen what colour tells the ink from its ground
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in brightness (ITU-R BT.601)
 _PALE = 2.5  # times as much as in brightness must stand out in one colour for it to be taken instead
 _BRIGHT, _DARK = 0.9, 0.5  # borders above, with ink below, look like dark ink on a bright ground
+_STRIP = 64  # rows of a reduced image that are made at once
+_ROWS = 256  # of an image of 16 or 32 bits that are looked at at once
+_LYING = (5, 6, 7, 8)  # orientations in Exif by which width and height change places
+_FULL = "bnn.full"  # under which an image's `info` has its height and width before it was shrunk
 _COLOURS = (1, 3, 4)  # numbers of a pixel: grey, RGB, RGBA
 
 
@@ -95,7 +101,7 @@ class Prepared:
     @classmethod
     def as_given(cls, images: Tensor) -> Self:
         """`images` (N, 1, 28, 28) of which nothing is known but what they show."""
-        return cls(images, np.where(is_blank(images).numpy(), "blank", ""))
+        return cls(images, np.where(is_blank(images).numpy(), BLANK, ""))
 
 
 @runtime_checkable
@@ -180,13 +186,27 @@ def to_mnist(image: Image.Image | str | os.PathLike[str] | NDArray[np.generic]) 
 def brightness_of(picture: "Images") -> Pixels:
     """The brightness of one picture, held upright, (H, W) in [0, 1]; of the kinds that `prepare` takes.
 
+    A large one is shrunk as it is read: `pictured` says how large it was.
+
+    Raises:
+        InputError: it cannot be read, or it is several.
+    """
+    return pictured(picture)[0]
+
+
+def pictured(picture: "Images") -> tuple[Pixels, tuple[int, int]]:
+    """`brightness_of` a picture, and the height and width that the picture itself has, held upright.
+
     Raises:
         InputError: it cannot be read, or it is several.
     """
     if isinstance(picture, _ONE) or hasattr(picture, "read"):
-        return _image_brightness(*_opened(picture))
+        image, what = _opened(picture)
+        height, width = image.info.get(_FULL, image.size[::-1])
+        return _image_brightness(image, what), (height, width)
     if hasattr(picture, "__array__"):
-        return _array_brightness(_array(picture))
+        array = _array(picture)
+        return _array_brightness(array), array.shape[:2]
     raise InputError(
         f"a picture must be a PIL image, a path, bytes, a file or an array, not {type(picture).__name__}."
     )
@@ -202,10 +222,11 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """The image file at `path`, read whole; of an animation its first frame.
 
     Raises:
-        InputError: it is missing, empty, no image, damaged, or has over `MAX_PIXELS` pixels.
+        InputError: it is missing, no file, empty, no image, damaged, or has over `MAX_BYTES` or `MAX_PIXELS`.
     """
     path = Path(path)
     try:
+        _require_file(path)
         with path.open("rb") as stream:
             return open_stream(stream, str(path))
     except InputError:
@@ -216,6 +237,17 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise InputError(f"{path} is a folder, not an image.") from error
     except (OSError, ValueError) as error:  # of a name that holds a null byte, for one
         raise InputError(_unreadable(str(path), error)) from error
+
+
+def _require_file(path: Path) -> None:
+    """Checks that reading `path` ends: a pipe may never, and a file with holes is larger than any memory."""
+    there = path.stat()
+    if not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
+        raise InputError(f"{path} is a device or a pipe, not an image: give a file, or its bytes.")
+    if there.st_size > MAX_BYTES:
+        raise InputError(
+            f"{path} has {there.st_size:,} bytes, and an image at most {MAX_BYTES:,}: take another."
+        )
 
 
 def open_stream(stream: BinaryIO, what: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -250,10 +282,16 @@ def _upright(image: Image.Image, what: str, max_pixels: int = MAX_PIXELS) -> Ima
     """`image` read whole, and turned as its camera was held."""
     _check_size(image.size, what, max_pixels)
     try:
+        width, height = image.size
         share = LONGEST / max(image.size)  # a large JPEG is shrunk while it is unpacked
         image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
         image.load()
-        return ImageOps.exif_transpose(image)
+        is_shrunk = image.size != (width, height)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _LYING
+        upright = ImageOps.exif_transpose(image)
+        if is_shrunk:
+            upright.info[_FULL] = (width, height) if turned else (height, width)
+        return upright
     except Exception as error:  # see `open_stream`
         raise InputError(_unreadable(what, error)) from error
 
@@ -395,18 +433,33 @@ def _image_brightness(image: Image.Image, what: str) -> Pixels:
         return _deep_brightness(image, what)
     try:
         if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
-            return _flattened(image.convert("RGBA"))
+            return _flattened(_reduced(image, "RGBA"))
         if image.mode in ("1", "L"):
-            return np.asarray(_reduced(image.convert("L")), np.float32) / 255
-        return _telling_grey(np.asarray(_reduced(image.convert("RGB"))))
+            return np.asarray(_reduced(image, "L"), np.float32) / 255
+        return _telling_grey(np.asarray(_reduced(image, "RGB")))
     except ValueError as error:
         raise InputError(f"{what} has colours of mode {image.mode}: save it as RGB or grey.") from error
 
 
-def _reduced(image: Image.Image) -> Image.Image:
-    """`image` with its longer side at most twice `LONGEST`: the largest need a lot of memory as floats."""
+def _reduced(image: Image.Image, mode: str) -> Image.Image:
+    """`image` in that `mode`, its longer side below twice `LONGEST`: large ones need much memory as floats.
+
+    It is made so strip by strip: a whole copy of a large image in another mode may take 200 MB.
+    """
     factor = max(image.size) // LONGEST
-    return image.reduce(factor) if factor > 1 else image
+    if factor <= 1:
+        return image.convert(mode)
+    size = (math.ceil(image.width / factor), math.ceil(image.height / factor))
+    reduced = Image.new(mode, size)
+    for top, strip in _strips(image, factor * _STRIP):
+        reduced.paste(strip.convert(mode).reduce(factor), (0, top // factor))
+    return reduced
+
+
+def _strips(image: Image.Image, rows: int) -> Iterator[tuple[int, Image.Image]]:
+    """`image` in parts of so many rows, each with its top."""
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(image.height, top + rows)))
 
 
 def _telling_grey(rgb: NDArray[np.uint8]) -> Pixels:
@@ -423,29 +476,39 @@ def _telling_grey(rgb: NDArray[np.uint8]) -> Pixels:
 
 def _flattened(image: Image.Image) -> Pixels:
     """Brightness of an image with transparency, laid on a ground from which its ink stands out."""
-    image = _reduced(image)
-    rgba = np.asarray(image, np.float32) / 255
     brightness = np.asarray(image.convert("RGB").convert("L"), np.float32) / 255
-    alpha = rgba[..., 3]
+    alpha = np.asarray(image.getchannel("A"), np.float32) / 255
     if alpha.max() == 0:
         return np.zeros_like(alpha)
     opaque_mean = float((brightness * alpha).sum() / alpha.sum())
     transparent_ground = np.median(_border(alpha)) < 0.5
     # On a transparent ground the opaque part is the ink; else it is mostly the ground itself.
     ground = round(1 - opaque_mean) if transparent_ground else opaque_mean
-    return brightness * alpha + np.float32(ground) * (1 - alpha)
+    brightness *= alpha
+    np.subtract(1, alpha, out=alpha)
+    alpha *= np.float32(ground)
+    brightness += alpha
+    return brightness
 
 
 def _deep_brightness(image: Image.Image, what: str) -> Pixels:
     """Brightness of an image of 16 or 32 bits, integer or float, in [0, 1]."""
-    values = np.asarray(image)
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise InputError(f"{what} (mode {image.mode}) has negative, NaN or infinite values: save it as grey.")
+    highest = 0.0
+    for _, strip in _strips(image, _ROWS):
+        values = np.asarray(strip)
+        if not np.isfinite(values).all() or values.min() < 0:
+            raise InputError(
+                f"{what} (mode {image.mode}) has negative, NaN or infinite values: save it as grey."
+            )
+        highest = max(highest, float(values.max()))
     # 10, 12 or 14 bits are often stored in 16 as they are.
     deep = (1023.0, 4095.0, 16383.0, 65535.0)
     tops = deep if image.mode.startswith("I;16") else (1.0, 255.0, *deep)
-    top = next((top for top in tops if values.max() <= top), float(values.max()))
-    return (values / np.float64(top)).astype(np.float32)
+    top = next((top for top in tops if highest <= top), highest)
+    brightness = np.empty((image.height, image.width), np.float32)
+    for row, strip in _strips(image, _ROWS):
+        brightness[row : row + strip.height] = np.asarray(strip) / np.float64(top)
+    return brightness
 
 
 def _border(pixels: Pixels) -> Pixels:

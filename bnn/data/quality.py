@@ -6,12 +6,13 @@ from numpy.typing import NDArray
 
 from bnn.data.ink import Ink
 
+BLANK, FAINT, TOO_SMALL, CUT_OFF, SEVERAL = "blank", "faint", "too small", "cut off", "several marks"
 QUALITIES = {  # what a picture is refused for, whatever the rule says
-    "blank": "nothing is drawn there",
-    "faint": "it hardly stands out from its ground",
-    "too small": "it is a dot, or too small to read",
-    "cut off": "a part of it lies outside of the picture",
-    "several marks": "there is more than one mark",
+    BLANK: "nothing is drawn there",
+    FAINT: "it hardly stands out from its ground",
+    TOO_SMALL: "it is a dot, or too small to read",
+    CUT_OFF: "a part of it lies outside of the picture",
+    SEVERAL: "there is more than one mark",
 }
 
 _FAINT = 0.025  # of the range of brightness, beyond the noise: what stands out less is nothing at all
@@ -32,14 +33,14 @@ def quality_of(ink: Ink) -> str:
     """What is wrong with a picture of `ink`, a word of `QUALITIES`; "" where it can be judged."""
     if not len(ink.areas):
         if ink.lines.any() and max(_reach(ink.lines, axis) for axis in (0, 1)) < _SIDE:
-            return "cut off"
-        return "faint" if ink.contrast > _FAINT or ink.noise > _LOUD else "blank"
+            return CUT_OFF
+        return FAINT if ink.contrast > _FAINT or ink.noise > _LOUD else BLANK
     if _size(ink.boxes) * ink.scale < _FEWEST or _is_dot(ink):
-        return "too small"
+        return TOO_SMALL
     if _is_cut_off(ink):
-        return "cut off"
+        return CUT_OFF
     if any(_is_apart(ink, part) for part in range(len(ink.areas))):
-        return "several marks"
+        return SEVERAL
     return ""
 
 

@@ -3,7 +3,6 @@
 A new set is one name in `TORCHVISION`.
 """
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,6 @@ TORCHVISION: Mapping[str, Mapping[str, Any]] = {  # class in torchvision.dataset
 }
 
 
-_TORCHVISION_ERRORS = (  # for a set that is absent, cannot be fetched, or is damaged: each set has its own
-    *(RuntimeError, OSError, ValueError, TypeError, AssertionError, IndexError, EOFError),
-    zipfile.BadZipFile,
-)
-
-
 def torchvision_images(name: str, root: str | Path | None, download: bool) -> Tensor:
     """The images (N, 1, 28, 28) float32 in [0, 1] of the torchvision set `name`.
 
@@ -39,7 +32,7 @@ def torchvision_images(name: str, root: str | Path | None, download: bool) -> Te
     raw = data_root(root) / name / "raw"
     try:
         images = getattr(datasets, name)(str(data_root(root)), download=download, **TORCHVISION[name]).data
-    except _TORCHVISION_ERRORS as error:
+    except Exception as error:  # each set, and each kind of damage, has its own
         what = "is damaged or incomplete" if raw.is_dir() and any(raw.iterdir()) else "is not"
         raise InputError(
             f"{name} {what} in {raw}: put its uncompressed files there, name another place with {PLACE}, or "

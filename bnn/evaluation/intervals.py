@@ -11,6 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from bnn.core.tensors import require_finite
 from bnn.rules.curves import BINS, Array, Floats, Labels, confidence_bin
 
 LEVEL = 0.95
@@ -61,6 +62,7 @@ def mean_statistic(values: Array) -> Statistic:
 
 def ece_statistic(probs: Floats, labels: Labels) -> Statistic:
     """`bnn.evaluation.metrics.ece`."""
+    require_finite(probs, "probabilities")
     confidence = probs.max(1).astype(np.float64)
     gap = (probs.argmax(1) == labels) - confidence
     gap_in_bin = np.eye(BINS)[confidence_bin(confidence)] * gap[:, None]
@@ -74,6 +76,7 @@ def aurc_statistic(errors: NDArray[np.bool_], scores: Floats) -> Statistic:
     after j of the block is (E + j r) / (a + j) = r + (E − r a) / (a + j) with r = e / m. Over j = 1 … m these
     sum to r m + (E − r a) (H(a + m) − H(a)), where H(k) = 1 + 1/2 + … + 1/k.
     """
+    require_finite(scores, "refusal scores")
     order = np.argsort(scores, kind="stable")
     starts = np.unique(scores[order], return_index=True)[1]
     wrong_in_order = errors[order].astype(np.float64)
@@ -95,6 +98,8 @@ def aurc_statistic(errors: NDArray[np.bool_], scores: Floats) -> Statistic:
 
 def auroc_statistic(in_distribution: Floats, out_of_distribution: Floats) -> Statistic:
     """`bnn.evaluation.metrics.auroc`, of the counts of in-distribution and out-of-distribution images."""
+    for scores in (in_distribution, out_of_distribution):
+        require_finite(scores, "scores")
     order = np.argsort(in_distribution, kind="stable")
     below = np.searchsorted(in_distribution[order], out_of_distribution, "left")
     not_above = np.searchsorted(in_distribution[order], out_of_distribution, "right")

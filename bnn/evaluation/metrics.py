@@ -1,7 +1,8 @@
 """Metrics of answers and refusals: pure functions on NumPy arrays.
 
 Throughout, `probs` is (N, C), `labels` (N,) the true classes, `answers` (N,) the classes answered with -1
-for a refusal, `scores` (N,) refusal scores, of which higher means more reason to refuse.
+for a refusal, `scores` (N,) refusal scores, of which higher means more reason to refuse. Of probabilities or
+scores that are not finite there is no metric (`InputError`): NaN passes for class 0, and for sure.
 
 >>> import numpy as np
 >>> from bnn import metrics
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from bnn.core.tensors import require_finite
 from bnn.rules.curves import Array, Floats, Labels, reliability, risk_coverage
 
 REFUSED_OOD = 0.95  # share of out-of-distribution images refused at the threshold of `fpr95`
@@ -22,6 +24,7 @@ REFUSED_OOD = 0.95  # share of out-of-distribution images refused at the thresho
 
 def accuracy(probs: Floats, labels: Labels) -> float:
     """Share of images whose likeliest class is the true one, refused or not: in [0, 1], higher is better."""
+    require_finite(probs, "probabilities")
     return float((probs.argmax(1) == labels).mean())
 
 
@@ -35,6 +38,7 @@ def nll_each(probs: Floats, labels: Labels) -> Array:
 
     A probability that underflowed to 0 counts as float32's smallest normal number (87.3 nats).
     """
+    require_finite(probs, "probabilities")
     of_truth = probs[np.arange(len(labels)), labels].astype(np.float64)
     return -np.log(of_truth.clip(np.finfo(np.float32).tiny, 1))
 
@@ -46,6 +50,7 @@ def brier(probs: Floats, labels: Labels) -> float:
 
 def brier_each(probs: Floats, labels: Labels) -> Array:
     """Σ_c (p_c − [c is true])² of each image, (N,)."""
+    require_finite(probs, "probabilities")
     truth = np.eye(probs.shape[1])[labels]
     return ((probs - truth) ** 2).sum(1)
 
@@ -86,6 +91,7 @@ def auroc(in_distribution: Floats, out_of_distribution: Floats) -> float:
     The area under the ROC curve with out-of-distribution as the positive class, 0.5 being chance (Hendrycks
     & Gimpel 2017).
     """
+    _require_scores(in_distribution, out_of_distribution)
     positive = np.repeat([False, True], [len(in_distribution), len(out_of_distribution)])
     return float(roc_auc_score(positive, np.concatenate((in_distribution, out_of_distribution))))
 
@@ -96,6 +102,12 @@ def fpr95(in_distribution: Floats, out_of_distribution: Floats) -> float:
     Out-of-distribution is the positive class. The threshold is the highest score at or above which at least
     95 % of its images lie (Liang et al. 2018, "ODIN", with the classes named the other way round).
     """
+    _require_scores(in_distribution, out_of_distribution)
     needed = int(np.ceil(REFUSED_OOD * len(out_of_distribution) - 1e-9))
     threshold = np.sort(out_of_distribution)[-needed]
     return float((in_distribution >= threshold).mean())
+
+
+def _require_scores(*scores: Floats) -> None:
+    for of_set in scores:
+        require_finite(of_set, "scores")

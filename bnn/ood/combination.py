@@ -39,10 +39,13 @@ class Survival:
         self._empirical = -torch.log1p(-torch.arange(self._start + 1, dtype=torch.float64) / count)
 
     def surprise(self, scores: Tensor) -> Tensor:
-        """−log of the survival function at `scores` (N,), in nats: (N,) float32, 0 or more; NaN stays NaN."""
+        """−log of the survival function at `scores` (N,), in nats: (N,) float32, 0 or more.
+
+        Of NaN and of −∞, which no score sinks to, it is NaN; of ∞, ∞.
+        """
         below = torch.searchsorted(self._sorted, scores.double()).clamp_max(self._start)
         tail = (scores.double() - self._threshold).clamp_min(0) / self._scale
-        return (self._empirical[below] + tail).float()
+        return torch.where(scores == -torch.inf, torch.nan, self._empirical[below] + tail).float()
 
 
 class Combination(ABC):

@@ -39,6 +39,7 @@ class Contrast(OODScore):
     """
 
     name = "contrast"
+    says = "it looks more like some other drawing"
 
     def __init__(self, posterior: Posterior, classes: int) -> None:
         self._posterior = posterior

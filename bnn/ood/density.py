@@ -53,6 +53,26 @@ class ClassDensity:
         mahalanobis = (along.square() / self.variance).sum(-1) + across / self.noise
         return self._log_scale - 0.5 * mahalanobis
 
+    def typical(self, x: Tensor, labels: Tensor, reach: float = 2.5) -> Tensor:
+        """What each of the vectors (N, D) would be as an ordinary one of its class: (N, D).
+
+        The posterior mean of x without its noise, given the likeliest component (Tipping & Bishop 1999),
+        held within `reach` standard deviations along each direction.
+
+        Args:
+            x: vectors (N, D).
+            labels: a class for each, (N,).
+            reach: how far an ordinary one varies.
+        """
+        component = self.log_joint(x)[torch.arange(len(x)), labels].argmax(-1)
+        chosen = labels, component
+        mean, basis, variance, noise = (
+            part[chosen] for part in (self.mean, self.basis, self.variance, self.noise)
+        )
+        along = torch.einsum("nqd,nd->nq", basis, x - mean) * (1 - noise[:, None] / variance).clamp_min(0)
+        most = reach * variance.sqrt()
+        return mean + torch.einsum("nqd,nq->nd", basis, along.clamp(-most, most))
+
     @cached_property
     def _mean_along(self) -> Tensor:
         return torch.einsum("ckqd,ckd->ckq", self.basis, self.mean)

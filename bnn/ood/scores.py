@@ -33,6 +33,7 @@ class EntropyScore(OODScore):
 
     name = "entropy"
     sees_image = False
+    says = "the networks make nothing of it"
 
     def score(self, observed: Observed) -> Tensor:
         return observed.predictive.total
@@ -46,6 +47,7 @@ class PixelDensity(OODScore):
     """
 
     name = "pixels"
+    says = "some of its ink lies where none belongs"
 
     def __init__(self, density: ClassDensity) -> None:
         self._density = density
@@ -53,6 +55,14 @@ class PixelDensity(OODScore):
     def score(self, observed: Observed) -> Tensor:
         log_prob = in_blocks(lambda block: self._density.log_prob(_flat(block)), observed.images, BLOCK)
         return _expected(log_prob, observed)
+
+    def typical(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Each of the `blurred` `images` (N, 1, 28, 28) as an ordinary one of its class, of `labels` (N,)."""
+        return self._density.typical(_flat(images), labels).view_as(images)
+
+    def likeliest(self, images: Tensor) -> Tensor:
+        """The class (N,) under which the `images` (N, 1, 28, 28) are likeliest."""
+        return self._density.log_prob(_flat(images)).argmax(-1)
 
     @classmethod
     def fit(cls, images: Tensor, labels: Tensor, features: Features, seed: int) -> Self:
@@ -77,6 +87,7 @@ class FeatureDensity(OODScore):
     """
 
     name = "features"
+    says = "its parts do not belong together"
 
     def __init__(self, densities: Sequence[ClassDensity]) -> None:
         self._densities = densities

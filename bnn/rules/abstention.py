@@ -30,6 +30,9 @@ _WHAT = "the calibration labels and the thresholds to try"
 class Calibration:
     """What a rule is fitted on.
 
+    Raises:
+        InputError: some number is not finite.
+
     Attributes:
         evidence: of n images that were held out of training.
         labels: their true classes, (n,) int64.
@@ -40,6 +43,12 @@ class Calibration:
     evidence: Evidence
     labels: Tensor
     grid: Tensor
+
+    def __post_init__(self) -> None:
+        if strange := int((~self.evidence.sound).sum()) + int((~self.grid.isfinite()).sum()):
+            raise InputError(
+                f"nothing is calibrated on numbers that are not finite, of which {strange} images have some."
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

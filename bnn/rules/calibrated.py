@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from bnn.core.evidence import Evidence
-from bnn.errors import InputError
+from bnn.errors import InputError, shown
 from bnn.numerals import percent
 from bnn.rules.abstention import AbstentionRule, Calibration, Decisions, as_evidence
 from bnn.rules.conformal import conformal_rank, conformal_threshold
-from bnn.rules.promise import Promise
+from bnn.rules.promise import Promise, usable_threshold
 from bnn.rules.risk_control import feasible_risk, require_enough, risk_threshold
 
 
@@ -55,10 +55,10 @@ class CalibratedRule(AbstentionRule):
 
     def __post_init__(self) -> None:
         Promise(risk=self.risk, delta=self.delta, alpha=self.alpha)
-        if not (all(map(math.isfinite, self.thresholds.values())) and self.ambiguous_threshold >= 0):
+        if not (all(map(usable_threshold, self.thresholds.values())) and self.ambiguous_threshold >= 0):
             raise InputError(
                 "the calibrated rule needs finite thresholds, 0 or more for what is ambiguous, "
-                f"not {self.unfamiliar_threshold} and {self.ambiguous_threshold}."
+                f"not {shown(self.unfamiliar_threshold)} and {shown(self.ambiguous_threshold)}."
             )
 
     @classmethod

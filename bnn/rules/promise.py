@@ -1,5 +1,6 @@
 """What a person may ask of an abstention rule."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from decimal import ROUND_CEILING, Context
 
@@ -34,6 +35,13 @@ class Promise:
         for name, value in asdict(self).items():
             if not 0 < value < 1:
                 raise InputError(f"{name} must lie between 0 and 1, and {value:g} does not.")
+
+
+def usable_threshold(value: object) -> bool:
+    """Whether `value`, which anyone may have made, is a finite number that a measure can be held against."""
+    if isinstance(value, int):
+        return abs(value) < 2**63  # what a tensor can be compared with
+    return isinstance(value, float) and math.isfinite(value)
 
 
 PROMISES = tuple(field.name for field in fields(Promise))

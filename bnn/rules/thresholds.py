@@ -9,11 +9,11 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from bnn.core.evidence import Evidence
-from bnn.errors import InputError
+from bnn.errors import InputError, shown
 from bnn.numerals import percent
 from bnn.rules.abstention import AbstentionRule, Calibration
 from bnn.rules.conformal import conformal_rank, conformal_threshold
-from bnn.rules.promise import Promise
+from bnn.rules.promise import Promise, usable_threshold
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class ThresholdRule(AbstentionRule):
     controls: ClassVar[tuple[str, ...]] = ("refuse",)
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.threshold) or not 0 < self.refuse < 1:
+        if not usable_threshold(self.threshold) or not 0 < self.refuse < 1:
             raise InputError(
                 f"the {self.name} rule needs a finite threshold and a share between 0 and 1, not "
-                f"{self.threshold:g} and {self.refuse:g}."
+                f"{shown(self.threshold)} and {shown(self.refuse)}."
             )
 
     @staticmethod

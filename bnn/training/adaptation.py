@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from bnn.classifier import Classifier, measured
 from bnn.core.networks import build_network
 from bnn.core.posterior import MeanField, Mixture
+from bnn.data.copies import require_distinct
 from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import Images
 from bnn.errors import InputError, choose
@@ -77,6 +78,7 @@ def adapt(
         raise InputError(f"held_out must lie between 0 and 1, and {held_out:g} does not.")
     name = images.name if isinstance(images, ImageSet) else "arrays"
     own = ImageSet.from_arrays(images, labels, name=name, task=classifier.task)
+    require_distinct(own.images)  # or some would be learnt, and measured on
     config = _config(classifier, name, beta, seed)
     data = TrainingData(own, classifier.task, seed=seed, batch_size=config.batch_size, held_out=held_out)
     asked = _Asked.of(classifier, rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)

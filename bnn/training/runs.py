@@ -1,17 +1,19 @@
 """The folders of training runs: `version_K/M` holds the log and the checkpoints of run K's component M."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from bnn.core import checkpoint as checkpoint_file
 from bnn.core.checkpoint import Checkpoint
 from bnn.errors import InputError
+from bnn.files import held
 from bnn.training.config import TrainConfig
+from bnn.training.states import BEFORE, LAST, config_of, whole_state
 
 # What may change when a run is resumed, or a posterior kept: it does not concern how a component is trained.
 AFTERWARDS = (
@@ -29,24 +31,83 @@ AFTERWARDS = (
 )
 
 
-def new_run(runs: Path) -> Path:
-    """A folder under `runs` that no run has had; it is not made yet."""
-    return Path(CSVLogger(runs, name="").log_dir)
-
-
-def run_to_resume(runs: Path, config: TrainConfig) -> Path:
-    """The folder under `runs` of the latest run that can be resumed.
+@contextmanager
+def new_run(runs: Path) -> Iterator[Path]:
+    """A folder under `runs` that no run has had, of this process alone; removed where nothing came into it.
 
     Raises:
-        InputError: there is none, or its components were trained with another `config`.
+        InputError: it cannot be made.
     """
-    found = sorted(runs.glob("*/*/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    if _rank():  # the first rank holds it, and writes alone
+        yield Path(CSVLogger(runs, name="").log_dir)
+        return
+    try:
+        run = _made(runs)
+    except OSError as error:
+        raise InputError(
+            f"no run can be kept in {runs} ({error.strerror}): name another folder (--runs)."
+        ) from error
+    try:
+        with _held_alone(run):
+            yield run
+    finally:
+        for folder in (run, runs):
+            with suppress(OSError):  # where there is something
+                folder.rmdir()
+
+
+def _rank() -> int:
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
+def _made(runs: Path) -> Path:
+    runs.mkdir(parents=True, exist_ok=True)
+    while True:
+        run = Path(CSVLogger(runs, name="").log_dir)
+        with suppress(FileExistsError):  # made by another training meanwhile
+            run.mkdir()
+            return run
+
+
+@contextmanager
+def run_to_resume(runs: Path, config: TrainConfig) -> Iterator[Path]:
+    """The folder under `runs` of the run started last of those with a state, of this process alone.
+
+    Raises:
+        InputError: there is none, it is being trained, the states of a component are all damaged, or were
+            trained with another `config`.
+    """
+    states = [*runs.glob(f"*/*/{LAST}"), *runs.glob(f"*/*/{BEFORE}")]
+    if not states:
         raise InputError(f"there is no run to resume in {runs}: start one without --resume.")
-    run = found[-1].parent.parent
-    started = torch.load(found[-1], weights_only=True)["hyper_parameters"]["config"]
-    _require_same(started, config, f"the run {run} was started")
-    return run
+    run = max((state.parent.parent for state in states), key=_started)
+    if _rank():
+        yield run
+        return
+    with _held_alone(run):
+        for folder in sorted({state.parent for state in states if state.parent.parent == run}):
+            whole = whole_state(folder)
+            started = None if whole is None else config_of(whole)
+            if started is not None:
+                _require_same(started, config, f"the run {run} was started")
+        yield run
+
+
+def _started(run: Path) -> tuple[int, str]:
+    """By what runs are in the order they were started in: their numbers, which no clock has set."""
+    number = run.name.rpartition("_")[2]
+    return int(number) if number.isdecimal() else -1, run.name
+
+
+@contextmanager
+def _held_alone(run: Path) -> Iterator[None]:
+    with held(run, wait=False) as alone:
+        if not alone:
+            raise InputError(
+                f"the run {run} is being trained by another process: wait until that has ended, or start "
+                "another run without --resume."
+            )
+        yield
 
 
 def checkpoint_to_refit(path: Path, config: TrainConfig, fingerprint: str) -> Checkpoint:
@@ -58,7 +119,8 @@ def checkpoint_to_refit(path: Path, config: TrainConfig, fingerprint: str) -> Ch
     """
     checkpoint = checkpoint_file.load(path)
     started, data = checkpoint.record.get("config"), checkpoint.record.get("data")
-    if not isinstance(started, Mapping) or not isinstance(data, Mapping):
+    training = checkpoint.record.get("training")
+    if not (isinstance(started, Mapping) and isinstance(data, Mapping) and isinstance(training, Mapping)):
         raise InputError(f"{path} does not say how it was trained: train anew.")
     _require_same(started, config, f"{path} was trained")
     if data.get("fingerprint") != fingerprint:
@@ -85,12 +147,6 @@ def _changed(started: Mapping[str, Any], config: TrainConfig) -> list[str]:
     """The options of which a run cannot be resumed as `config`, since it was `started` with others."""
     asked = config.plain()
     return [name for name in asked if name not in AFTERWARDS and started.get(name) != asked[name]]
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """What a component's training goes on from; None where it starts."""
-    last = folder / "last.ckpt"
-    return last if last.exists() else None
 
 
 @rank_zero_only

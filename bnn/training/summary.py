@@ -41,11 +41,12 @@ def print_summary(classifier: Classifier, out: Path) -> None:
     console.print(shown)
     if classifier.rule.promise is None:
         console.print(classifier.rule.describe())
-    if record["training"]["interrupted"]:
-        done = record["training"]["components_done"]
+    training = record["training"]  # of a checkpoint that is fitted anew, which anyone may have made
+    if training.get("interrupted"):
         console.print(
-            f"The training was interrupted: this is {done} of {config['components']} components, "
-            f"after {record['training']['epochs_done']} of {config['epochs']} epochs."
+            f"The training was interrupted: this is {training.get('components_done')} of "
+            f"{config['components']} components, after {training.get('epochs_done')} of {config['epochs']} "
+            "epochs."
         )
     console.print(f"Wrote {out}. Next: `bnn serve --checkpoint {out}` or `bnn evaluate --checkpoint {out}`.")
 

@@ -23,7 +23,7 @@ from bnn.core.task import DIGITS, Task
 from bnn.data.digits import LABELLED
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError, choose
-from bnn.files import require_free
+from bnn.files import held, require_free
 from bnn.ood.combination import COMBINATIONS
 from bnn.ood.contrast import Contrast, contrast_network
 from bnn.ood.detector import require_names
@@ -36,7 +36,8 @@ from bnn.training.elbo import ELBOS
 from bnn.training.guide import GUIDES, MixtureGuide
 from bnn.training.lightning_private import MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
-from bnn.training.runs import checkpoint_to_refit, is_from, keep_log, last_checkpoint, new_run, run_to_resume
+from bnn.training.runs import checkpoint_to_refit, is_from, keep_log, new_run, run_to_resume
+from bnn.training.states import LAST, WholeStates, whole_state
 
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
 
@@ -123,17 +124,26 @@ def train_command(
     """
     if resume and refit is not None:
         raise InputError("a run is resumed, or a checkpoint fitted anew (resume, refit): not both.")
-    require_free(out, overwrite=overwrite or (resume and is_from(Path(out), config)))
+    overwrite = overwrite or (resume and is_from(Path(out), config))
+    require_free(out, overwrite=overwrite)
     images = _training_part(config.data, data_dir, download)
     if refit is not None:
         refitted = _refitted(config, images, Path(refit))
         refitted.save(out)
         return refitted
-    run = run_to_resume(Path(runs), config) if resume else new_run(Path(runs))
-    trained = train_run(config, images, DIGITS, run=run, trainer_options=trainer_options)
+    with run_to_resume(Path(runs), config) if resume else new_run(Path(runs)) as run:
+        trained = train_run(config, images, DIGITS, run=run, trainer_options=trainer_options)
     if trained is not None:
-        trained.save(out)
+        _save(trained, Path(out), overwrite=overwrite)
     return trained
+
+
+def _save(trained: Classifier, out: Path, *, overwrite: bool) -> None:
+    """Writes the checkpoint, unless another training has written one there meanwhile."""
+    require_free(out, overwrite=overwrite)  # which makes its folder
+    with held(out.parent, wait=True):
+        require_free(out, overwrite=overwrite)
+        trained.save(out)
 
 
 def train_run(
@@ -246,7 +256,11 @@ def _fit(
     network = build_network(config.network, config.network_options, data.task)
     module = SVIModule(config, network, len(data.train_images))
     trainer = _trainer(config, component, folder, options)
-    last = last_checkpoint(folder)
+    last = whole_state(folder)
+    if last is not None and last.name != LAST:
+        print(
+            f"bnn: {folder / LAST} is damaged: going on from {last.name}, an epoch before.", file=sys.stderr
+        )
     keep_log(folder)
     try:
         with fitting(trainer):
@@ -255,6 +269,9 @@ def _fit(
         raise InputError(_trainer_refuses(error)) from error
     except DivergedError as error:
         return _Fit(trainer, module, error)
+    except OSError as error:  # of the log, or of what was removed meanwhile
+        why = error.strerror or type(error).__name__
+        raise InputError(f"the run in {folder.parent} can no longer be written ({why}).") from error
     return _Fit(trainer, module)
 
 
@@ -290,10 +307,16 @@ def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping
     }
     shown = options.get("enable_progress_bar", True)
     bar = [training_bar(f"component {component + 1}/{config.components}")] if shown else []
+    plugins = [WholeStates(), *_several(options.get("plugins"))]
+    asked = {**defaults, **options, "plugins": plugins}
     try:
-        return pl.Trainer(logger=logger, callbacks=[*savers, *bar], **{**defaults, **options})
+        return pl.Trainer(logger=logger, callbacks=[*savers, *bar], **asked)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise InputError(_trainer_refuses(error)) from error
+
+
+def _several(plugins: Any) -> list[Any]:
+    return list(plugins) if isinstance(plugins, list | tuple) else [] if plugins is None else [plugins]
 
 
 def _trainer_refuses(error: Exception) -> str:

@@ -1,11 +1,12 @@
-"""What is done with a picture before a network sees it, as one figure."""
+"""What is done with a picture before a network sees it, step by step or as one figure."""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from bnn.data.ink import Ink, find_ink, shrunk
-from bnn.data.quality import QUALITIES
 
 Pixels = NDArray[np.float32]
 Colours = NDArray[np.uint8]
@@ -16,32 +17,45 @@ _PARTS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (148, 103, 189), (140, 
 _LINES, _SPECKS = (214, 39, 40), (227, 160, 227)
 
 
-def explained(brightness: Pixels, seen: Pixels, word: str) -> Image.Image:
+class Step(NamedTuple):
+    """What is left of a picture after a step, and what the step is, in words."""
+
+    heading: str
+    image: Image.Image
+
+
+def steps(brightness: Pixels, seen: Pixels, word: str, side: int = _PANEL) -> list[Step]:
     """The picture of `brightness` (H, W) in [0, 1], its ink, its parts, and what a network sees of it.
 
     Args:
         brightness: of the picture.
         seen: what the network sees, (28, 28) in [0, 1].
-        word: what is wrong with the picture, of `QUALITIES`, or "".
+        word: what is wrong with the picture, of `bnn.data.quality.QUALITIES`, or "".
+        side: pixels of each step's longer side.
     """
     ink = find_ink(brightness)
-    panels = (
-        ("as it was given", _grey(shrunk(brightness)[0])),
-        ("ink", _grey(1 - ink.ink)),
-        ("parts (red: lines, pink: specks)", _parts(ink)),
-        (f"28 by 28, refused: {word}" if word else "28 by 28, as the network sees it", _grey(seen)),
-    )
+    panels = {
+        "as it was given": _grey(shrunk(brightness)[0]),
+        "ink": _grey(1 - ink.ink),
+        "parts (red: lines, pink: specks)": _parts(ink),
+        f"28 by 28, refused: {word}" if word else "28 by 28, as the network sees it": _grey(seen),
+    }
+    return [Step(heading, _fitted(Image.fromarray(pixels), side)) for heading, pixels in panels.items()]
+
+
+def steps_figure(brightness: Pixels, seen: Pixels, word: str, why: str = "") -> Image.Image:
+    """`steps` side by side, each under its heading, and below them `why` it is refused."""
+    panels = steps(brightness, seen, word)
     figure = Image.new("RGB", (len(panels) * (_PANEL + 10), _PANEL + _HEAD), "white")
-    for index, (heading, pixels) in enumerate(panels):
+    for index, (heading, panel) in enumerate(panels):
         left = index * (_PANEL + 10)
         ImageDraw.Draw(figure).text((left + 4, 12), heading, "black", font_size=16)
-        panel = _fitted(Image.fromarray(pixels))
         figure.paste(panel, (left, _HEAD))
         ImageDraw.Draw(figure).rectangle(
             (left, _HEAD, left + panel.width - 1, _HEAD + panel.height - 1), outline="grey"
         )
-    if word:
-        ImageDraw.Draw(figure).text((4, _PANEL + _HEAD - 20), QUALITIES[word], "black", font_size=14)
+    if why:
+        ImageDraw.Draw(figure).text((4, _PANEL + _HEAD - 20), why, "black", font_size=14)
     return figure
 
 
@@ -59,8 +73,8 @@ def _parts(ink: Ink) -> Colours:
     return colours
 
 
-def _fitted(image: Image.Image) -> Image.Image:
-    """`image` made as large as a panel; enlarged, its pixels are seen."""
-    ratio = _PANEL / max(image.size)
+def _fitted(image: Image.Image, side: int) -> Image.Image:
+    """`image` with a longer side of so many pixels; enlarged, its pixels are seen."""
+    ratio = side / max(image.size)
     size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
     return image.resize(size, Image.Resampling.NEAREST if ratio > 1 else Image.Resampling.BOX)

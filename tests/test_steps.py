@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 
 from bnn.classifier import Classifier
 from bnn.cli.predict import predict_command
-from bnn.data.explained import explained
 from bnn.data.preprocess import brightness_of, read_images
+from bnn.data.steps import steps_figure
 
 Colour = tuple[int, int, int]
 RED, PINK, BLUE = (214, 39, 40), (227, 160, 227), (31, 119, 180)
@@ -32,10 +32,12 @@ def places(figure: Image.Image, colour: Colour) -> int:
 def test_parts_lines_and_specks_are_told_apart() -> None:
     brightness = brightness_of(cell())
     read = read_images(cell())
-    figure = explained(brightness, read.images[0, 0].numpy(), str(read.quality[0]))
+    figure = steps_figure(brightness, read.images[0, 0].numpy(), str(read.quality[0]))
     one, line, speck = (places(figure, colour) for colour in (BLUE, RED, PINK))
     assert one > line > speck > 0
-    assert places(explained(np.ones((9, 9), np.float32), np.zeros((28, 28), np.float32), "blank"), BLUE) == 0
+    assert (
+        places(steps_figure(np.ones((9, 9), np.float32), np.zeros((28, 28), np.float32), "blank"), BLUE) == 0
+    )
 
 
 def test_the_command_writes_a_figure_an_image_and_says_the_same(
@@ -53,3 +55,10 @@ def test_the_command_writes_a_figure_an_image_and_says_the_same(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1-one.png", "2-one.png"]
     with Image.open(tmp_path / "out" / "1-one.png") as figure:
         assert places(figure.convert("RGB"), RED) > 0
+
+
+def test_a_figure_says_why_its_picture_is_refused() -> None:
+    blank, seen = np.ones((9, 9), np.float32), np.zeros((28, 28), np.float32)
+    said, unsaid = (np.asarray(steps_figure(blank, seen, "blank", why)) for why in ("nothing like it", ""))
+    rows = np.flatnonzero((said != unsaid).any((1, 2)))
+    assert rows.min() > 320  # below the panels

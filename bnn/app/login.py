@@ -1,0 +1,153 @@
+"""Passwords: who has given one is let in, everyone else gets the login and `/health` alone."""
+
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from urllib.parse import parse_qs
+
+from fastapi.requests import HTTPConnection
+
+from bnn.app.address import Address
+from bnn.app.bounds import AsgiApp, Message, Receive, Send, answer, refuse
+from bnn.app.gate import HEALTH
+
+LOGIN, LOGOUT = "/login", "/logout"
+MOST_SESSIONS = 10_000  # visitors who are logged in; the one who came longest ago goes first
+SESSION_SECONDS = 12 * 3600.0
+MOST_FORM_BYTES = 10_000
+_WRONG = "This user with this password is not known here."
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title><style>
+body {{ font: 1rem system-ui, sans-serif; max-width: 20rem; margin: 4rem auto; padding: 0 1rem }}
+label, button {{ display: block; margin-top: 1rem }} input {{ width: 100%; font: inherit; padding: 0.4rem }}
+button {{ font: inherit; padding: 0.4rem 1.2rem }}</style></head>
+<body><main><h1>{title}</h1><p role="status">{said}</p>
+<form method="post">{fields}<button>{title}</button></form></main></body></html>"""
+_FIELDS = (
+    '<label>User <input name="username" autocomplete="username" required autofocus></label>'
+    '<label>Password <input name="password" type="password" autocomplete="current-password" required></label>'
+)
+
+
+class Sessions:
+    """Who is logged in: random tokens, which end by themselves."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ends: OrderedDict[str, float] = OrderedDict()
+        self._clock = clock
+
+    def begin(self) -> str:
+        """A token that lets in for `SESSION_SECONDS`."""
+        token = secrets.token_urlsafe(32)
+        self._ends[token] = self._clock() + SESSION_SECONDS
+        while len(self._ends) > MOST_SESSIONS:
+            self._ends.popitem(last=False)
+        return token
+
+    def lets_in(self, token: str) -> bool:
+        """Whether it was given out, and has not ended."""
+        return self._ends.get(token, 0.0) > self._clock()
+
+    def end(self, token: str) -> None:
+        """Lets it in no longer."""
+        self._ends.pop(token, None)
+
+
+def with_login(app: AsgiApp, address: Address) -> AsgiApp:
+    """`app` for those who gave a password of `address.accounts`; for everyone where there are none.
+
+    Others get `/health` and the login. Logging out is a POST: a link, or a picture's address, does it to
+    nobody.
+    """
+    sessions, name = Sessions(), f"bnn-{address.port}"  # a browser tells hosts apart by no port
+    if not address.accounts:
+        return app
+
+    async def run(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == HEALTH:
+            await app(scope, receive, send)
+            return
+        path, asking = scope["path"], HTTPConnection(scope)
+        token = asking.cookies.get(name, "")
+        is_browser = "text/html" in asking.headers.get("accept", "")
+        match scope["method"], path:
+            case "POST", "/login":
+                form = await _form(receive)
+                if _is_known(form, address.accounts):
+                    cookie = _set(name, sessions.begin(), address, is_safe=scope["scheme"] == "https")
+                    await _done(send, cookie, address, is_browser=is_browser)
+                elif is_browser:
+                    await _show(send, 401, "Log in", _WRONG, _FIELDS)
+                else:
+                    await refuse(send, 401, _WRONG)
+            case "POST", "/logout":
+                sessions.end(token)
+                await _done(send, _set(name, "", address, is_safe=False), address, is_browser=is_browser)
+            case "GET" | "HEAD", "/login":
+                await _show(send, 200, "Log in", "", _FIELDS)
+            case _ if not sessions.lets_in(token):
+                await _turn_away(send, address, is_lost=is_browser and path == "/")
+            case "GET" | "HEAD", "/logout":
+                await _show(send, 200, "Log out", "", "")
+            case _:
+                await app(scope, receive, send)
+
+    return run
+
+
+async def _form(receive: Receive) -> dict[str, str]:
+    """The fields of a short form; none where it is a long one, or its sender has gone."""
+    content, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return {}
+        content, more = content + message.get("body", b""), message.get("more_body", False)
+        if len(content) > MOST_FORM_BYTES:
+            return {}
+    fields = parse_qs(content.decode("utf-8", "replace"))
+    return {name: values[-1] for name, values in fields.items()}
+
+
+def _is_known(form: Mapping[str, str], accounts: Sequence[tuple[str, str]]) -> bool:
+    """Whether a form's user and password are one of the `accounts`, in a time that tells nothing of them."""
+    given = form.get("username", "").strip().encode(), form.get("password", "").encode()
+    found = False
+    for user, password in accounts:
+        same = hmac.compare_digest(given[0], user.encode()), hmac.compare_digest(given[1], password.encode())
+        found |= all(same)
+    return found
+
+
+def _set(name: str, value: str, address: Address, *, is_safe: bool) -> tuple[bytes, bytes]:
+    lasts = int(SESSION_SECONDS) if value else 0
+    cookie = f"{name}={value}; Path={address.root_path}/; Max-Age={lasts}; HttpOnly; SameSite=Lax"
+    return b"set-cookie", (cookie + "; Secure" * is_safe).encode()
+
+
+async def _done(send: Send, cookie: tuple[bytes, bytes], address: Address, *, is_browser: bool) -> None:
+    if is_browser:
+        await answer(send, 303, "text/plain", "", [cookie, _to(f"{address.root_path}/")])
+    else:
+        await answer(send, 200, "application/json", '{"success": true}', [cookie])
+
+
+async def _turn_away(send: Send, address: Address, *, is_lost: bool) -> None:
+    if is_lost:
+        await answer(send, 303, "text/plain", "", [_to(f"{address.root_path}{LOGIN}")])
+    else:
+        await refuse(send, 401, "This asks for a password: log in.")
+
+
+async def _show(send: Send, status: int, title: str, said: str, fields: str) -> None:
+    page = _PAGE.format(title=title, said=escape(said), fields=fields)
+    await answer(send, status, "text/html", page, [(b"cache-control", b"no-store")])
+
+
+def _to(path: str) -> tuple[bytes, bytes]:
+    """Where a browser should go, on the host that it asked."""
+    return b"location", path.encode()
