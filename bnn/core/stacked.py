@@ -13,16 +13,12 @@ from torch.func import functional_call, vmap
 
 from bnn.errors import InputError, cause_in
 
-GROUP = 10  # networks run at once: what lies between their layers stays in the processor's cache
-BLOCK = 32  # images run at once: the weights are read once for all of them
-ROWS = (
-    8  # rows that a linear layer multiplies at once: hardly more work than one, for its weights are read once
-)
-VECTOR = 8  # channels that oneDNN keeps together at least
-TRIED = (
-    "AVX2",
-    "AVX512",
-)  # processors on which its convolutions were seen to round an image alike in any batch
+GROUP = 25  # networks run at once: for one image every call counts, for many the cache
+BLOCK = 32  # images run at once, at most: a network's weights are read once for all of them
+ROWS = 8  # rows that a linear layer multiplies at once: hardly more work than one, for its weights are read
+ROWS_OF_MAPS = 4  # the same after convolutions, which take most of the time: one image should wait for fewer
+VECTOR = 8  # channels that oneDNN keeps together: with others its rounding goes by the number of threads
+TRIED = ("AVX2", "AVX512")  # processors on which oneDNN was seen to round an image alike in any batch
 
 Run = Callable[[Tensor], Tensor]
 
@@ -202,7 +198,8 @@ def _stacked_row(network: nn.Module, weights: Mapping[str, Tensor]) -> Run:
     }
     linear = [layer for layer in on_rows.values() if isinstance(layer, nn.Linear)]
     # Where its inputs do not fill the processor's vectors, a row is rounded by its place in a block.
-    size = ROWS if all(layer.in_features % 16 == 0 for layer in linear) else 1
+    filled = all(layer.in_features % 16 == 0 for layer in linear)
+    size = (ROWS_OF_MAPS if convolutions else ROWS) if filled else 1
     shape = (draws, list(convolutions.values())[-1].out_channels) if convolutions else None
     maps, rows = ([layers[name] for name in part] for part in (on_images, on_rows))
     described = partial(_described, layers=maps, shape=shape)
