@@ -292,7 +292,7 @@ class Classifier:
             0.001
         """
         calibration = self.calibration
-        name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
+        name, promise = self.asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
         return self._fitted_anew(fit_rule(name, calibration, promise), calibration)
 
     def calibrate(
@@ -328,7 +328,7 @@ class Classifier:
         """
         prepared = prepare(images, self.task.layout)
         truth = checked_labels(labels, len(prepared), self.task.classes)
-        name, promise = self._asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
+        name, promise = self.asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
         choose(RULES, name, "abstention rule").require_fittable(calibrated_count(len(truth)), promise)
         require_distinct(prepared)
         self.task.require_every_class(truth)
@@ -342,7 +342,7 @@ class Classifier:
         other._calibrate_on(calibration)
         return other
 
-    def _asked(self, rule: str | None, **given: float | None) -> tuple[str, Promise]:
+    def asked(self, rule: str | None, **given: float | None) -> tuple[str, Promise]:
         """Name and promise of the rule to fit, where what is None stays as it is."""
         name, promise = self.rule.asked
         changed = {of: share for of, share in given.items() if share is not None}

@@ -72,22 +72,23 @@ def require_free(path: str | Path, *, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def held(folder: Path, *, wait: bool) -> Iterator[bool]:
+def held(folder: Path, *, wait: bool, without: bool = True) -> Iterator[bool]:
     """Whether `folder` is held by this process alone while the block runs; a process that ends lets go of it.
 
     Args:
         folder: which is there.
         wait: until whoever holds it lets go of it, or else not at all.
+        without: what is said where nothing can be locked, as on Windows.
 
     Raises:
         OSError: the folder cannot be opened.
     """
     if fcntl is None:
-        yield True
+        yield without
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        yield _locked(handle, wait=wait, without=True)
+        yield _locked(handle, wait=wait, without=without)
     finally:
         os.close(handle)
 

@@ -63,23 +63,23 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     nothing = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
     read = Prepared.as_given(nothing) if drawn is None else read_images(drawn)
     prepared = read.images
-    figure = _seen(prepared[0, 0].numpy())
+    seen = prepared[0, 0].numpy()
     how = steps_html(read, drawn)
     no_votes = spread_html(np.zeros((0, classifier.task.classes), np.float32), classifier.task.names)
     if read.quality[0] == SEVERAL and drawn is not None:
         digits = read_digits(drawn, classifier)
         if len(digits.marks) > 1:
-            return Panels(reading_html(digits), figure, no_votes, how)
+            return Panels(reading_html(digits), _seen(seen), no_votes, how)
     probs = classifier.ensemble.probs(prepared)
     evidence = classifier.detector.evidence(prepared, summary(probs))
     prediction = classifier.decide(evidence, read.quality)
     if read.quality[0] == BLANK:
-        return Panels(verdict_html(prediction), figure, no_votes, how)
+        return Panels(verdict_html(prediction), _seen(seen), no_votes, how)
     said = probs[:, 0].numpy()
     (why,) = explained(classifier, read, evidence, prediction)
     return Panels(
         verdict_html(prediction, vote_counts(said).tolist(), why.words),
-        _seen(prepared[0, 0].numpy(), why.change) + gauges_html(gauges(prediction, classifier.rule)),
+        _seen(seen, why.change) + gauges_html(gauges(prediction, classifier.rule)),
         spread_html(said, classifier.task.names, int(prediction.labels[0])),
         how,
     )

@@ -16,10 +16,7 @@ from bnn.reading import Mark
 _WIDTH, _LEFT, _RIGHT = 340, 28, 288  # of the drawing; where the draws start and end
 _TOP, _ROW, _TALL = 20, 29, 23  # first row's place; heights of a row, and of a column that fills it
 _FILLED = 0.85  # of its place that a column takes in breadth
-_TOO_MUCH, _MISSING = (
-    np.array((213, 94, 0)),
-    np.array((86, 180, 233)),
-)  # as in `page.css`, for the colour-blind
+_TOO_MUCH, _MISSING = np.array((213, 94, 0)), np.array((86, 180, 233))  # told apart by the colour-blind too
 
 BOXES = ("answered", "ambiguous", "unfamiliar", "quality")  # kinds of a sheet's boxes
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bnn.app.drawings import BOXES, sheet_svg
 from bnn.app.files import data_url
-from bnn.app.uploads import Unusable
+from bnn.app.uploads import Unusable, cut
 from bnn.classifier import Classifier
 from bnn.data.ink import find_ink
 from bnn.data.pictures import picture
@@ -44,8 +44,7 @@ class Sheet:
     @property
     def line(self) -> str:
         """What is read, in one line, cut where it is long."""
-        text = self.reading.text.replace("\n", " / ")
-        return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+        return cut(self.reading.text.replace("\n", " / "), _LONGEST_TEXT)
 
     @property
     def counted(self) -> str:

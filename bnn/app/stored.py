@@ -10,11 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bnn.app.bounds import AsgiApp, Message, Receive, Send, refuse
-
-try:
-    import fcntl
-except ImportError:  # Windows, where what a killed server leaves stays
-    fcntl = None  # type: ignore[assignment]
+from bnn.files import held
 
 KEPT_SECONDS = 600  # uploads older than this are deleted
 TOGETHER = 20  # times the largest upload that all may have together
@@ -100,7 +96,7 @@ def upload_folder() -> Iterator[Path]:
     before = os.environ.get("GRADIO_TEMP_DIR")
     with (
         tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder,
-        _owned(Path(folder)),
+        held(Path(folder), wait=False),
     ):
         os.environ["GRADIO_TEMP_DIR"] = folder
         try:
@@ -114,30 +110,13 @@ def upload_folder() -> Iterator[Path]:
 
 def delete_orphans(parent: Path) -> None:
     """Deletes folders of uploads in `parent` that are ours and whose server is there no longer."""
-    if fcntl is None:
+    if os.name == "nt":  # where it cannot be seen whose they are
         return
     for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # it went meanwhile, or its server is there
+        with suppress(OSError):  # it went meanwhile
             found = folder.lstat()
             is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
             if is_ours and found.st_mtime < time.time() - _YOUNG:
-                with _owned(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _owned(folder: Path) -> Iterator[None]:
-    """Holds a lock on the folder, which ends with the process, however that ends.
-
-    Raises:
-        OSError: another process holds it.
-    """
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
+                with held(folder, wait=False, without=False) as is_left:
+                    if is_left:
+                        shutil.rmtree(folder, ignore_errors=True)

@@ -122,11 +122,12 @@ def contents(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusabl
 def _named(item: Upload | Unusable) -> Upload | Unusable:
     """`item` with a name, and a reason, that are not too long."""
     if isinstance(item, Unusable):
-        item = replace(item, why=_cut(item.why, MOST_WHY))
-    return replace(item, name=_cut(item.name, MOST_NAME))
+        item = replace(item, why=cut(item.why, MOST_WHY))
+    return replace(item, name=cut(item.name, MOST_NAME))
 
 
-def _cut(text: str, most: int) -> str:
+def cut(text: str, most: int) -> str:
+    """`text`, of which the end is left out where it has more than so many characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -136,7 +137,7 @@ def _prepared(upload: Upload) -> tuple[Prepared, int] | Unusable:
         image = open_stream(io.BytesIO(upload.content), "it", MAX_PIXELS)
         return read_images(image), image.width * image.height
     except InputError as error:
-        return Unusable(upload.name, _cut(str(error), MOST_WHY))
+        return Unusable(upload.name, cut(str(error), MOST_WHY))
 
 
 def _all(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:

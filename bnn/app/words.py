@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from bnn.data.quality import BLANK, QUALITIES
-from bnn.explanation import doubt
+from bnn.explanation import MOST_NAMED, doubt
 from bnn.numerals import percent
 from bnn.prediction import Prediction
 from bnn.reading import Reading
 
-MOST_NAMED = 3  # digits that are listed one by one
 UNLIKE = "this is unlike any digit it has seen"
 
 

@@ -58,10 +58,9 @@ def calibrate_command(
     if digits is not None:
         images = ImageSet.from_spec(digits, data_dir, labelled=True, task=classifier.task, download=download)
         require_fresh(classifier, images, data_dir)
-    seen = classifier.checkpoint()
     done = _calibrated(classifier, images, promise, rule)
     if path is not None and out.exists() and out.samefile(path):
-        checkpoint_file.update(out, seen, lambda _: done.checkpoint())
+        checkpoint_file.update(out, classifier.checkpoint(), lambda _: done.checkpoint())
     else:
         done.save(out)
     unreadable = [] if images is None else images.unreadable

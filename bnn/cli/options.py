@@ -206,8 +206,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_classifier(parser)
 
 
-def add_calibrate(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `bnn calibrate`."""
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    """Adds the checkpoint that another is made of."""
     parser.add_argument(
         "checkpoint",
         type=Path,
@@ -215,6 +215,11 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="the checkpoint file (default: the one that ships)",
     )
+
+
+def add_calibrate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn calibrate`."""
+    _add_start(parser)
     parser.add_argument(
         "--out", type=Path, help="where the result goes (default: CHECKPOINT itself, with --overwrite)"
     )
@@ -231,13 +236,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
 
 def add_adapt(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `bnn adapt`."""
-    parser.add_argument(
-        "checkpoint",
-        type=Path,
-        nargs="?",
-        metavar="CHECKPOINT",
-        help="the checkpoint file (default: the one that ships)",
-    )
+    _add_start(parser)
     parser.add_argument(
         "--digits",
         required=True,

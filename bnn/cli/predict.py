@@ -11,10 +11,10 @@ from rich.text import Text
 
 from bnn.classifier import Classifier
 from bnn.data.imageset import image_files
-from bnn.data.preprocess import brightness_of, prepare
+from bnn.data.preprocess import brightness_of, read_images
 from bnn.data.steps import steps_figure
 from bnn.errors import InputError
-from bnn.explanation import explain
+from bnn.explanation import explained
 from bnn.files import printable, require_writable, written_whole
 from bnn.prediction import Prediction
 from bnn.progress import tracked
@@ -83,10 +83,12 @@ def _with_figures(
 ) -> Iterator[tuple[Path, Prediction]]:
     """The same `decisions`; of each image a figure is written to `folder`."""
     for number, (file, prediction) in enumerate(decisions, 1):
-        seen = prepare(file, classifier.task.layout)[0, 0].numpy()
-        (why,) = explain(file, classifier)
+        read = read_images(file, classifier.task.layout)
+        (why,) = explained(classifier, read, classifier.evidence(read.images), prediction)
         refused = str(why) if prediction.labels[0] < 0 else ""
-        figure = steps_figure(brightness_of(file), seen, str(prediction.quality[0]), refused)
+        figure = steps_figure(
+            brightness_of(file), read.images[0, 0].numpy(), str(prediction.quality[0]), refused
+        )
         with written_whole(folder / f"{number}-{file.stem}.png") as path:
             figure.save(path, "PNG")
         yield file, prediction

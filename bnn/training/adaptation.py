@@ -1,6 +1,5 @@
 """Adapting: the posterior of a checkpoint is the prior of the next, given images of one's own."""
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,11 +18,10 @@ from bnn.progress import progress_bar
 from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll, calibrated_count
 from bnn.rules.promise import Promise
 from bnn.rules.table import RULES, fit_rule
-from bnn.training.bars import training_bar
 from bnn.training.config import TrainConfig
 from bnn.training.datamodule import TrainingData
-from bnn.training.lightning_private import fitting
 from bnn.training.module import DivergedError, SVIModule
+from bnn.training.unlogged import fit_unlogged
 from bnn.training.update import HELD_OUT, STEPS, UPDATE
 
 
@@ -81,7 +79,7 @@ def adapt(
     require_distinct(own.images)  # or some would be learnt, and measured on
     config = _config(classifier, name, beta, seed)
     data = TrainingData(own, classifier.task, seed=seed, batch_size=config.batch_size, held_out=held_out)
-    asked = _Asked.of(classifier, rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
+    asked = _Asked(*classifier.asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse))
     choose(RULES, asked.rule, "abstention rule").require_fittable(
         calibrated_count(len(data.calibration_images)), asked.promise
     )
@@ -95,12 +93,6 @@ class _Asked(NamedTuple):
 
     rule: str
     promise: Promise
-
-    @classmethod
-    def of(cls, classifier: Classifier, rule: str | None, **given: float | None) -> "_Asked":
-        name, promise = classifier.rule.asked
-        changed = {of: share for of, share in given.items() if share is not None}
-        return cls(rule or name, replace(promise, **changed))
 
     def fitted(self, calibration: Calibration) -> AbstentionRule:
         """The rule, or one that refuses everything and says why that one could not be fitted."""
@@ -168,27 +160,17 @@ def _normals(classifier: Classifier) -> list[MeanField]:
 
 def _updated_component(config: TrainConfig, m: int, prior: MeanField, data: TrainingData) -> MeanField:
     """The m-th component's posterior, of which `prior` was the one before."""
-    seed = hash((config.seed, m)) % 2**32
+    seed = config.seed_of(m)
     pl.seed_everything(seed, verbose=False)
     network = build_network(config.network, config.network_options, data.task)
     module = SVIModule(config, network, len(data.train_images), prior=prior)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=config.epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        limit_val_batches=0,  # the images held out choose nothing
-        callbacks=[training_bar(f"component {m}/{config.components}")],
-    )
     try:
-        with fitting(trainer):
-            trainer.fit(module, data.with_noise(seed))
+        is_done = fit_unlogged(
+            module, data.with_noise(seed), config.epochs, f"component {m}/{config.components}"
+        )
     except DivergedError as error:
         raise InputError(f"{error}".replace("training", "adaptation")) from error
-    if trainer.interrupted:
+    if not is_done:
         raise InputError("the adaptation was interrupted: start it again, for nothing was kept.")
     return module.guide.posterior()
 

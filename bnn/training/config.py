@@ -90,6 +90,10 @@ class TrainConfig:
         options = {name: dict(getattr(self, name)) for name in ("network_options", "contrast_options")}
         return asdict(self) | options | {"scores": list(self.scores)}
 
+    def seed_of(self, component: int) -> int:
+        """The seed of one component's training, counted from 1."""
+        return hash((self.seed, component)) % 2**32
+
     @property
     def promise(self) -> Promise:
         """What the rule is fitted for."""

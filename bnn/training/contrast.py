@@ -12,10 +12,9 @@ from bnn.data.background import background, by_any_pen
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.ood.contrast import Contrast, contrast_network
-from bnn.training.bars import training_bar
 from bnn.training.config import TrainConfig
-from bnn.training.lightning_private import fitting
 from bnn.training.module import SVIModule
+from bnn.training.unlogged import fit_unlogged
 
 BLOCK = 2048  # images between two draws of background
 
@@ -36,18 +35,7 @@ def fit_contrast(config: TrainConfig, images: ImageSet, classes: int) -> Contras
     batches = _Batches(images, classes, config)
     pl.seed_everything(config.seed, verbose=False)
     module = SVIModule(config, network, 2 * len(images))
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=config.epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        callbacks=[training_bar("the contrast")],
-    )
-    with fitting(trainer):
-        trainer.fit(module, batches)
-    if trainer.interrupted:
+    if not fit_unlogged(module, batches, config.epochs, "the contrast"):
         raise InputError("the training of the contrast was interrupted: resume the run to go on.")
     return Contrast(module.guide.posterior(), classes)
 

@@ -251,7 +251,7 @@ def _fit(
     config: TrainConfig, component: int, data: TrainingData, folder: Path, options: Mapping[str, Any]
 ) -> _Fit:
     """Trains one component, or what is left of it, with its start and noise depending on nothing else."""
-    seed = hash((config.seed, component)) % 2**32
+    seed = config.seed_of(component)
     pl.seed_everything(seed, verbose=False)
     network = build_network(config.network, config.network_options, data.task)
     module = SVIModule(config, network, len(data.train_images))

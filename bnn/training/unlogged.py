@@ -1,0 +1,38 @@
+"""Trainings that leave nothing behind: no log, no state to resume from."""
+
+import logging
+from typing import Any
+
+import pytorch_lightning as pl
+
+from bnn.training.bars import training_bar
+from bnn.training.lightning_private import fitting
+from bnn.training.module import SVIModule
+
+
+def fit_unlogged(module: SVIModule, batches: Any, epochs: int, what: str) -> bool:
+    """Fits `module` on the processor, and says whether it got to the end: it may be interrupted.
+
+    Args:
+        module: is changed.
+        batches: a data module, or what gives pairs of images and labels; of images held out none are asked.
+        epochs: passes over them.
+        what: is fitted, for people.
+
+    Raises:
+        DivergedError: the training diverged.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        limit_val_batches=0,  # the images held out choose nothing
+        callbacks=[training_bar(what)],
+    )
+    with fitting(trainer):
+        trainer.fit(module, batches)
+    return not trainer.interrupted
