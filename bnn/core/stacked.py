@@ -50,13 +50,14 @@ class StackedNetwork:
         groups = [
             {name: value[at : at + GROUP] for name, value in named.items()} for at in range(0, draws, GROUP)
         ]
-        if is_stackable(network):
+        stacked = is_stackable(network) and _is_bounded(network, named)
+        if stacked:
             self._groups = [_stacked_row(network, group) for group in groups]
         else:
             mapped = _Mapped(network)
             self._groups = [partial(mapped, group) for group in groups]
         is_alike = not _convolutions(network) or torch.backends.cpu.get_cpu_capability() in TRIED
-        self.block = BLOCK if is_stackable(network) and is_alike else 1
+        self.block = BLOCK if stacked and is_alike else 1
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -164,6 +165,23 @@ def _convolutions(network: nn.Module) -> list[nn.Conv2d]:
     return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
 
 
+def _is_bounded(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether no number between the convolutions can overflow, whatever the images in [0, 1].
+
+    To oneDNN's ReLU and pooling NaN is as good as 0, so that an overflow would go unseen. A convolution gives
+    at most its input's bound times the sum of a filter's weights, in size, plus the bias. Weights of a loaded
+    checkpoint are at most some 7,000 (`MOST_WEIGHT`, and noise below 6): the networks that ship never come
+    near.
+    """
+    bound = 1.0
+    for name, layer in _parts(network)[0].items():
+        if isinstance(layer, nn.Conv2d):
+            largest = weights[f"{name}.weight"].abs().sum((2, 3, 4), dtype=torch.float64).max()
+            bias = weights.get(f"{name}.bias", torch.zeros(1)).abs().max()
+            bound = float(bound * largest + bias)
+    return bound < torch.finfo(torch.float32).max
+
+
 def _is_known_on_images(layer: nn.Module) -> bool:
     if type(layer) not in (nn.Conv2d, nn.MaxPool2d, nn.ReLU):  # a class derived from them may do more
         return False
@@ -222,7 +240,7 @@ def _described(images: Tensor, layers: Iterable[Run], shape: tuple[int, int] | N
     draws, channels = shape
     maps = _one_after_another(images.to_mkldnn(), layers).to_dense()
     rows = maps.unflatten(1, (draws, -1))[:, :, :channels].flatten(2)
-    # To oneDNN's ReLU and pooling NaN is as good as 0: here what is no number stays none.
+    # What is no number in an image stays none: to oneDNN's ReLU and pooling NaN is as good as 0.
     return rows + images.mul(0).sum((1, 2, 3))[:, None, None]
 
 
