@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
+from bnn.adaptive import judged_adaptively
 from bnn.core import checkpoint as checkpoint_file
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.ensemble import PredictiveEnsemble
@@ -19,10 +20,11 @@ from bnn.core.evidence import Evidence
 from bnn.core.features import Features
 from bnn.core.networks import IMAGE_SIZE, build_network
 from bnn.core.posterior import posterior_from
+from bnn.core.stopping import group_size
 from bnn.core.task import checked_labels
 from bnn.data.copies import require_distinct
 from bnn.data.preprocess import LAYOUTS, Images, prepare, read_images
-from bnn.errors import InputError, choose
+from bnn.errors import InputError, choose, shown
 from bnn.ood.detector import Progress, detector_from, fit_detector, gather_evidence, judged
 from bnn.ood.score import OODScore
 from bnn.ood.scores import SCORES
@@ -32,6 +34,7 @@ from bnn.rules.conformal import candidate_threshold
 from bnn.rules.promise import Promise
 from bnn.rules.table import RULES, fit_rule, rule_from_dict
 
+ALL, ADAPTIVE = "all", "adaptive"  # the draws that a decision may rest on
 OF_THE_RULE = ("calibration", "evaluation", "adaptation")  # in the record
 CANDIDATE_MISS = 0.001  # a candidate set misses the true class of an image at most this often
 MAX_WEIGHTS = 1_000_000_000  # in all draws together (4 GB): a header cannot make us allocate more
@@ -133,11 +136,17 @@ class Classifier:
         """Whether the ensemble is the one that the rule was fitted with."""
         return (len(self.ensemble), self.seed) == self._calibrated_as
 
-    def predict(self, images: Images) -> Prediction:
+    def predict(self, images: Images, *, draws: str = ALL) -> Prediction:
         """Decides on images, one or many, of any of the kinds that `bnn.data.preprocess.prepare` takes.
 
+        Args:
+            images: to be decided on.
+            draws: "all", or "adaptive": a few at a time, until neither answer nor reason can reasonably
+                change. Then `probs`, the measures and `candidates` rest on the `draws_used` of an image, and
+                there are no votes.
+
         Raises:
-            InputError: an image cannot be used.
+            InputError: an image cannot be used, or `draws` is neither.
 
         Example:
             >>> from bnn import Classifier
@@ -145,13 +154,25 @@ class Classifier:
             >>> p.labels.tolist()
             [4, -1]
         """
+        if draws not in (ALL, ADAPTIVE):
+            raise InputError(f"draws are {ALL!r} or {ADAPTIVE!r}, not {shown(draws)}: see with_draws.")
         read = read_images(images, self.task.layout)
         prepared = read.images
         if len(prepared) == 0:
-            return self.predict(prepared.new_zeros(1, *prepared.shape[1:]))[:0]
+            return self.predict(prepared.new_zeros(1, *prepared.shape[1:]), draws=draws)[:0]
+        if draws == ADAPTIVE:
+            size = group_size(len(self.posterior.components))
+            chunks = judged_adaptively(self.ensemble, self.detector, self.rule, prepared, size)
+            evidence, used = zip(*chunks, strict=True)
+            prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
+            return replace(prediction, draws_used=torch.cat(used).numpy())
         evidence, votes = zip(*judged(self.ensemble, self.detector, prepared), strict=True)
         prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
-        return replace(prediction, votes=torch.cat(votes, dim=1).numpy())
+        return replace(
+            prediction,
+            votes=torch.cat(votes, dim=1).numpy(),
+            draws_used=np.full(len(prepared), len(self.ensemble)),
+        )
 
     def votes(self, images: Images) -> NDArray[np.float32]:
         """Each draw's probabilities, (S, N, C) float32, of the images that `predict` takes.
