@@ -1,7 +1,7 @@
 """The classifier: an ensemble, a detector and a rule, from images to decisions."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
+from bnn.adaptive import judged_adaptively
 from bnn.core import checkpoint as checkpoint_file
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.ensemble import PredictiveEnsemble
@@ -19,10 +20,11 @@ from bnn.core.evidence import Evidence
 from bnn.core.features import Features
 from bnn.core.networks import IMAGE_SIZE, build_network
 from bnn.core.posterior import posterior_from
+from bnn.core.stopping import group_size
 from bnn.core.task import checked_labels
 from bnn.data.copies import require_distinct
-from bnn.data.preprocess import LAYOUTS, Images, prepare, read_images
-from bnn.errors import InputError, choose
+from bnn.data.preprocess import LAYOUTS, Images, Prepared, prepare, read_images
+from bnn.errors import InputError, choose, shown
 from bnn.ood.detector import Progress, detector_from, fit_detector, gather_evidence, judged
 from bnn.ood.score import OODScore
 from bnn.ood.scores import SCORES
@@ -32,6 +34,8 @@ from bnn.rules.conformal import candidate_threshold
 from bnn.rules.promise import Promise
 from bnn.rules.table import RULES, fit_rule, rule_from_dict
 
+ALL, ADAPTIVE = "all", "adaptive"  # the draws that a decision may rest on
+STREAMED = 128  # images that `predict_stream` decides on together
 OF_THE_RULE = ("calibration", "evaluation", "adaptation")  # in the record
 CANDIDATE_MISS = 0.001  # a candidate set misses the true class of an image at most this often
 MAX_WEIGHTS = 1_000_000_000  # in all draws together (4 GB): a header cannot make us allocate more
@@ -133,11 +137,17 @@ class Classifier:
         """Whether the ensemble is the one that the rule was fitted with."""
         return (len(self.ensemble), self.seed) == self._calibrated_as
 
-    def predict(self, images: Images) -> Prediction:
+    def predict(self, images: Images, *, draws: str = ALL) -> Prediction:
         """Decides on images, one or many, of any of the kinds that `bnn.data.preprocess.prepare` takes.
 
+        Args:
+            images: to be decided on.
+            draws: "all", or "adaptive": a few at a time, until neither answer nor reason can reasonably
+                change. Then `probs`, the measures and `candidates` rest on the `draws_used` of an image, and
+                there are no votes.
+
         Raises:
-            InputError: an image cannot be used.
+            InputError: an image cannot be used, or `draws` is neither.
 
         Example:
             >>> from bnn import Classifier
@@ -145,13 +155,48 @@ class Classifier:
             >>> p.labels.tolist()
             [4, -1]
         """
+        if draws not in (ALL, ADAPTIVE):
+            raise InputError(f"draws are {ALL!r} or {ADAPTIVE!r}, not {shown(draws)}: see with_draws.")
         read = read_images(images, self.task.layout)
         prepared = read.images
         if len(prepared) == 0:
-            return self.predict(prepared.new_zeros(1, *prepared.shape[1:]))[:0]
+            return self.predict(prepared.new_zeros(1, *prepared.shape[1:]), draws=draws)[:0]
+        if draws == ADAPTIVE:
+            size = group_size(len(self.posterior.components))
+            chunks = judged_adaptively(self.ensemble, self.detector, self.rule, prepared, size)
+            evidence, used = zip(*chunks, strict=True)
+            prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
+            return replace(prediction, draws_used=torch.cat(used).numpy())
         evidence, votes = zip(*judged(self.ensemble, self.detector, prepared), strict=True)
         prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
-        return replace(prediction, votes=torch.cat(votes, dim=1).numpy())
+        return replace(
+            prediction,
+            votes=torch.cat(votes, dim=1).numpy(),
+            draws_used=np.full(len(prepared), len(self.ensemble)),
+        )
+
+    def predict_stream(self, images: Iterable[Images], *, draws: str = ALL) -> Iterator[Prediction]:
+        """Decides on images as they come: a prediction for each item, however many, in the same memory.
+
+        What comes is decided on together, some `STREAMED` images at a time, with the result of `predict`.
+
+        Args:
+            images: such as a generator of arrays or of files; each item is what `predict` takes.
+            draws: see `predict`.
+
+        Raises:
+            InputError: an image cannot be used; it, and those that were waiting with it, are not decided on.
+
+        Example:
+            >>> from bnn import Classifier
+            >>> files = iter(["docs/four.png", "docs/star.png"])
+            >>> [p.decision(0) for p in Classifier.load(draws=10).predict_stream(files)]
+            ['4', 'refused']
+        """
+        for parts in _gathered(read_images(item, self.task.layout) for item in images):
+            together = self.predict(Prepared.joined(parts), draws=draws)
+            ends = np.cumsum([len(part.images) for part in parts])
+            yield from (together[end - len(part.images) : end] for part, end in zip(parts, ends, strict=True))
 
     def votes(self, images: Images) -> NDArray[np.float32]:
         """Each draw's probabilities, (S, N, C) float32, of the images that `predict` takes.
@@ -469,6 +514,18 @@ def measured(rule: AbstentionRule, calibration: Calibration) -> Mapping[str, Any
         "errors_among_answered": int((wrong & answered).sum()),
         "refused_as_unfamiliar": (rule.unfamiliar(evidence) & ~answered).double().mean().item(),
     }
+
+
+def _gathered(parts: Iterable[Prepared]) -> Iterator[list[Prepared]]:
+    """`parts` in their order, in lists of `STREAMED` images or just more, the last of what is left."""
+    held: list[Prepared] = []
+    for part in parts:
+        held.append(part)
+        if sum(len(one.images) for one in held) >= STREAMED:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 def _without_measures(record: Mapping[str, Any]) -> Mapping[str, Any]:

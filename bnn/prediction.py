@@ -36,6 +36,8 @@ class Prediction:
             it is refused as unfamiliar, whatever the rule says; "" where it can be judged.
         names: of the C classes.
         votes: (S, N, C) float32, each draw's probabilities; None where only the decisions were asked for.
+        draws_used: (N,) int64, how many draws the `probs`, measures and `candidates` of an image rest on;
+            None where that is not known.
 
     Example:
         >>> import bnn
@@ -57,6 +59,7 @@ class Prediction:
     quality: NDArray[np.str_]
     names: tuple[str, ...]
     votes: NDArray[np.float32] | None = field(default=None)
+    draws_used: NDArray[np.int64] | None = field(default=None)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,7 +68,9 @@ class Prediction:
         chosen = chosen_rows(len(self), index)
         values = {name: getattr(self, name)[chosen] for name in _ARRAYS}
         votes = None if self.votes is None else self.votes[:, chosen]
-        return replace(self, **values, candidates=[self.candidates[i] for i in chosen.tolist()], votes=votes)
+        used = None if self.draws_used is None else self.draws_used[chosen]
+        candidates = [self.candidates[i] for i in chosen.tolist()]
+        return replace(self, **values, candidates=candidates, votes=votes, draws_used=used)
 
     def __iter__(self) -> Iterator["Prediction"]:
         return (self[i] for i in range(len(self)))
@@ -126,4 +131,5 @@ class Prediction:
 
 
 REASONS = ("answered", "ambiguous", "unfamiliar")
-_ARRAYS = tuple(f.name for f in fields(Prediction) if f.name not in ("candidates", "names", "votes"))
+_OTHERS = ("candidates", "names", "votes", "draws_used")
+_ARRAYS = tuple(f.name for f in fields(Prediction) if f.name not in _OTHERS)

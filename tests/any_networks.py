@@ -73,13 +73,16 @@ STACKED: dict[str, Callable[[], nn.Module]] = {
         nn.Conv2d(1, 3, 5, bias=False), nn.MaxPool2d(3), *row(nn.ReLU(), nn.Linear(192, 10, bias=False))
     ),
     "relu-twice": one_relu_twice,
+    "strided": lambda: nn.Sequential(nn.Conv2d(1, 3, 5, stride=2), *row(nn.Linear(432, 10))),
+    "vgg-wide": lambda: VGG((16, 32, 64), 128, classes=10),
+    "vgg-24": lambda: VGG((24, 48, 96), 128, classes=11),
+    "cnn-8": lambda: CNN((8, 16), 16, classes=10),
 }
 MAPPED: dict[str, Callable[[], nn.Module]] = {
     "resnet": lambda: ResNet((3, 4), classes=10),
     "unbiased-gelu": Unbiased,
     "gelu-row": lambda: row(nn.Linear(784, 16), nn.GELU(), nn.Linear(16, 10)),
     "dropout": lambda: row(nn.Linear(784, 16), nn.Dropout(), nn.Linear(16, 10)),
-    "strided": lambda: nn.Sequential(nn.Conv2d(1, 3, 5, stride=2), *row(nn.Linear(432, 10))),
     "ceiled": lambda: nn.Sequential(nn.MaxPool2d(3, ceil_mode=True), *row(nn.Linear(100, 10))),
     "reflected": lambda: nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), *row(nn.Linear(1568, 10))

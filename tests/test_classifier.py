@@ -96,11 +96,13 @@ def assert_same(one: Prediction, other: Prediction) -> None:
 def assert_fits_together(prediction: Prediction, count: int) -> None:
     assert len(prediction) == count
     fields = {field.name for field in dataclasses.fields(prediction)}
-    assert fields == {*SHAPES, "candidates", "names", "votes"}
+    assert fields == {*SHAPES, "candidates", "names", "votes", "draws_used"}
     assert prediction.names == tuple("0123456789")
     assert prediction.votes is not None
     assert prediction.votes.shape[1:] == (count, 10)
     assert prediction.votes.dtype == np.float32
+    assert prediction.draws_used is not None
+    assert prediction.draws_used.tolist() == count * [len(prediction.votes)]
     if count:
         np.testing.assert_allclose(prediction.votes.mean(0), prediction.probs, atol=1e-6)
         np.testing.assert_allclose(prediction.votes.sum(2), 1, atol=1e-5)
@@ -167,6 +169,8 @@ def test_plain_decisions_go_through_json_and_come_back_to_the_bit(
         labels=np.array([-1 if one["label"] is None else one["label"] for one in plain]),
         reasons=np.array([one["reason"] for one in plain]),
         quality=np.array([one["quality"] for one in plain]),
+        votes=None,
+        draws_used=None,
         **{
             name: np.array([one[name] for one in plain], np.float32)
             for name, (dtype, _) in SHAPES.items()

@@ -114,6 +114,23 @@ def test_a_bad_image_among_good_ones_is_told_and_the_rest_done(tmp_path, digit, 
     assert "bad.png is not an image" in captured.err
 
 
+def test_adaptive_draws_decide_alike_and_say_how_many_there_were(digit, capsys):
+    star = str(ROOT / "docs" / "star.png")
+
+    def lines(*options):
+        assert main(["predict", "--json", str(digit), star, *options]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    full, adaptive = lines(), lines("--draws", "adaptive")
+    assert [one["file"] for one in adaptive] == [str(digit), star]
+    for name in ("label", "reason", "quality"):
+        assert [one[name] for one in adaptive] == [one[name] for one in full]
+    assert all(one["draws_used"] < 50 for one in adaptive)
+    with pytest.raises(SystemExit):
+        main(["predict", "--draws=few", str(digit)])
+    assert "give a number, or adaptive, not 'few'" in capsys.readouterr().err
+
+
 def test_another_rule_is_fitted_from_the_checkpoints_own_evidence(digit, capsys):
     def score(*options):
         assert main(["predict", "--draws=4", "--json", str(digit), *options]) == 0

@@ -1,6 +1,11 @@
 """Any network with many sets of weights at once: as one set after another, or refused before any work."""
 
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +14,9 @@ from any_networks import MAPPED, STACKED, Unbiased, row
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnn.core.stacked import GROUP, StackedNetwork, is_stackable, require_runnable
+from bnn.core.networks import NETWORKS
+from bnn.core.posterior import MOST_WEIGHT
+from bnn.core.stacked import BLOCK, GROUP, StackedNetwork, is_stackable, require_runnable
 from bnn.errors import InputError
 
 IMAGES = torch.rand(11, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -55,6 +62,59 @@ def test_an_image_has_the_same_bits_alone_and_anywhere_in_a_batch(make: Make) ->
     for i in range(len(IMAGES)):
         assert run(IMAGES[i : i + 1])[:, 0].equal(together[:, i])
     assert run(IMAGES[:0]).shape == (3, 0, together.shape[2])
+
+
+@pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in STACKED.items()])
+@pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_none_afterwards_and_leaves_the_others_alone(make: Make, strange: float) -> None:
+    network = make()
+    run = StackedNetwork(network, weights_of(network))
+    spoilt = IMAGES.clone()
+    spoilt[4, 0, 14, 14] = strange
+    outputs, expected = run(spoilt), run(IMAGES)
+    others = [i for i in range(len(IMAGES)) if i != 4]
+    assert outputs[:, others].equal(expected[:, others])
+    assert not outputs[:, 4].isfinite().all(-1).any()
+
+
+@pytest.mark.parametrize("name", ["vgg", "cnn"])
+def test_the_largest_weights_of_a_checkpoint_cannot_overflow_between_the_convolutions(name: str) -> None:
+    network = NETWORKS[name](classes=10)
+    most = MOST_WEIGHT * (1 + torch.randn(1_000_000, generator=torch.Generator().manual_seed(0)).abs().max())
+    largest = {key: most.expand(1, *value.shape) for key, value in network.named_parameters()}
+    assert StackedNetwork(network, largest).block > 1
+
+
+def test_what_overflows_between_the_convolutions_is_no_number_afterwards() -> None:
+    network = STACKED["vgg"]()
+    weights = {
+        key: torch.full((2, *value.shape), 1e9 if key.startswith("conv") else 1.0)
+        for key, value in network.named_parameters()
+    }
+    weights["conv5.weight"][:, :, ::2] *= -1  # ∞ − ∞
+    outputs = StackedNetwork(network, weights)(IMAGES)
+    assert not outputs.isfinite().any()
+
+
+def check_bits() -> None:
+    """An image has the same bits alone and in a batch of more than a block, at one and two threads."""
+    images = torch.rand(BLOCK + 3, 1, 28, 28, generator=torch.Generator().manual_seed(2))
+    for name in ("vgg", "vgg-wide", "vgg-24", "cnn-odd", "mlp-64"):
+        network = STACKED[name]()
+        run = StackedNetwork(network, weights_of(network))
+        alone = torch.cat([run(image) for image in images[-5:].split(1)], 1)
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            for count in (1, 7, BLOCK + 3):
+                assert run(images[-count:])[:, -5:].equal(alone[:, -count:]), (name, threads, count)
+
+
+@pytest.mark.parametrize("most", ["DEFAULT", "AVX2", "SSE41"])
+def test_bits_are_alike_on_any_number_of_threads_and_on_lesser_processors(most: str) -> None:
+    command = [sys.executable, "-c", "import test_stacked; test_stacked.check_bits()"]
+    env = os.environ | {"ONEDNN_MAX_CPU_ISA": most}  # which oneDNN reads once
+    done = subprocess.run(command, cwd=Path(__file__).parent, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("draws", [1, GROUP, GROUP + 3, 2 * GROUP])

@@ -25,7 +25,7 @@ SLOW = (
 # Of which an example is asked that runs; of a module that stands in `bnn.__all__` its first docstring's.
 METHODS = {
     bnn.Classifier: (
-        *("load", "predict", "votes", "networks", "with_draws", "with_rule"),
+        *("load", "predict", "predict_stream", "votes", "networks", "with_draws", "with_rule"),
         *("with_promise", "calibrate", "with_scores", "save"),
     ),
     bnn.ImageSet: ("from_arrays", "from_folder", "from_name", "from_torchvision"),

@@ -229,7 +229,8 @@ def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:
 def _classifier(arguments: argparse.Namespace) -> "Classifier":
     from bnn.classifier import Classifier
 
-    classifier = Classifier.load(arguments.checkpoint, draws=arguments.draws)
+    draws = None if arguments.draws == "adaptive" else arguments.draws
+    classifier = Classifier.load(arguments.checkpoint, draws=draws)
     promise = _promise(arguments)
     if arguments.rule is None and not promise:
         return classifier
@@ -301,10 +302,15 @@ def _checkpoint_file(arguments: argparse.Namespace) -> Path:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    from bnn.classifier import ADAPTIVE, ALL
     from bnn.cli.predict import predict_command
 
     return predict_command(
-        _classifier(arguments), arguments.files, as_json=arguments.json, explain=arguments.explain
+        _classifier(arguments),
+        arguments.files,
+        as_json=arguments.json,
+        explain=arguments.explain,
+        draws=ADAPTIVE if arguments.draws == ADAPTIVE else ALL,
     )
 
 

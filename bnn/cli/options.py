@@ -63,6 +63,7 @@ PREDICT = """\
 Prints for each image the digit, or "I don't know" and why.
 
   bnn predict photo.png scans/
+  bnn predict --draws adaptive scans/      several times as fast, the same decisions but for rare exceptions
   bnn predict --json *.png > decisions.jsonl"""
 
 READ = """\
@@ -92,10 +93,22 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="fetch a missing data set from the network")
 
 
-def _add_classifier(parser: argparse.ArgumentParser) -> None:
+def _add_classifier(parser: argparse.ArgumentParser, *, adaptive: bool = False) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
-    parser.add_argument("--draws", type=int, help="networks in the ensemble (default: the checkpoint's)")
+    also = ", or adaptive: a few at a time until the decision stands" if adaptive else ""
+    parser.add_argument(
+        "--draws",
+        type=_draws if adaptive else int,
+        help=f"networks in the ensemble{also} (default: the checkpoint's)",
+    )
     _add_rule(parser)
+
+
+def _draws(text: str) -> int | str:
+    try:
+        return text if text == "adaptive" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a number, or adaptive, not {text!r}") from None
 
 
 def _add_rule(parser: argparse.ArgumentParser) -> None:
@@ -276,7 +289,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="write a figure an image there: the picture, its ink and parts, and what the network saw",
     )
-    _add_classifier(parser)
+    _add_classifier(parser, adaptive=True)
 
 
 def add_read(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bnn.classifier import Classifier
+from bnn.classifier import ADAPTIVE, ALL, Classifier
 from bnn.data.imageset import image_files
-from bnn.data.preprocess import brightness_of, read_images
+from bnn.data.preprocess import Prepared, brightness_of, read_images
 from bnn.data.steps import steps_figure
 from bnn.errors import InputError
 from bnn.explanation import explained
@@ -24,7 +25,12 @@ PIPED_WIDTH = 160  # characters of a line where standard output is no terminal
 
 
 def predict_command(
-    classifier: Classifier, files: Sequence[Path], *, as_json: bool = False, explain: Path | None = None
+    classifier: Classifier,
+    files: Sequence[Path],
+    *,
+    as_json: bool = False,
+    explain: Path | None = None,
+    draws: str = ALL,
 ) -> bool:
     """`bnn predict`: prints the decision on each image file, and on those in each folder.
 
@@ -34,19 +40,22 @@ def predict_command(
         classifier: decides.
         files: image files and folders of them.
         as_json: one line of JSON an image, as soon as it is decided, instead of one table.
+        draws: see `Classifier.predict`; JSON then has how many an image had.
         explain: folder for a figure an image of what was done with it, named by its number and its file.
 
     Returns:
         Whether some file could not be used.
     """
     found, failed = walked(files)
-    decisions = _decisions(classifier, found, failed)
+    decisions = _decisions(classifier, found, failed, draws)
     if explain is not None:
         require_writable(explain / "1.png")
         decisions = _with_figures(classifier, decisions, explain)
     if as_json:
         for file, prediction in decisions:
             (decision,) = prediction.plain()
+            if draws == ADAPTIVE and prediction.draws_used is not None:
+                decision["draws_used"] = int(prediction.draws_used[0])
             print(json.dumps({"file": str(file)} | decision, allow_nan=False), flush=True)
     else:
         _print_table(decisions)
@@ -67,15 +76,24 @@ def walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _decisions(
-    classifier: Classifier, files: Sequence[Path], failed: list[Path]
+    classifier: Classifier, files: Sequence[Path], failed: list[Path], draws: str
 ) -> Iterator[tuple[Path, Prediction]]:
     """Each file with its decision; those that cannot be used are added to `failed`."""
-    for file in tracked(files, "deciding", len(files)):
-        try:
-            yield file, classifier.predict(file)
-        except InputError as error:
-            complain(error)
-            failed.append(file)
+    waiting: deque[Path] = deque()
+
+    def usable() -> Iterator[Prepared]:
+        for file in tracked(files, "deciding", len(files)):
+            try:
+                read = read_images(file, classifier.task.layout)
+            except InputError as error:
+                complain(error)
+                failed.append(file)
+            else:
+                waiting.append(file)
+                yield read
+
+    for prediction in classifier.predict_stream(usable(), draws=draws):
+        yield waiting.popleft(), prediction
 
 
 def _with_figures(

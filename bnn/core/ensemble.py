@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bnn.core.stacked import StackedNetwork
+from bnn.core.stacked import StackedNetwork, bare
 from bnn.core.uncertainty import Predictive
 
 
@@ -20,8 +20,10 @@ class PredictiveEnsemble:
     """
 
     def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        self._network, self._weights = bare(network), dict(weights)
         self._networks = StackedNetwork(network, weights)
         self._draws = len(next(iter(weights.values())))
+        self._parts: dict[int, list[PredictiveEnsemble]] = {}
 
     def __len__(self) -> int:
         return self._draws
@@ -29,6 +31,17 @@ class PredictiveEnsemble:
     def probs(self, images: Tensor) -> Tensor:
         """Class probabilities (S, N, C) of `images` (N, 1, 28, 28) under each draw."""
         return self._networks(images).softmax(-1)
+
+    def in_parts(self, size: int) -> "list[PredictiveEnsemble]":
+        """The same draws in their order, `size` at a time; they are made when they are first asked for."""
+        if size not in self._parts:
+            self._parts[size] = [
+                PredictiveEnsemble(
+                    self._network, {name: value[at : at + size] for name, value in self._weights.items()}
+                )
+                for at in range(0, self._draws, size)
+            ]
+        return self._parts[size]
 
     def predictive(self, images: Tensor) -> Predictive:
         """What the ensemble says of `images` (N, 1, 28, 28), N ≥ 1."""

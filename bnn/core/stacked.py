@@ -13,7 +13,12 @@ from torch.func import functional_call, vmap
 
 from bnn.errors import InputError, cause_in
 
-GROUP = 10  # networks run at once: what lies between their layers stays in the processor's cache
+GROUP = 25  # networks run at once: for one image every call counts, for many the cache
+BLOCK = 32  # images run at once, at most: a network's weights are read once for all of them
+ROWS = 8  # rows that a linear layer multiplies at once: hardly more work than one, for its weights are read
+ROWS_OF_MAPS = 4  # the same after convolutions, which take most of the time: one image should wait for fewer
+VECTOR = 8  # channels that oneDNN keeps together: with others its rounding goes by the number of threads
+TRIED = ("AVX2", "AVX512")  # processors on which oneDNN was seen to round an image alike in any batch
 
 Run = Callable[[Tensor], Tensor]
 
@@ -21,20 +26,19 @@ Run = Callable[[Tensor], Tensor]
 class StackedNetwork:
     """S networks of one kind as one function of images, safe under threads.
 
-    Images are computed in blocks of a fixed size, the last one filled up, so that an image's result has
-    the same bits alone and in any batch: other shapes may be rounded otherwise.
+    An image's result has the same bits alone and in any batch. Where a computation's rounding may depend on
+    how many images it gets, it always gets equally many, the last ones filled up.
 
-    Where the network is a row of layers that `_stacked` knows, every layer is a multiplication of some
-    networks' matrices at once, on activations with their channels last: on one image faster than
-    `torch.func.vmap` over the network, which makes grouped convolutions of it. Any other network runs by
-    that.
+    Where the network is a row of layers that `_stacked` knows, each of its layers runs for some networks at
+    once: convolutions as the groups of one, in the blocked layout of oneDNN, in which it is fastest; linear
+    layers as a multiplication of many matrices. Any other network runs by `torch.func.vmap`.
 
     Args:
         network: gives the computation; its own weights are not used.
         weights: stacked by parameter name, (S, *shape); more than the network has are left out.
 
     Attributes:
-        block: how many images are computed at once.
+        block: how many images are computed at once, at most.
 
     Raises:
         InputError: the network cannot be run for many sets of weights at once.
@@ -46,23 +50,22 @@ class StackedNetwork:
         groups = [
             {name: value[at : at + GROUP] for name, value in named.items()} for at in range(0, draws, GROUP)
         ]
-        if is_stackable(network):
-            self._groups = [partial(_run_layers, _layers(network, group)) for group in groups]
+        stacked = is_stackable(network) and _is_bounded(network, named)
+        if stacked:
+            self._groups = [_stacked_row(network, group) for group in groups]
         else:
             mapped = _Mapped(network)
             self._groups = [partial(mapped, group) for group in groups]
-        # A convolution's work grows with the images; a linear layer's is mostly reading its weights,
-        # for which a few images cost hardly more than one. But where its inputs do not fill the
-        # processor's vectors, an image is rounded by its place in the block.
-        modules = list(network.modules())
-        convolutional = any(isinstance(module, nn.Conv2d) for module in modules)
-        filled = all(module.in_features % 16 == 0 for module in modules if isinstance(module, nn.Linear))
-        self.block = 8 if is_stackable(network) and filled and not convolutional else 1
+        is_alike = not _convolutions(network) or torch.backends.cpu.get_cpu_capability() in TRIED
+        self.block = BLOCK if stacked and is_alike else 1
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Outputs (S, N, D) of images (N, 1, 28, 28)."""
-        return in_blocks(self._run, images, self.block, dim=1)
+        if len(images) == 0:
+            return self(images.new_zeros(1, *images.shape[1:]))[:, :0]
+        # A copy is aligned to the processor's vectors, wherever in the batch its block lay.
+        return torch.cat([self._run(block.clone()) for block in images.split(self.block)], 1)
 
     def _run(self, block: Tensor) -> Tensor:
         return torch.cat([run(block) for run in self._groups])
@@ -80,12 +83,11 @@ def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
 
 
 def is_stackable(network: nn.Module) -> bool:
-    """Whether `network` is a row of layers that can be multiplied for many networks at once."""
-    if not is_row(network):
+    """Whether `network` is a row of layers that can be run for many networks at once."""
+    if not is_row(network) or (_convolutions(network) and not torch.backends.mkldnn.is_available()):
         return False
-    layers = list(layers_of(network).values())
-    before = list(takewhile(lambda layer: not isinstance(layer, nn.Flatten), layers))
-    return all(map(_is_known_on_images, before)) and all(map(_is_known_on_rows, layers[len(before) :]))
+    on_images, on_rows = _parts(network)
+    return all(map(_is_known_on_images, on_images.values())) and all(map(_is_known_on_rows, on_rows.values()))
 
 
 def is_row(network: nn.Module) -> bool:
@@ -129,10 +131,6 @@ def require_runnable(network: nn.Module, image_shape: tuple[int, ...], outputs: 
         )
 
 
-def _run_layers(layers: Iterable[Run], block: Tensor) -> Tensor:
-    return reduce(lambda x, layer: layer(x), layers, block.movedim(1, -1)[None])
-
-
 class _Mapped:
     """A network's computation, with many sets of weights (S, *shape) at once, by `torch.func.vmap`.
 
@@ -156,26 +154,40 @@ def bare(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, shapes).eval()  # what shares a parameter goes on sharing it
 
 
-def _layers(network: nn.Module, weights: Mapping[str, Tensor]) -> list[Run]:
-    return [
-        _stacked(layer, {name: weights[f"{key}.{name}"] for name, _ in layer.named_parameters()})
-        for key, layer in layers_of(network).items()
-    ]
+def _parts(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """The layers of a row by name: those before the first `nn.Flatten`, and the others."""
+    layers = list(layers_of(network).items())
+    before = list(takewhile(lambda named: not isinstance(named[1], nn.Flatten), layers))
+    return dict(before), dict(layers[len(before) :])
+
+
+def _convolutions(network: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+
+
+def _is_bounded(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether no number between the convolutions can overflow, whatever the images in [0, 1].
+
+    To oneDNN's ReLU and pooling NaN is as good as 0, so that an overflow would go unseen. A convolution gives
+    at most its input's bound times the sum of a filter's weights, in size, plus the bias. Weights of a loaded
+    checkpoint are at most some 7,000 (`MOST_WEIGHT`, and noise below 6): the networks that ship never come
+    near.
+    """
+    bound = 1.0
+    for name, layer in _parts(network)[0].items():
+        if isinstance(layer, nn.Conv2d):
+            largest = weights[f"{name}.weight"].abs().sum((2, 3, 4), dtype=torch.float64).max()
+            bias = weights.get(f"{name}.bias", torch.zeros(1)).abs().max()
+            bound = float(bound * largest + bias)
+    return bound < torch.finfo(torch.float32).max
 
 
 def _is_known_on_images(layer: nn.Module) -> bool:
     if type(layer) not in (nn.Conv2d, nn.MaxPool2d, nn.ReLU):  # a class derived from them may do more
         return False
     match layer:
-        case nn.Conv2d(
-            kernel_size=(height, width),
-            padding=(down, right),
-            stride=(1, 1),
-            dilation=(1, 1),
-            groups=1,
-            padding_mode="zeros",
-        ):
-            return bool(height == width and down == right)
+        case nn.Conv2d(groups=1, padding=(_, _), padding_mode="zeros"):
+            return True
         case nn.MaxPool2d(kernel_size=int(side), stride=stride, padding=0, dilation=1, ceil_mode=False):
             return bool(side == stride)
     return isinstance(layer, nn.ReLU)
@@ -188,52 +200,93 @@ def _is_known_on_rows(layer: nn.Module) -> bool:
     return type(layer) in (nn.Linear, nn.ReLU)
 
 
-def _stacked(layer: nn.Module, weights: Mapping[str, Tensor]) -> Run:
-    """`layer` on activations (S, N, H, W, C) or (S, N, D), where S may still be 1: alike for all networks."""
+def _stacked_row(network: nn.Module, weights: Mapping[str, Tensor]) -> Run:
+    """The row of layers `network` with S sets of `weights`, from images to (S, N, D)."""
+    on_images, on_rows = _parts(network)
+    convolutions = {name: layer for name, layer in on_images.items() if isinstance(layer, nn.Conv2d)}
+    first = next(iter(convolutions), None)
+    draws = len(next(iter(weights.values())))
+    layers = {
+        name: _stacked(
+            layer,
+            {of: weights[f"{name}.{of}"] for of, _ in layer.named_parameters()},
+            shared=name == first,
+        )
+        for name, layer in layers_of(network).items()
+    }
+    linear = [layer for layer in on_rows.values() if isinstance(layer, nn.Linear)]
+    # Where its inputs do not fill the processor's vectors, a row is rounded by its place in a block.
+    filled = all(layer.in_features % 16 == 0 for layer in linear)
+    size = (ROWS_OF_MAPS if convolutions else ROWS) if filled else 1
+    shape = (draws, list(convolutions.values())[-1].out_channels) if convolutions else None
+    maps, rows = ([layers[name] for name in part] for part in (on_images, on_rows))
+    described = partial(_described, layers=maps, shape=shape)
+    rows_run = partial(_one_after_another, layers=rows)
+    return partial(_run_row, described=described, rows=rows_run, size=size)
+
+
+def _run_row(images: Tensor, described: Run, rows: Run, size: int) -> Tensor:
+    """`rows`, always `size` at once, of the rows (n, S or 1, D) that are `described`: (S, n, D)."""
+    return in_blocks(lambda block: rows(block.transpose(0, 1)), described(images), size, dim=1)
+
+
+def _described(images: Tensor, layers: Iterable[Run], shape: tuple[int, int] | None) -> Tensor:
+    """`layers` on `images` (n, 1, 28, 28), as rows: (n, S, D), or (n, 1, D) without convolutions.
+
+    `shape` is (S, C), the channels that convolutions give, and None where there are none.
+    """
+    if shape is None:
+        return _one_after_another(images, layers).flatten(1)[:, None]
+    draws, channels = shape
+    maps = _one_after_another(images.to_mkldnn(), layers).to_dense()
+    rows = maps.unflatten(1, (draws, -1))[:, :, :channels].flatten(2)
+    # What is no number in an image stays none: to oneDNN's ReLU and pooling NaN is as good as 0.
+    return rows + images.mul(0).sum((1, 2, 3))[:, None, None]
+
+
+def _one_after_another(x: Tensor, layers: Iterable[Run]) -> Tensor:
+    return reduce(lambda before, layer: layer(before), layers, x)
+
+
+def _stacked(layer: nn.Module, weights: Mapping[str, Tensor], shared: bool) -> Run:
+    """`layer` with S sets of `weights`; a convolution's input may be `shared` by all.
+
+    On images it takes and gives (n, S·C, H, W) in oneDNN's layout, or (n, C, H, W) before the first
+    convolution, alike for all networks; on rows (S, n, D), or (1, n, D), alike for all.
+    """
     match layer:
-        case nn.Conv2d(kernel_size=(side, _), padding=(padding, _)):
-            matrices = weights["weight"].permute(0, 3, 4, 2, 1).flatten(1, 3).contiguous()
-            return partial(
-                _convolved, side=side, padding=padding, matrices=matrices, bias=weights.get("bias")
-            )
+        case nn.Conv2d():
+            return _convolution(layer, weights["weight"], weights.get("bias"), shared)
         case nn.Linear():
             return partial(_multiplied, matrices=weights["weight"].mT, bias=weights.get("bias"))
-        case nn.MaxPool2d(kernel_size=int(side)):
-            return partial(_pooled, side=side)
+        case nn.MaxPool2d():
+            return partial(F.max_pool2d, kernel_size=layer.kernel_size)
         case nn.ReLU():
             return torch.relu
-    return _flattened
+    return nn.Identity()  # rows are flat
 
 
-def _convolved(x: Tensor, side: int, padding: int, matrices: Tensor, bias: Tensor | None) -> Tensor:
-    """Each `side` × `side` window of `x` as a row, times `matrices` (S, side·side·C, O)."""
-    padded = F.pad(x, (0, 0, padding, padding, padding, padding)).contiguous()
-    s, n, height, width, channels = padded.shape
-    down, right = height - side + 1, width - side + 1
-    strides = padded.stride()
-    windows = padded.as_strided(
-        (s, n, down, right, side, side, channels), (*strides[:4], strides[2], strides[3], 1)
-    )
-    rows = windows.reshape(s, n * down * right, side * side * channels)
-    return _multiplied(rows, matrices, bias).view(len(matrices), n, down, right, -1)
+def _convolution(layer: nn.Conv2d, weights: Tensor, bias: Tensor | None, shared: bool) -> Run:
+    """`layer` with `weights` (S, O, C, H, W) and `bias` (S, O), one group where the input is `shared`.
+
+    The weights are brought once into the layout in which oneDNN multiplies them, and channels of zeros are
+    added up to a multiple of `VECTOR`.
+    """
+    assert isinstance(layer.padding, tuple)  # noqa: S101
+    how = (layer.padding, layer.stride, layer.dilation, 1 if shared else len(weights))
+    more_in = 0 if shared else -layer.in_channels % VECTOR
+    more_out = -layer.out_channels % VECTOR
+    filters = F.pad(weights, (0, 0, 0, 0, 0, more_in, 0, more_out)).flatten(0, 1).contiguous()
+    packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(filters.to_mkldnn(), *how)
+    added = None if bias is None else F.pad(bias, (0, more_out)).flatten()
+
+    def convolved(x: Tensor) -> Tensor:
+        return torch.mkldnn_convolution(x, packed, added, *how)
+
+    return convolved
 
 
 def _multiplied(x: Tensor, matrices: Tensor, bias: Tensor | None) -> Tensor:
     """`x` (S or 1, N, D) times `matrices` (S, D, O) plus `bias` (S, O), where there is one."""
     rows = x.expand(len(matrices), -1, -1)
     return rows.bmm(matrices) if bias is None else torch.baddbmm(bias[:, None], rows, matrices)
-
-
-def _pooled(x: Tensor, side: int) -> Tensor:
-    height, width = (size // side * side for size in x.shape[2:4])
-    rows = _largest(x[:, :, i:height:side] for i in range(side))
-    return _largest(rows[:, :, :, i:width:side] for i in range(side))
-
-
-def _largest(tensors: Iterable[Tensor]) -> Tensor:
-    return reduce(torch.maximum, tensors)
-
-
-def _flattened(x: Tensor) -> Tensor:
-    """In the order of `nn.Flatten` on channels first."""
-    return x.movedim(-1, 2).flatten(2)

@@ -51,7 +51,18 @@ class _Array(Protocol):
 
 _ONE = (Image.Image, str, os.PathLike, bytes, bytearray, memoryview)  # that `_opened` takes, as it does files
 _File = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
-Images = _Array | Image.Image | _File | Iterable["Images"]
+
+
+@runtime_checkable
+class HoldsPrepared(Protocol):
+    """What was prepared before, such as an `ImageSet`."""
+
+    def prepared(self) -> "Prepared":
+        """It."""
+        ...
+
+
+Images = _Array | HoldsPrepared | Image.Image | _File | Iterable["Images"]
 Pixels = NDArray[np.floating[Any]]
 
 
@@ -90,6 +101,10 @@ class Prepared:
     images: Tensor
     quality: NDArray[np.str_]
 
+    def prepared(self) -> "Prepared":
+        """Itself: it can be decided on as it is."""
+        return self
+
     @classmethod
     def joined(cls, parts: Iterable["Prepared"]) -> Self:
         """All images of `parts`, in their order."""
@@ -102,15 +117,6 @@ class Prepared:
     def as_given(cls, images: Tensor) -> Self:
         """`images` (N, 1, 28, 28) of which nothing is known but what they show."""
         return cls(images, np.where(is_blank(images).numpy(), BLANK, ""))
-
-
-@runtime_checkable
-class HoldsPrepared(Protocol):
-    """What was prepared before, such as an `ImageSet`."""
-
-    def prepared(self) -> Prepared:
-        """It."""
-        ...
 
 
 def prepare(images: "Images", layout: str = "mnist") -> Tensor:

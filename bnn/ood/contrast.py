@@ -49,9 +49,13 @@ class Contrast(OODScore):
     @torch.inference_mode()
     def score(self, observed: Observed) -> Tensor:
         # In double precision, and in logarithms throughout, so that no ratio is rounded to 0 or to infinity.
-        log_probs = self._networks(observed.images).double().log_softmax(-1).logsumexp(0)  # but for log S
+        log_probs = observed.known(self.name, lambda: self._log_probs(observed.images))
         expected = observed.predictive.mean.double().clamp_min(LEAST).log()
         return (log_probs[:, -1] - (expected + log_probs[:, :-1]).logsumexp(-1)).float()
+
+    def _log_probs(self, images: Tensor) -> Tensor:
+        """log p(· | x), but for log S, of images (N, 1, 28, 28): (N, C + 1)."""
+        return self._networks(images).double().log_softmax(-1).logsumexp(0)
 
     @classmethod
     def fit(cls, images: Tensor, labels: Tensor, features: Features, seed: int) -> Self:

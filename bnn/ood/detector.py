@@ -36,7 +36,13 @@ class Detector:
     @torch.inference_mode()
     def evidence(self, images: Tensor, predictive: Predictive) -> Evidence:
         """What is known of `images` (N, 1, 28, 28) of which the ensemble says `predictive`."""
-        named = raw_scores(self.scores, Observed(images, predictive, self.features))
+        return self.of(Observed(images, predictive, self.features))
+
+    @torch.inference_mode()
+    def of(self, observed: Observed) -> Evidence:
+        """What is known of `observed` images."""
+        named = raw_scores(self.scores, observed)
+        predictive = observed.predictive
         surprises = self.combination.surprises(named)
         return Evidence(predictive, surprises, self.combination.joined(surprises), self._novelty(surprises))
 

@@ -4,11 +4,12 @@ A new score is one class and one name in `bnn.ood.scores.SCORES`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from bnn.core.features import Features
@@ -38,11 +39,40 @@ class Observed:
     images: Tensor
     predictive: Predictive
     extractor: Features
+    _known: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def features(self) -> Tensor:
         """The mean networks' features, (M, N, D)."""
         return self.extractor(self.images)
+
+    def known(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """What the images alone say, (N, …): computed once, whatever predictions go `again` with them.
+
+        Args:
+            name: of the score that asks.
+            compute: gives it.
+        """
+        if name not in self._known:
+            self._known[name] = compute()
+        return self._known[name]
+
+    def again(self, predictive: Predictive) -> "Observed":
+        """The same N images with other predictions, R·N, where they come R times one after another."""
+        times = len(predictive) // len(self.images)
+        if times == 1:
+            return self._with(self.images, predictive, self._known)
+        known = {name: torch.cat([value] * times) for name, value in self._known.items()}
+        return self._with(torch.cat([self.images] * times), predictive, known)
+
+    def __getitem__(self, chosen: Tensor) -> "Observed":
+        known = {name: value[chosen] for name, value in self._known.items()}
+        return self._with(self.images[chosen], self.predictive[chosen], known)
+
+    def _with(self, images: Tensor, predictive: Predictive, known: dict[str, Tensor]) -> "Observed":
+        other = Observed(images, predictive, self.extractor)
+        object.__setattr__(other, "_known", known)
+        return other
 
 
 class OODScore(ABC):

@@ -53,8 +53,11 @@ class PixelDensity(OODScore):
         self._density = density
 
     def score(self, observed: Observed) -> Tensor:
-        log_prob = in_blocks(lambda block: self._density.log_prob(_flat(block)), observed.images, BLOCK)
+        log_prob = observed.known(self.name, lambda: self._log_prob(observed.images))
         return _expected(log_prob, observed)
+
+    def _log_prob(self, images: Tensor) -> Tensor:
+        return in_blocks(lambda block: self._density.log_prob(_flat(block)), images, BLOCK)
 
     def typical(self, images: Tensor, labels: Tensor) -> Tensor:
         """Each of the `blurred` `images` (N, 1, 28, 28) as an ordinary one of its class, of `labels` (N,)."""
@@ -93,14 +96,15 @@ class FeatureDensity(OODScore):
         self._densities = densities
 
     def score(self, observed: Observed) -> Tensor:
-        described = observed.features
+        log_probs = observed.known(self.name, lambda: self._log_probs(observed.features))
+        return torch.stack([_expected(log_prob, observed) for log_prob in log_probs.unbind(1)]).mean(0)
+
+    def _log_probs(self, described: Tensor) -> Tensor:
+        """(N, M, C) of features (M, N, D)."""
         # Where the features do not fill the processor's vectors, they are rounded by their place in a block.
         size = BLOCK if described.shape[-1] % 16 == 0 else 1
-        scores = [
-            _expected(in_blocks(density.log_prob, features, size), observed)
-            for density, features in zip(self._densities, described, strict=True)
-        ]
-        return torch.stack(scores).mean(0)
+        each = zip(self._densities, described, strict=True)
+        return torch.stack([in_blocks(density.log_prob, features, size) for density, features in each], 1)
 
     @classmethod
     def fit(cls, images: Tensor, labels: Tensor, features: Features, seed: int) -> Self:

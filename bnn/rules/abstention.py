@@ -141,6 +141,7 @@ class AbstentionRule(ABC):
 
     name: ClassVar[str]
     controls: ClassVar[tuple[str, ...]] = ()  # fields of `Promise` that it is fitted for
+    by_mean: ClassVar[bool] = False  # holds mean, entropy, OOD score and novelty against limits: nothing else
 
     @classmethod
     def fit(cls, probs: Any, labels: Any, promise: Promise | None = None, *, scores: Any = None) -> Self:
@@ -261,6 +262,7 @@ class RefuseAll(AbstentionRule):
     wanted: Promise = field(default_factory=Promise)
 
     name: ClassVar[str] = "refuse-all"
+    by_mean: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.wanted, Mapping):  # plain values

@@ -51,6 +51,7 @@ class CalibratedRule(AbstentionRule):
     alpha: float
 
     name: ClassVar[str] = "calibrated"
+    by_mean: ClassVar[bool] = True
     controls: ClassVar[tuple[str, ...]] = ("risk", "delta", "alpha")
 
     def __post_init__(self) -> None:

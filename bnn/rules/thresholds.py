@@ -125,6 +125,7 @@ class ConfidenceRule(ThresholdRule):
     """
 
     name = "confidence"
+    by_mean = True
     measures = "doubt (1 − the highest probability)"
 
     @property
@@ -150,6 +151,7 @@ class EntropyRule(ThresholdRule):
     """
 
     name = "entropy"
+    by_mean = True
     measures = "predictive entropy (nats)"
 
     def highest_score(self, classes: int) -> float:
