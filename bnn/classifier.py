@@ -376,7 +376,7 @@ class Classifier:
         name, promise = self.asked(rule, risk=risk, delta=delta, alpha=alpha, refuse=refuse)
         choose(RULES, name, "abstention rule").require_fittable(calibrated_count(len(truth)), promise)
         require_distinct(prepared)
-        self.task.require_every_class(truth)
+        self.task.require_every_class(truth, "calibrated on")
         calibration = Calibration.of(self.evidence(prepared, progress), truth, self.seed)
         return self.calibrated_on(calibration, fit_rule(name, calibration, promise))
 

@@ -278,7 +278,11 @@ def failing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("chosen", "options", "message"),
     [
-        (of_one_class, [], "there is no image of the class '0' to train on: give some of each"),
+        (
+            of_one_class,
+            [],
+            "of 9 of the 10 classes there is no image, the first being '0', so it cannot be learnt",
+        ),
         (
             lambda own: own,
             ["--rule=calibrated"],

@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from bnn.classifier import Classifier
+from bnn.cli.fresh import require_fresh
 from bnn.core import checkpoint as checkpoint_file
-from bnn.data.copies import require_unknown
-from bnn.data.digits import LABELLED
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.files import require_free
@@ -69,27 +68,6 @@ def calibrate_command(
     _print_short(done)
     Console().print(Text(f"Wrote {out}."), soft_wrap=True)
     return bool(unreadable)
-
-
-def require_fresh(classifier: Classifier, images: ImageSet, data_dir: Path | None) -> None:
-    """Checks that `images` were not learnt, where those that were can be had to be compared.
-
-    Raises:
-        InputError: some were.
-    """
-    data, config = (classifier.record.get(name) for name in ("data", "config"))
-    if not (isinstance(data, Mapping) and isinstance(config, Mapping)):
-        return
-    name = data.get("name")
-    if not isinstance(name, str) or name not in LABELLED:
-        return
-    try:
-        known = ImageSet.from_name(name, data_dir, part="train")
-    except InputError:  # not on this machine
-        return
-    if known.fingerprint() == data.get("fingerprint") and isinstance(config.get("seed"), int):
-        learnt, _ = known.split_calibration(config["seed"])
-        require_unknown(images.images, learnt.images)
 
 
 def _calibrated(

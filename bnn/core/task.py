@@ -67,8 +67,8 @@ class Task:
         """
         _require_classes(labels, self.classes)
 
-    def require_every_class(self, labels: Tensor) -> None:
-        """Checks that each class is among `labels` (n,), of images that a promise is to be about.
+    def require_every_class(self, labels: Tensor, to_be: str) -> None:
+        """Checks that each class is among `labels` (n,), of images that are `to_be` used, such as "learnt".
 
         Raises:
             InputError: one is not.
@@ -76,7 +76,7 @@ class Task:
         if missing := sorted(set(range(self.classes)) - set(labels.unique().tolist())):
             raise InputError(
                 f"of {len(missing)} of the {self.classes} classes there is no image, the first being "
-                f"{shown(self.names[missing[0]])}, so nothing can be promised of them: give some of each."
+                f"{shown(self.names[missing[0]])}, so it cannot be {to_be}: give some of each."
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -39,5 +39,5 @@ def require_unknown(images: Tensor, learnt: Tensor) -> None:
     if seen := sum(one in known for one in image_hashes(images)):
         raise InputError(
             f"{seen} of these {len(images)} images are among those it learnt, of which it is surer than of "
-            "fresh ones: calibrate on others."
+            "fresh ones: give others."
         )

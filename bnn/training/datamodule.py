@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bnn.core.task import Task
 from bnn.data.imageset import CALIBRATION_SHARE, ImageSet
-from bnn.errors import InputError, choose
+from bnn.errors import choose
 from bnn.training.augmentation import AUGMENTATIONS
 
 
@@ -46,11 +46,7 @@ class TrainingData(pl.LightningDataModule):
         self.task, self.seed = task, seed
         self.fingerprint = images.fingerprint()
         self.train_images, self.calibration_images = images.split_calibration(seed, held_out)
-        missing = set(range(task.classes)) - set(self.train_images.truth().unique().tolist())
-        if missing:
-            raise InputError(
-                f"there is no image of the class {task.names[min(missing)]!r} to train on: give some of each."
-            )
+        task.require_every_class(self.train_images.truth(), "learnt")
         self._augmentation = choose(AUGMENTATIONS, task.augmentation if augment else "none", "augmentation")
         self.noise_seed = seed
         self.batch_size = batch_size

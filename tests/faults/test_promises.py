@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bnn.classifier import Classifier
-from bnn.cli.calibrate import require_fresh
+from bnn.cli.command import main
+from bnn.cli.fresh import require_fresh
 from bnn.core.checkpoint import Checkpoint
 from bnn.data.copies import image_hashes
 from bnn.data.imageset import ImageSet
@@ -82,6 +84,27 @@ def test_images_that_were_learnt_are_refused_and_those_held_out_are_not(
         require_fresh(classifier, to_train_on[:100], None)
     require_fresh(classifier, held_out, None)
     require_fresh(classifier, digits, None)
+
+
+@pytest.mark.parametrize("command", ["calibrate", "adapt"])
+def test_no_command_takes_images_that_were_learnt(
+    command: str,
+    make_checkpoint: MakeCheckpoint,
+    learnt: ImageSet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mine, out = tmp_path / "mine", tmp_path / "out.safetensors"
+    for index, (image, label) in enumerate(
+        zip(learnt.images[:200, 0], learnt.truth().tolist(), strict=False)
+    ):
+        (mine / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.mul(255).round().byte().numpy()).save(mine / str(label) / f"{index}.png")
+    trained_on(make_checkpoint, learnt).save(tmp_path / "trained.safetensors")
+    given = [str(tmp_path / "trained.safetensors"), "--digits", str(mine), "--out", str(out)]
+    assert main([command, *given, "--rule=entropy", "--refuse=0.3"]) == 2
+    assert "of these 200 images are among those it learnt" in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("record", [{}, {"data": 3, "config": []}, {"data": {"name": []}, "config": {}}])
