@@ -58,7 +58,7 @@ def strokes(rng: Generator) -> Pixels:
 
 
 def chimeras(rng: Generator) -> Pixels:
-    """scikit-learn's digits (which need no file) put together wrongly or spoilt, in seven ways."""
+    """scikit-learn's digits (which need no file) put together wrongly or spoilt, in six ways."""
     digits = load_sklearn_digits(Path(), train=True).images[:, 0]
     made: Pixels = background.chimeras(digits, SIZE, rng).numpy()
     return made
