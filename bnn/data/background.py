@@ -87,21 +87,6 @@ def warped(first: Tensor, second: Tensor, rng: Generator) -> Tensor:
     return interpolated(first, torch.where(turned, turn + slight * bends, still + bends))
 
 
-def turned(first: Tensor, second: Tensor, rng: Generator) -> Tensor:
-    """As it is seen from another side, or in a mirror: turned by quarters, mirrored, or both.
-
-    What is a digit from both sides, such as a 6 and a 9, is as common among the digits: of that a ratio of
-    densities tells nothing against it.
-    """
-    ways = rng.integers(1, 8, len(first))
-    result = first.clone()
-    for way in range(1, 8):
-        rows = torch.from_numpy(np.flatnonzero(ways == way))
-        flipped = first[rows].flip(-1) if way >= 4 else first[rows]
-        result[rows] = flipped.rot90(way % 4, (-2, -1))
-    return result
-
-
 def added(first: Tensor, second: Tensor, rng: Generator) -> Tensor:
     """With one or two random strokes more."""
     strokes = curves(2 * len(first), rng).reshape(len(first), 2, POINTS, 2) * rng.uniform(
@@ -125,7 +110,7 @@ def erased(first: Tensor, second: Tensor, rng: Generator) -> Tensor:
 
 Maker = Callable[[Tensor, Tensor, Generator], Tensor]
 CHIMERAS: Mapping[str, Maker] = {
-    make.__name__: make for make in (halves, quarters, overlaid, warped, turned, added, erased)
+    make.__name__: make for make in (halves, quarters, overlaid, warped, added, erased)
 }
 
 

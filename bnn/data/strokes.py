@@ -18,8 +18,6 @@ MOST_STROKES = 6
 WIDTHS = (1.6, 4.2)  # of pens, in pixels of MNIST's layout
 POINTS = 24  # of a stroke
 _STROKES = (0.08, 0.25, 0.27, 0.2, 0.12, 0.08)  # shares of drawings of 1 to 6 strokes
-_OUTLINES = 0.12  # share of drawings that begin with an outline; half of these are nothing else
-_CORNERS = (2, 9)  # of an outline
 _FINER = 4  # drawn larger and reduced, for smooth edges
 _CORNER = 0.6  # radians from which a turn shows that a pen is round
 
@@ -29,15 +27,10 @@ def pen_strokes(count: int, rng: Generator) -> Pixels:
 
     A stroke is a line, an arc, a polyline, or a curve of changing curvature, open or closed; it starts
     anywhere or on an earlier one, or joins two points of them; some are an earlier one's mirror image, and
-    some of those its other half, so that the two enclose something. Some drawings begin with one of
-    `outlines`, or are nothing else.
+    some of those its other half, so that the two enclose something.
     """
-    strokes = curves(count * MOST_STROKES, rng).reshape(count, MOST_STROKES, POINTS, 2)
+    strokes = _placed(curves(count * MOST_STROKES, rng).reshape(count, MOST_STROKES, POINTS, 2), rng)
     numbers = rng.choice(MOST_STROKES, count, p=_STROKES) + 1
-    outlined = rng.random(count) < _OUTLINES
-    strokes[outlined, 0] = outlines(int(outlined.sum()), rng)
-    numbers[outlined & (rng.random(count) < 0.5)] = 1
-    strokes = _placed(strokes, rng)
     finest, broadest = WIDTHS
     widths = finest + (broadest - finest) * rng.random(count) ** np.sqrt(numbers)  # many strokes, finer ones
     return laid_out(
@@ -68,55 +61,10 @@ def curves(count: int, rng: Generator) -> Floats:
     drift = points[:, -1:] * np.linspace(0, 1, POINTS)[:, None]
     points -= drift * closed[..., None]
     points[..., 0] *= np.exp(rng.uniform(-0.6, 0.6, one))
-    return _of_unit_size(points) * (1 - 0.75 * rng.random((count, 1, 1)) ** 1.5)
-
-
-def outlines(count: int, rng: Generator) -> Floats:
-    """`count` closed strokes as `curves` are: arcs around a middle, from corner to corner, bent out or in.
-
-    Half of them are their own mirror images.
-    """
-    corners = rng.integers(_CORNERS[0], _CORNERS[1] + 1, count)
-    points = np.empty((count, POINTS, 2))
-    for number in np.unique(corners).tolist():
-        rows = np.flatnonzero(corners == number)
-        points[rows] = _of_arcs(len(rows), number, rng)
-    points[..., 0] *= np.exp(rng.uniform(-0.5, 0.5, (count, 1)))
-    return _of_unit_size(points)
-
-
-def _of_arcs(count: int, corners: int, rng: Generator) -> Floats:
-    """`count` outlines (count, P, 2) of so many arcs."""
-    every = np.arange(corners)
-    is_own_mirror = (rng.random(count) < 0.5)[:, None]
-    radius = rng.uniform(0.3, 1, (count, corners))
-    radius = np.where(rng.random((count, 1)) < 0.5, radius, radius[:, every % 2])
-    lowest = 0.3 if corners == 2 else -0.4  # two corners without a bend between them are a line
-    bend = rng.uniform(lowest, 0.8, (count, 1)) + rng.normal(0, 0.12, (count, corners))
-    shift = rng.normal(0, 0.5, (count, corners)) / corners
-    radius = np.where(is_own_mirror, radius[:, np.minimum(every, corners - every)], radius)
-    bend = np.where(is_own_mirror, bend[:, np.minimum(every, corners - 1 - every)], bend)
-    start = np.where(
-        is_own_mirror, np.pi / 2 * rng.choice((1, 1, 3, 0), (count, 1)), rng.uniform(0, 6.3, (count, 1))
-    )
-    angle = start + 2 * np.pi * every / corners + np.where(is_own_mirror, 0, shift)
-    corner = radius[..., None] * np.stack((np.cos(angle), np.sin(angle)), -1)
-    along = np.roll(corner, -1, 1) - corner
-    out = np.stack((along[..., 1], -along[..., 0]), -1)
-    place = np.linspace(0, corners, POINTS)
-    arc = np.minimum(place.astype(int), corners - 1)
-    share = (place - arc)[:, None]
-    points: Floats = (
-        corner[:, arc] + share * along[:, arc] + np.sin(np.pi * share) * (bend[..., None] * out)[:, arc]
-    )
-    return points
-
-
-def _of_unit_size(points: Floats) -> Floats:
-    """`points` (N, P, 2) as large as fits into 1 by 1 around 0."""
     low, high = points.min(1, keepdims=True), points.max(1, keepdims=True)
-    fitted: Floats = (points - (low + high) / 2) / (high - low).max(-1, keepdims=True).clip(1e-9)
-    return fitted
+    size = 1 - 0.75 * rng.random((count, 1, 1)) ** 1.5
+    result: Floats = (points - (low + high) / 2) / (high - low).max(-1, keepdims=True).clip(1e-9) * size
+    return result
 
 
 def _heading(count: int, rng: Generator) -> Floats:
