@@ -36,6 +36,7 @@ from bnn.training.elbo import ELBOS
 from bnn.training.guide import GUIDES, MixtureGuide
 from bnn.training.lightning_private import MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
+from bnn.training.prior import PRIORS
 from bnn.training.runs import checkpoint_to_refit, is_from, keep_log, new_run, run_to_resume
 from bnn.training.states import LAST, WholeStates, whole_state
 
@@ -211,6 +212,7 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     choose(COMBINATIONS, config.combination, "combination of scores")
     choose(GUIDES, config.guide, "guide")
     choose(ELBOS, config.estimator, "estimator")
+    choose(PRIORS, config.prior, "prior")
     network = build_network(config.network, config.network_options, data.task)
     shape = tuple(data.train_images.images.shape[1:])
     require_runnable(network, shape, data.task.classes)
