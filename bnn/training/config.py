@@ -29,7 +29,10 @@ class TrainConfig:
         metadata={"help": "arguments of the network as JSON, such as '{\"hidden\": 400}'"},
     )
     guide: str = _option(
-        "mean-field", "variational posterior: mean-field, or notebook (mean-field from a random start)"
+        "mean-field",
+        "posterior: mean-field (a Normal a weight); notebook (mean-field from a random start); low-rank "
+        "(mean-field, and 8 directions along which weights vary together); map (a point, and with several "
+        "components a deep ensemble); or mc-dropout (a point, of whose layers' inputs a tenth is left out)",
     )
     components: int = _option(1, "independently trained guides, mixed in equal parts")
     estimator: str = _option(

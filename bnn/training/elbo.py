@@ -44,7 +44,7 @@ class MeanFieldELBO(LeanMeanFieldELBO):
             _divergence(guide_trace.nodes[name]["fn"], site["fn"], site["value"])
             for name, site in _latent(model_trace).items()
         ]
-        return _nll(model_trace), torch.stack(divergences).sum()
+        return _nll(model_trace), torch.stack([*divergences, *_factors(guide_trace)]).sum()
 
 
 class SampledELBO(Trace_ELBO):
@@ -57,7 +57,7 @@ class SampledELBO(Trace_ELBO):
             guide_trace.nodes[name]["log_prob_sum"] - site["log_prob_sum"]
             for name, site in _latent(model_trace).items()
         ]
-        return _nll(model_trace), torch.stack(log_ratios).sum()
+        return _nll(model_trace), torch.stack([*log_ratios, *_factors(guide_trace)]).sum()
 
 
 def _divergence(fitted: Any, prior: Any, value: Tensor) -> Tensor:
@@ -68,6 +68,11 @@ def _divergence(fitted: Any, prior: Any, value: Tensor) -> Tensor:
         drawn = value.draw() if isinstance(value, UndrawnNormal) else value
         log_ratio: Tensor = fitted.log_prob(drawn) - prior.log_prob(drawn)
         return log_ratio
+
+
+def _factors(guide_trace: Trace) -> list[Tensor]:
+    """What a guide adds to its log-density besides its sites'."""
+    return [cast(Any, guide_trace.nodes[name]["fn"]).log_factor for name in guide_trace.observation_nodes]
 
 
 def _latent(trace: Trace) -> dict[str, Any]:

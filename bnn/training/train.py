@@ -210,9 +210,13 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     rule.require_fittable(len(data.calibration_images), config.promise)
     require_names(config.scores)
     choose(COMBINATIONS, config.combination, "combination of scores")
-    choose(GUIDES, config.guide, "guide")
+    guide = choose(GUIDES, config.guide, "guide")
     choose(ELBOS, config.estimator, "estimator")
-    choose(PRIORS, config.prior, "prior")
+    if choose(PRIORS, config.prior, "prior").learns_scale and not guide.has_width:
+        raise InputError(
+            f"the scale of a prior is learnt from a posterior with a width, and that of {config.guide!r} has "
+            "none: take another prior or another guide."
+        )
     network = build_network(config.network, config.network_options, data.task)
     shape = tuple(data.train_images.images.shape[1:])
     require_runnable(network, shape, data.task.classes)
