@@ -16,6 +16,7 @@ from bnn.errors import InputError, choose
 Weights = Mapping[str, Tensor]  # by parameter name
 Normals = Mapping[str, tuple[Tensor, Tensor]]  # location and scale of every weight by parameter name
 MOST_WEIGHT = 1000.0  # location or scale of a weight: what is larger was not learnt, but damaged
+DROPPED = 0.1  # share of a layer's inputs
 LEAST_SCALE = 1e-4  # of a weight that is to be fitted: none is so sure that no image could move it
 
 
@@ -129,6 +130,113 @@ class MeanField(Posterior):
         return cls(groups["loc"], groups["scale"])
 
 
+class LowRank(Posterior):
+    """Normal(loc, diag(scale²) + ∑ₖ directionₖ directionₖᵀ) over all weights together.
+
+    Args:
+        loc, scale: by parameter name, (*shape) float16.
+        directions: along which weights vary together, (K, *shape) float16, K alike for all.
+    """
+
+    name = "low-rank"
+
+    def __init__(self, loc: Weights, scale: Weights, directions: Weights) -> None:
+        self.loc, self.scale, self.directions = (
+            {name: value.half().contiguous() for name, value in part.items()}
+            for part in (loc, scale, directions)
+        )
+
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        rank = len(next(iter(self.directions.values())))
+        along = torch.randn(draws, rank, generator=generator)
+        weights = {}
+        for name in sorted(self.loc):
+            loc, scale, directions = (part[name].float() for part in (self.loc, self.scale, self.directions))
+            noise = torch.randn(draws, *loc.shape, generator=generator)
+            weights[name] = loc + scale * noise + torch.tensordot(along, directions, 1)
+        return weights
+
+    def mean(self) -> dict[str, Tensor]:
+        return {name: value.float() for name, value in self.loc.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return under("loc", self.loc) | under("scale", self.scale) | under("directions", self.directions)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
+        what = "a low-rank posterior"
+        groups = grouped(tensors)
+        if groups.keys() != {"loc", "scale", "directions"} or not shapes:
+            raise InputError(f"{what} needs a location, a scale and directions of every weight.")
+        ranks = {len(value) if value.ndim else 0 for value in groups["directions"].values()}
+        rank = ranks.pop()
+        if ranks or rank == 0:
+            raise InputError(f"{what} needs as many directions of every weight, at least one.")
+        wanted = {"loc": shapes, "scale": shapes}
+        wanted["directions"] = {name: (rank, *shape) for name, shape in shapes.items()}
+        for part, group in groups.items():
+            require(group, wanted[part], torch.float16, "the posterior's weights")
+            _require_learnt(group, what)
+        if not all((value >= 0).all() for value in groups["scale"].values()):
+            raise InputError(f"{what}'s scales must be 0 or more.")
+        return cls(groups["loc"], groups["scale"], groups["directions"])
+
+
+class Point(Posterior):
+    """All mass on one network.
+
+    Args:
+        weights: by parameter name, (*shape) float32.
+    """
+
+    name = "point"
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = {name: value.contiguous() for name, value in weights.items()}
+
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        return {name: value.expand(draws, *value.shape) for name, value in self._weights.items()}
+
+    def mean(self) -> dict[str, Tensor]:
+        return dict(self._weights)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self._weights)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
+        require(tensors, shapes, torch.float32, "the network's weights")
+        _require_learnt(tensors, "a point posterior")
+        return cls(tensors)
+
+
+class Dropout(Point):
+    """Every layer's inputs kept or not, by one toss of a coin for each input and draw.
+
+    A weight matrix (out, in, ...) is `weights` · diag(kept) / (1 − `DROPPED`), whose mean is `weights`; one
+    of a single input is kept whole, and so are biases. Gal & Ghahramani 2016, "Dropout as a Bayesian
+    approximation: representing model uncertainty in deep learning", eq. 2.
+    """
+
+    name = "dropout"
+
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return {
+            name: value * kept_inputs(value, draws, generator) for name, value in sorted(self.mean().items())
+        }
+
+
+def kept_inputs(weight: Tensor, draws: int, generator: torch.Generator | None = None) -> Tensor:
+    """Factors (S, 1, in, 1, ...) of the inputs of a `weight` (out, in, ...): 0, or 1 / (1 − `DROPPED`)."""
+    if weight.dim() < 2 or weight.shape[1] == 1:
+        return weight.new_ones(draws, *[1] * weight.dim())
+    shape = (draws, 1, weight.shape[1], *[1] * (weight.dim() - 2))
+    kept = torch.rand(shape, generator=generator, device=weight.device) >= DROPPED
+    return kept.to(weight.dtype) / (1 - DROPPED)
+
+
 class Mixture(Posterior):
     """Several posteriors of one kind in equal parts, such as those of independently trained guides.
 
@@ -177,7 +285,9 @@ class Mixture(Posterior):
         return cls([component.from_tensors(part, shapes) for part in parts])
 
 
-POSTERIORS: MutableMapping[str, type[Posterior]] = {"mean-field": MeanField, "mixture": Mixture}
+POSTERIORS: MutableMapping[str, type[Posterior]] = {
+    kind.name: kind for kind in (MeanField, LowRank, Point, Dropout, Mixture)
+}
 
 
 def posterior_from(name: str, tensors: Mapping[str, Tensor], shapes: Shapes) -> Posterior:
@@ -187,6 +297,14 @@ def posterior_from(name: str, tensors: Mapping[str, Tensor], shapes: Shapes) -> 
         InputError: no posterior has that name, or they are not its.
     """
     return choose(POSTERIORS, name, "posterior").from_tensors(tensors, shapes)
+
+
+def _require_learnt(weights: Weights, what: str) -> None:
+    if not all((value.abs() <= MOST_WEIGHT).all() for value in weights.values()):
+        raise InputError(
+            f"{what}'s weights must be at most {MOST_WEIGHT:g} in size: these are damaged, or of a training "
+            "that diverged."
+        )
 
 
 def _dealt(weights: Sequence[Tensor], count: int) -> Tensor:

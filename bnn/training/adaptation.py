@@ -172,7 +172,9 @@ def _updated_component(config: TrainConfig, m: int, prior: MeanField, data: Trai
         raise InputError(f"{error}".replace("training", "adaptation")) from error
     if not is_done:
         raise InputError("the adaptation was interrupted: start it again, for nothing was kept.")
-    return module.guide.posterior()
+    fitted = module.guide.posterior()
+    assert isinstance(fitted, MeanField)  # noqa: S101  # by `UPDATE`
+    return fitted
 
 
 def _compared(before: Classifier, updated: Classifier, held_out: ImageSet, asked: _Asked) -> Classifier:

@@ -29,7 +29,10 @@ class TrainConfig:
         metadata={"help": "arguments of the network as JSON, such as '{\"hidden\": 400}'"},
     )
     guide: str = _option(
-        "mean-field", "variational posterior: mean-field, or notebook (mean-field from a random start)"
+        "mean-field",
+        "posterior: mean-field (a Normal a weight); notebook (mean-field from a random start); low-rank "
+        "(mean-field, and 8 directions along which weights vary together); map (a point, and with several "
+        "components a deep ensemble); or mc-dropout (a point, of whose layers' inputs a tenth is left out)",
     )
     components: int = _option(1, "independently trained guides, mixed in equal parts")
     estimator: str = _option(
@@ -37,8 +40,14 @@ class TrainConfig:
         "gradient of the ELBO: weights (drawn once a mini-batch), flipout, local (local reparameterisation) "
         "or trace (as weights, and the KL is sampled too)",
     )
+    prior: str = _option(
+        "normal",
+        "prior of every weight: normal; learnt (Normal, each layer's standard deviation fitted: empirical "
+        "Bayes); laplace; student-t (5 degrees of freedom); or scale-mixture (of a wide and a narrow Normal)",
+    )
     prior_scale: float | None = _option(
-        None, "standard deviation of every weight's prior (default: sqrt(2 / fan_in))"
+        None,
+        "standard deviation of every weight's prior, where learnt starts (default: sqrt(2 / fan_in))",
     )
     beta: float = _option(0.05, "weight of the KL term: 1 is Bayes, less is a tempered (colder) posterior")
     kl_warmup: float = _option(0.2, "share of the steps over which the KL weight rises from 0 to beta")

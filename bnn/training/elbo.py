@@ -18,7 +18,7 @@ from bnn.training.pyro_private import LeanMeanFieldELBO, traces
 
 
 class MeanFieldELBO(LeanMeanFieldELBO):
-    """ELBO of a mean-field guide: KL in closed form, likelihood under a gradient estimator.
+    """ELBO of a mean-field guide: KL in closed form if there is one, likelihood under a gradient estimator.
 
     Model and guide run under an `Estimator`.
 
@@ -37,14 +37,14 @@ class MeanFieldELBO(LeanMeanFieldELBO):
         """(NLL, KL) of the whole training set in nats, scalars that carry gradients.
 
         −ELBO = NLL + KL, with NLL = −E_q log p(labels | images, weights) estimated from the mini-batch
-        and one noise sample, and KL = KL(q ‖ prior) exact.
+        and one noise sample, and KL = KL(q ‖ prior) exact, or from one draw where it has no closed form.
         """
         model_trace, guide_trace = traces(self, model, guide, images, labels)
         divergences = [
-            kl_divergence(cast(Distribution, guide_trace.nodes[name]["fn"]), cast(Distribution, site["fn"]))
+            _divergence(guide_trace.nodes[name]["fn"], site["fn"], site["value"])
             for name, site in _latent(model_trace).items()
         ]
-        return _nll(model_trace), torch.stack(divergences).sum()
+        return _nll(model_trace), torch.stack([*divergences, *_factors(guide_trace)]).sum()
 
 
 class SampledELBO(Trace_ELBO):
@@ -57,7 +57,22 @@ class SampledELBO(Trace_ELBO):
             guide_trace.nodes[name]["log_prob_sum"] - site["log_prob_sum"]
             for name, site in _latent(model_trace).items()
         ]
-        return _nll(model_trace), torch.stack(log_ratios).sum()
+        return _nll(model_trace), torch.stack([*log_ratios, *_factors(guide_trace)]).sum()
+
+
+def _divergence(fitted: Any, prior: Any, value: Tensor) -> Tensor:
+    """KL(fitted ‖ prior) in closed form, or where there is none by `value`, a draw from `fitted`."""
+    try:
+        return kl_divergence(cast(Distribution, fitted), cast(Distribution, prior))
+    except NotImplementedError:
+        drawn = value.draw() if isinstance(value, UndrawnNormal) else value
+        log_ratio: Tensor = fitted.log_prob(drawn) - prior.log_prob(drawn)
+        return log_ratio
+
+
+def _factors(guide_trace: Trace) -> list[Tensor]:
+    """What a guide adds to its log-density besides its sites'."""
+    return [cast(Any, guide_trace.nodes[name]["fn"]).log_factor for name in guide_trace.observation_nodes]
 
 
 def _latent(trace: Trace) -> dict[str, Any]:

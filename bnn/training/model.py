@@ -12,6 +12,7 @@ from pyro.nn.module import to_pyro_module_
 from torch import Tensor, nn
 
 from bnn.core.posterior import MeanField, Normals
+from bnn.training.prior import PRIORS, Prior
 
 # Without this a second model silently takes the first one's parameter values.
 pyro.settings.set(module_local_params=True)
@@ -29,7 +30,8 @@ class BayesianClassifier(PyroModule):
     """p(weights) · ∏ₙ Categorical(labelₙ | softmax(network(imageₙ; weights))).
 
     Every parameter of `network` becomes a sample site named after it (`network.out.weight`) with a
-    Normal prior, its location and scale held as buffers that move with the module. The labels stand in
+    prior, its location and scale held as buffers that move with the module. The module's only parameters
+    are the layers' log-factors of these scales, where they are learnt. The labels stand in
     a plate of size `n_train`, which scales the likelihood of a mini-batch to the whole data set and
     so gives the KL term its right weight.
 
@@ -38,6 +40,7 @@ class BayesianClassifier(PyroModule):
         n_train: number of training images.
         prior_scale: standard deviation of every weight's prior, of mean 0; None takes `fan_in_scale`.
         prior: of every weight, such as the posterior given other images; None for the above.
+        family: of the priors, in `bnn.training.prior.PRIORS`.
     """
 
     def __init__(
@@ -47,10 +50,12 @@ class BayesianClassifier(PyroModule):
         prior_scale: float | None = None,
         *,
         prior: MeanField | None = None,
+        family: Prior = PRIORS["normal"],
     ) -> None:
         super().__init__()
         self.n_train = n_train
-        self.network = _lift(network, _zero_mean(network, prior_scale) if prior is None else prior.floats())
+        normals = _zero_mean(network, prior_scale) if prior is None else prior.floats()
+        self.network = _lift(network, normals, family)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits (N, C) of `images` (N, 1, 28, 28) under one draw of the weights.
@@ -71,7 +76,7 @@ def _zero_mean(network: nn.Module, prior_scale: float | None) -> Normals:
     }
 
 
-def _lift(network: nn.Module, priors: Normals) -> nn.Module:
+def _lift(network: nn.Module, priors: Normals, prior: Prior) -> nn.Module:
     lifted = copy.deepcopy(network)
     to_pyro_module_(lifted)
     for path, module in lifted.named_modules():
@@ -81,10 +86,14 @@ def _lift(network: nn.Module, priors: Normals) -> nn.Module:
             # Not kept with a run, as those of before the location could be chosen have none.
             module.register_buffer(f"{name}_prior_loc", loc, persistent=False)
             module.register_buffer(f"{name}_prior_scale", scale)
-            setattr(module, name, PyroSample(partial(_prior, name=name)))
+            if prior.learns_scale:
+                module.register_parameter(f"{name}_prior_log_factor", nn.Parameter(scale.new_zeros(())))
+            setattr(module, name, PyroSample(partial(_prior, name=name, prior=prior)))
     return lifted
 
 
-def _prior(module: PyroModule, name: str) -> dist.Independent:
+def _prior(module: PyroModule, name: str, prior: Prior) -> dist.Independent:
     loc, scale = (getattr(module, f"{name}_prior_{of}") for of in ("loc", "scale"))
-    return dist.Independent(dist.Normal(loc, scale), scale.dim())
+    if prior.learns_scale:
+        scale = scale * getattr(module, f"{name}_prior_log_factor").exp()
+    return dist.Independent(prior.family(loc, scale), scale.dim())

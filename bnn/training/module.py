@@ -14,6 +14,7 @@ from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS
 from bnn.training.guide import GUIDES
 from bnn.training.model import BayesianClassifier
+from bnn.training.prior import PRIORS
 
 MONITOR_DRAWS = 2  # networks drawn to watch the calibration digits between epochs
 
@@ -46,7 +47,8 @@ class SVIModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters({"config": config.plain(), "n_train": n_train})
         self.config = config
-        self.model = BayesianClassifier(network, n_train, config.prior_scale, prior=prior)
+        family = choose(PRIORS, config.prior, "prior")
+        self.model = BayesianClassifier(network, n_train, config.prior_scale, prior=prior, family=family)
         self.guide = choose(GUIDES, config.guide, "guide")(network)
         if prior is not None:
             self.guide.start_at(prior)
@@ -88,7 +90,9 @@ class SVIModule(pl.LightningModule):
         return logits.log_softmax(-1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.guide.parameters(), lr=self.config.lr, fused=True)
+        optimizer = torch.optim.Adam(
+            [*self.guide.parameters(), *self.model.parameters()], lr=self.config.lr, fused=True
+        )
         if self.config.schedule == "constant":
             return {"optimizer": optimizer}
         steps = max(int(self.trainer.estimated_stepping_batches), 20)  # fewer make no cycle

@@ -145,7 +145,7 @@ def is_from(path: Path, config: TrainConfig) -> bool:
 
 def _changed(started: Mapping[str, Any], config: TrainConfig) -> list[str]:
     """The options of which a run cannot be resumed as `config`, since it was `started` with others."""
-    asked = config.plain()
+    asked, started = config.plain(), TrainConfig().plain() | dict(started)  # before an option was, all was so
     return [name for name in asked if name not in AFTERWARDS and started.get(name) != asked[name]]
 
 

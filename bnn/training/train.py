@@ -36,6 +36,7 @@ from bnn.training.elbo import ELBOS
 from bnn.training.guide import GUIDES, MixtureGuide
 from bnn.training.lightning_private import MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
+from bnn.training.prior import PRIORS
 from bnn.training.runs import checkpoint_to_refit, is_from, keep_log, new_run, run_to_resume
 from bnn.training.states import LAST, WholeStates, whole_state
 
@@ -209,8 +210,13 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     rule.require_fittable(len(data.calibration_images), config.promise)
     require_names(config.scores)
     choose(COMBINATIONS, config.combination, "combination of scores")
-    choose(GUIDES, config.guide, "guide")
+    guide = choose(GUIDES, config.guide, "guide")
     choose(ELBOS, config.estimator, "estimator")
+    if choose(PRIORS, config.prior, "prior").learns_scale and not guide.has_width:
+        raise InputError(
+            f"the scale of a prior is learnt from a posterior with a width, and that of {config.guide!r} has "
+            "none: take another prior or another guide."
+        )
     network = build_network(config.network, config.network_options, data.task)
     shape = tuple(data.train_images.images.shape[1:])
     require_runnable(network, shape, data.task.classes)

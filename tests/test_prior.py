@@ -1,0 +1,114 @@
+"""Priors: their moments, the KL against them, and training under each."""
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from bnn.core.networks import MLP
+from bnn.errors import InputError
+from bnn.training.elbo import MeanFieldELBO
+from bnn.training.guide import MeanFieldGuide
+from bnn.training.model import BayesianClassifier, fan_in_scale
+from bnn.training.prior import NARROW, PRIORS
+from bnn.training.train import train
+
+QUIET = {"enable_progress_bar": False}
+
+
+def double(*values: float) -> list[Tensor]:
+    return [torch.tensor(value, dtype=torch.float64) for value in values]
+
+
+def integrated(density: Any, center: float) -> Tensor:
+    """∫ of a function of x, by the trapezoid rule to far in its tails."""
+    x = center + torch.linspace(-100, 100, 200_001, dtype=torch.float64)
+    return torch.trapezoid(density(x), x)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_prior_has_the_mean_and_standard_deviation_asked_for(name: str) -> None:
+    prior = PRIORS[name].family(*double(0.3, 0.7))
+    assert integrated(lambda x: prior.log_prob(x).exp(), 0.3).item() == pytest.approx(1, abs=1e-6)
+    assert integrated(lambda x: x * prior.log_prob(x).exp(), 0.3).item() == pytest.approx(0.3, abs=1e-6)
+    variance = integrated(lambda x: (x - 0.3).square() * prior.log_prob(x).exp(), 0.3).item()
+    assert variance == pytest.approx(0.49, rel=1e-4)
+
+
+def test_the_scale_mixtures_density_is_the_two_normals_half_each() -> None:
+    wide = math.sqrt(2 / (1 + NARROW**2))
+    at = torch.linspace(-3, 3, 13, dtype=torch.float64)
+    mixed = PRIORS["scale-mixture"].family(torch.zeros_like(at), torch.ones_like(at)).log_prob(at).exp()
+    halves = [dist.Normal(0.0, scale).log_prob(at).exp() / 2 for scale in (wide, NARROW * wide)]
+    assert torch.allclose(mixed, halves[0] + halves[1])
+
+
+@pytest.mark.parametrize(("loc", "scale"), [(0.0, 0.01), (0.4, 0.3), (-3.0, 2.0)])
+def test_the_kl_of_a_normal_from_a_laplace_is_its_integral(loc: float, scale: float) -> None:
+    fitted, prior = (
+        PRIORS["normal"].family(*double(loc, scale)),
+        PRIORS["laplace"].family(*double(0.1, 0.6)),
+    )
+    x = loc + scale * torch.linspace(-12, 12, 100_001, dtype=torch.float64)
+    by_sum = torch.trapezoid(fitted.log_prob(x).exp() * (fitted.log_prob(x) - prior.log_prob(x)), x)
+    assert kl_divergence(fitted, prior).item() == pytest.approx(by_sum.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_elbos_kl_averages_to_the_integral(name: str) -> None:
+    """Exact with a closed form, else sampled without bias."""
+    torch.manual_seed(0)
+    network = MLP(1, classes=2)
+    model, guide = BayesianClassifier(network, 9, 0.5, family=PRIORS[name]), MeanFieldGuide(network)
+    batch = torch.rand(2, 1, 28, 28), torch.tensor([0, 1])
+    with torch.no_grad():
+        kls = torch.stack([MeanFieldELBO().terms(model, guide, *batch)[1] for _ in range(100)]).double()
+    total = 0.0
+    for loc, scale in guide.posterior().floats().values():
+        steps = torch.linspace(-9, 9, 1001, dtype=torch.float64)
+        x = loc.double().unsqueeze(-1) + scale.double().unsqueeze(-1) * steps
+        fitted = dist.Normal(loc.double().unsqueeze(-1), scale.double().unsqueeze(-1))
+        prior = PRIORS[name].family(torch.zeros_like(x), torch.full_like(x, 0.5))
+        ratio = fitted.log_prob(x) - prior.log_prob(x)
+        total += torch.trapezoid(fitted.log_prob(x).exp() * ratio, x).sum().item()
+    spread = 5 * kls.std().item() / 100**0.5
+    assert kls.mean().item() == pytest.approx(total, rel=1e-3, abs=spread)
+    assert (kls.unique().numel() == 1) == (name in ("normal", "learnt", "laplace"))
+
+
+def test_a_learnt_scale_comes_to_what_maximises_the_evidence_bound() -> None:
+    """Of Normals of means m and scales s the best common prior has the variance mean(m² + s²)."""
+    torch.manual_seed(0)
+    network = MLP(3, classes=2)
+    model, guide = BayesianClassifier(network, 9, family=PRIORS["learnt"]), MeanFieldGuide(network)
+    factors = dict(model.named_parameters())
+    assert len(factors) == len(list(network.parameters()))
+    batch = torch.rand(2, 1, 28, 28), torch.tensor([0, 1])
+    optimizer = torch.optim.Adam(factors.values(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        MeanFieldELBO().terms(model, guide, *batch)[1].backward()
+        optimizer.step()
+    loc, scale = guide.posterior().floats()["hidden.weight"]
+    start = fan_in_scale(loc.shape)
+    learnt = start * factors["network.hidden.weight_prior_log_factor"].exp().item()
+    assert learnt == pytest.approx((loc.square() + scale.square()).mean().sqrt().item(), rel=1e-2)
+
+
+def test_an_unknown_prior_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="there is no prior 'horseshoe': choose one of normal, "):
+        train("digits", prior="horseshoe", rule="entropy", network="mlp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["learnt", "scale-mixture"])
+def test_digits_are_learnt_under_each_prior(name: str) -> None:
+    options = {"network": "mlp", "network_options": {"hidden": 32}, "epochs": 6, "batch_size": 64, "draws": 8}
+    scores = {"scores": ["pixels", "entropy"], "rule": "entropy", "augment": False, "lr": 1e-2}
+    made = train("digits", prior=name, trainer_options=QUIET, **options, **scores)  # type: ignore[arg-type]
+    assert made.record["calibration"]["accuracy"] > 0.85
+    assert made.record["config"]["prior"] == name
