@@ -71,6 +71,19 @@ class Contrast(OODScore):
         return cls(MeanField.from_tensors(tensors, shapes), task.classes)
 
 
+class Turned(Contrast):
+    """As `Contrast`, the background being images of the classes turned by quarters, mirrored, or both.
+
+    So it is no general view of what is upright: a 3 that the ensemble takes for an 8 because it is mirrored
+    is likelier as a turned image than as an upright 8.
+
+    `bnn.training.contrast.fit_turned` fits it.
+    """
+
+    name = "turned"
+    says = "it looks turned or mirrored"
+
+
 def contrast_network(classes: int, options: Mapping[str, Any]) -> nn.Module:
     """The network that tells `classes` from one another and from the background, its last output.
 

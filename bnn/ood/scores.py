@@ -16,7 +16,7 @@ from bnn.core.networks import IMAGE_SIZE
 from bnn.core.stacked import in_blocks
 from bnn.core.task import Task
 from bnn.errors import InputError
-from bnn.ood.contrast import Contrast
+from bnn.ood.contrast import Contrast, Turned
 from bnn.ood.density import ClassDensity
 from bnn.ood.fitting import fit_density
 from bnn.ood.score import Observed, OODScore
@@ -131,7 +131,7 @@ class FeatureDensity(OODScore):
 
 
 SCORES: MutableMapping[str, type[OODScore]] = {
-    score.name: score for score in (PixelDensity, FeatureDensity, EntropyScore, Contrast)
+    score.name: score for score in (PixelDensity, FeatureDensity, EntropyScore, Contrast, Turned)
 }
 
 

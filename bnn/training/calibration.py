@@ -11,7 +11,7 @@ from bnn.core.networks import build_network
 from bnn.core.posterior import Posterior
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
-from bnn.ood.contrast import Contrast
+from bnn.ood.contrast import Contrast, Turned
 from bnn.ood.detector import Detector, fit_detector, gather_evidence
 from bnn.ood.score import OODScore
 from bnn.ood.scores import SCORES
@@ -19,14 +19,17 @@ from bnn.progress import progress_bar
 from bnn.rules.abstention import AbstentionRule, Calibration, RefuseAll
 from bnn.rules.table import fit_rule
 from bnn.training.config import TrainConfig
-from bnn.training.contrast import fit_contrast
+from bnn.training.contrast import fit_contrast, fit_turned
 from bnn.training.datamodule import TrainingData
 
 REFERENCE = 5000  # training images that say how surprising a score is
 REFERENCE_SHARE = 4  # of so many training images one at most
 # Scores that are trained, which takes more than scores may know of: from the labelled images that are no
 # reference, and the number of the task's classes.
-TRAINED: MutableMapping[str, Callable[[TrainConfig, ImageSet, int], OODScore]] = {Contrast.name: fit_contrast}
+TRAINED: MutableMapping[str, Callable[[TrainConfig, ImageSet, int], OODScore]] = {
+    Contrast.name: fit_contrast,
+    Turned.name: fit_turned,
+}
 
 
 def calibrated(
