@@ -39,7 +39,7 @@ def predict_command(
     Args:
         classifier: decides.
         files: image files and folders of them.
-        as_json: one line of JSON an image, as soon as it is decided, instead of one table.
+        as_json: one line of JSON an image, in batches as they are decided, instead of one table.
         draws: see `Classifier.predict`; JSON then has how many an image had.
         explain: folder for a figure an image of what was done with it, named by its number and its file.
 
