@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bnn.data.background import CHANGED, CHIMERAS, background, by_any_pen, chimeras
+from bnn.data.background import CHANGED, CHIMERAS, background, by_any_pen, chimeras, turned
 from bnn.data.geometry import interpolated, laid_out, moves, smooth
 from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import to_mnist
@@ -106,6 +106,17 @@ def test_quarters_are_the_same_in_another_order(seed: int) -> None:
         tiles = [image.unfold(0, 14, 14).unfold(1, 14, 14).flatten(0, 1) for image in (one, other)]
         sums = [tile.flatten(1).double().sum(1).sort().values for tile in tiles]
         torch.testing.assert_close(*sums)
+
+
+@given(seeds)
+def test_what_is_turned_is_never_upright_and_each_way_comes(seed: int) -> None:
+    image = laid_out(DIGITS[:1])
+    made = turned(image, 200, np.random.default_rng(seed))
+    ways = [laid_out(side.rot90(k, (-2, -1))) for side in (image, image.flip(-1)) for k in range(4)]
+    counts = [int(torch.isclose(made, way, atol=1e-4).all((1, 2)).sum()) for way in ways]
+    assert counts[0] == 0
+    assert min(counts[1:]) > 5
+    assert sum(counts) == 200
 
 
 @given(seeds)

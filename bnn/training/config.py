@@ -62,7 +62,8 @@ class TrainConfig:
     )
     seed: int = _option(0, "of the calibration split, the initial guide and all noise")
     scores: tuple[str, ...] = _option(
-        ("contrast", "pixels", "entropy"), "out-of-distribution (OOD) scores that are joined, as a JSON list"
+        ("contrast", "turned", "pixels", "entropy"),
+        "out-of-distribution (OOD) scores that are joined, as a JSON list",
     )
     contrast_options: Mapping[str, Any] = field(
         default_factory=dict,
