@@ -26,8 +26,9 @@ def judged_adaptively(
         ensemble, detector: judge.
         rule: whose decision must not change by more draws.
         images: to be judged.
-        size: draws that are made at once.
+        size: draws that are made at once; all, where `rule` looks at more than can be foreseen.
     """
+    size = size if rule.by_mean else len(ensemble)
     for chunk in images.split(AT_ONCE):
         yield _judged(ensemble, detector, rule, chunk, size)
 
@@ -69,15 +70,15 @@ def is_settled(
     """Of which images neither answer nor reason can reasonably change by more draws, (N,) bool.
 
     Args:
-        detector, rule: judge and decide.
+        detector, rule: judge and decide; the rule is one `by_mean`.
         observed: the images, with what these draws say.
         now: what is known of them.
         probs: these draws', (n, N, C).
         draws: of the whole ensemble; where `probs` are of as many, all is settled.
     """
     count = len(now)
-    if len(probs) == draws or not rule.by_mean:
-        return torch.full((count,), len(probs) == draws)
+    if len(probs) == draws:
+        return torch.ones(count, dtype=torch.bool)
     without = detector.of(observed.again(left_out(probs)))
     possible = rule.decide(extremes(now, without, draws))
     labels, reasons = possible.labels.reshape(-1, count), possible.reasons.reshape(-1, count)

@@ -227,9 +227,9 @@ def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:
 
 
 def _classifier(arguments: argparse.Namespace) -> "Classifier":
-    from bnn.classifier import Classifier
+    from bnn.classifier import ADAPTIVE, Classifier
 
-    draws = None if arguments.draws == "adaptive" else arguments.draws
+    draws = None if arguments.draws == ADAPTIVE else arguments.draws
     classifier = Classifier.load(arguments.checkpoint, draws=draws)
     promise = _promise(arguments)
     if arguments.rule is None and not promise:

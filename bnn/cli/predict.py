@@ -102,14 +102,17 @@ def _with_figures(
     """The same `decisions`; of each image a figure is written to `folder`."""
     for number, (file, prediction) in enumerate(decisions, 1):
         read = read_images(file, classifier.task.layout)
-        (why,) = explained(classifier, read, classifier.evidence(read.images), prediction)
-        refused = str(why) if prediction.labels[0] < 0 else ""
-        figure = steps_figure(
-            brightness_of(file), read.images[0, 0].numpy(), str(prediction.quality[0]), refused
-        )
+        why = "" if prediction.labels[0] >= 0 else _refusal(classifier, read, prediction)
+        figure = steps_figure(brightness_of(file), read.images[0, 0].numpy(), str(prediction.quality[0]), why)
         with written_whole(folder / f"{number}-{file.stem}.png") as path:
             figure.save(path, "PNG")
         yield file, prediction
+
+
+def _refusal(classifier: Classifier, read: Prepared, prediction: Prediction) -> str:
+    """Why the image that was `read` is refused."""
+    (why,) = explained(classifier, read, classifier.evidence(read.images), prediction)
+    return str(why)
 
 
 def complain(error: InputError) -> None:

@@ -118,15 +118,9 @@ class MeanField(Posterior):
             raise InputError("a mean-field posterior needs a location and a scale of every weight.")
         for group in groups.values():
             require(group, shapes, torch.float16, "the posterior's weights")
-        if not all((value >= 0).all() for value in groups["scale"].values()):
-            raise InputError("a mean-field posterior's scales must be 0 or more.")
-        if not all(
-            (value.abs() <= MOST_WEIGHT).all() for group in groups.values() for value in group.values()
-        ):
-            raise InputError(
-                f"a mean-field posterior's locations and scales must be at most {MOST_WEIGHT:g} in size: "
-                "these are damaged, or of a training that diverged."
-            )
+        _require_scales(groups["scale"], "a mean-field posterior's scales")
+        for group in groups.values():
+            _require_learnt(group, "a mean-field posterior's locations and scales")
         return cls(groups["loc"], groups["scale"])
 
 
@@ -177,9 +171,8 @@ class LowRank(Posterior):
         wanted["directions"] = {name: (rank, *shape) for name, shape in shapes.items()}
         for part, group in groups.items():
             require(group, wanted[part], torch.float16, "the posterior's weights")
-            _require_learnt(group, what)
-        if not all((value >= 0).all() for value in groups["scale"].values()):
-            raise InputError(f"{what}'s scales must be 0 or more.")
+            _require_learnt(group, f"{what}'s weights")
+        _require_scales(groups["scale"], f"{what}'s scales")
         return cls(groups["loc"], groups["scale"], groups["directions"])
 
 
@@ -207,7 +200,7 @@ class Point(Posterior):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
         require(tensors, shapes, torch.float32, "the network's weights")
-        _require_learnt(tensors, "a point posterior")
+        _require_learnt(tensors, "a point posterior's weights")
         return cls(tensors)
 
 
@@ -299,11 +292,16 @@ def posterior_from(name: str, tensors: Mapping[str, Tensor], shapes: Shapes) -> 
     return choose(POSTERIORS, name, "posterior").from_tensors(tensors, shapes)
 
 
+def _require_scales(scales: Weights, what: str) -> None:
+    if not all((value >= 0).all() for value in scales.values()):
+        raise InputError(f"{what} must be 0 or more.")
+
+
 def _require_learnt(weights: Weights, what: str) -> None:
     if not all((value.abs() <= MOST_WEIGHT).all() for value in weights.values()):
         raise InputError(
-            f"{what}'s weights must be at most {MOST_WEIGHT:g} in size: these are damaged, or of a training "
-            "that diverged."
+            f"{what} must be at most {MOST_WEIGHT:g} in size: these are damaged, or of a training that "
+            "diverged."
         )
 
 

@@ -39,7 +39,7 @@ class Observed:
     images: Tensor
     predictive: Predictive
     extractor: Features
-    _known: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def features(self) -> Tensor:
@@ -60,19 +60,12 @@ class Observed:
     def again(self, predictive: Predictive) -> "Observed":
         """The same N images with other predictions, R·N, where they come R times one after another."""
         times = len(predictive) // len(self.images)
-        if times == 1:
-            return self._with(self.images, predictive, self._known)
         known = {name: torch.cat([value] * times) for name, value in self._known.items()}
-        return self._with(torch.cat([self.images] * times), predictive, known)
+        return Observed(torch.cat([self.images] * times), predictive, self.extractor, known)
 
     def __getitem__(self, chosen: Tensor) -> "Observed":
         known = {name: value[chosen] for name, value in self._known.items()}
-        return self._with(self.images[chosen], self.predictive[chosen], known)
-
-    def _with(self, images: Tensor, predictive: Predictive, known: dict[str, Tensor]) -> "Observed":
-        other = Observed(images, predictive, self.extractor)
-        object.__setattr__(other, "_known", known)
-        return other
+        return Observed(self.images[chosen], self.predictive[chosen], self.extractor, known)
 
 
 class OODScore(ABC):

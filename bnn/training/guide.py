@@ -61,10 +61,6 @@ class Guide(PyroModule):
     def _fitted(self, part: str) -> Weights:
         return {name: getattr(self, f"{key}_{part}").detach().cpu() for name, key in self._keys().items()}
 
-    def forward(self, images: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Samples every weight's site; the arguments are the model's and are not used."""
-        raise NotImplementedError
-
     def posterior(self) -> Posterior:
         """What was fitted, to be drawn from without Pyro."""
         raise NotImplementedError
