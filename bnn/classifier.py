@@ -262,6 +262,7 @@ class Classifier:
         """Decisions on N images; one with a word of `quality` (N,), such as "blank", is always refused."""
         decided = self.rule.decide(evidence)
         hidden = quality != ""
+        unfamiliar = ~hidden & (decided.reasons == "unfamiliar")
         predictive = evidence.predictive
         likeliest = self.rule.labels(evidence)
         highest = np.float32(self.rule.highest_score(self.task.classes))
@@ -278,7 +279,7 @@ class Classifier:
                 self._candidates(probs, label)
                 for probs, label in zip(predictive.mean, likeliest.tolist(), strict=True)
             ],
-            quality=quality,
+            quality=np.where(unfamiliar, self.detector.quality(evidence), quality),
             names=self.task.names,
         )
 

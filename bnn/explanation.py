@@ -106,13 +106,14 @@ def _explained(
     found = None
     if prediction.reasons[0] == "answered":
         words = f"a probability of {prediction.probs.max():.3f}"
-    elif quality := str(prediction.quality[0]):
+    elif (quality := str(prediction.quality[0])) in QUALITIES:
         words = QUALITIES[quality]
     elif prediction.reasons[0] == "ambiguous":
         words = doubt(prediction)
     else:
-        found = next(_changes(classifier, image, evidence), None)
-        words = found.words if found else _strangeness(classifier, evidence)
+        changes = _turned(classifier, image) if quality else _changes(classifier, image, evidence)
+        found = next(changes, None)
+        words = found.words if found else _strangeness(classifier, evidence, quality)
     change = found.image - image[0, 0] if found else torch.zeros(IMAGE_SIZE, IMAGE_SIZE)
     return Explanation(words, change.numpy())
 
@@ -138,9 +139,11 @@ def _listed(named: Sequence[str]) -> str:
     return f"{', '.join(named[:-1])} or {named[-1]}"
 
 
-def _strangeness(classifier: Classifier, evidence: Evidence) -> str:
-    """What the OOD scores say of one image, in words."""
+def _strangeness(classifier: Classifier, evidence: Evidence, quality: str) -> str:
+    """What the OOD scores say of one image, in words; the one that says `quality`, if any does, by itself."""
     surprises = {score: float(evidence.surprises[score.name]) for score in classifier.detector.scores}
+    if quality:
+        return next(score.says for score in surprises if score.quality == quality)
     of_image = [surprise for score, surprise in surprises.items() if score.sees_image]
     if of_image and not min(of_image) < _NOTHING_LIKE:
         kind = "a digit" if classifier.task == DIGITS else "what it has learnt"

@@ -33,7 +33,8 @@ class Prediction:
         candidates: N tuples of classes still possible, likeliest first. For images like the calibration
             images, a tuple holds the true class with probability 1 − `bnn.classifier.CANDIDATE_MISS` or more.
         quality: (N,) str, what is wrong with the picture, a word of `bnn.data.quality.QUALITIES`, for which
-            it is refused as unfamiliar, whatever the rule says; "" where it can be judged.
+            it is refused as unfamiliar, whatever the rule says; or what an OOD score says of one that the
+            rule refuses for it alone, such as "mirrored or turned?"; else "".
         names: of the C classes.
         votes: (S, N, C) float32, each draw's probabilities; None where only the decisions were asked for.
         draws_used: (N,) int64, how many draws the `probs`, measures and `candidates` of an image rest on;

@@ -21,6 +21,7 @@ from bnn.data.quality import BLANK, CUT_OFF, SEVERAL, TOO_SMALL, quality_of
 from bnn.data.segmentation import Piece, Row, Segmentation, best_pieces, segmented
 from bnn.errors import InputError
 from bnn.numerals import percent
+from bnn.ood.contrast import Turned
 from bnn.ood.detector import gather_evidence
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom (the last two exclusive), in the picture's pixels
@@ -55,9 +56,10 @@ class Mark:
     Attributes:
         box: left, top, right, bottom (the last two exclusive) in pixels of the picture, held upright.
         answer: the digit; None where it is refused.
-        reason: "answered", "ambiguous" or "unfamiliar" as for one image; or "too small" for a digit (a
-            decimal point, dirt), "unclear cut" (it is doubtful where one digit ends), and of a cell whose
-            place was given "blank", "several marks"; "cut off" is what goes on outside of picture or cell.
+        reason: "answered", "ambiguous" or "unfamiliar" as for one image, or "mirrored or turned?"; "too
+            small" for a digit (a decimal point, dirt), "unclear cut" (it is doubtful where one digit ends),
+            and of a cell whose place was given "blank", "several marks"; "cut off" is what goes on outside
+            of picture or cell.
         probability: of the likeliest digit, in [0, 1].
         candidates: the digits that it may be, likeliest first.
     """
@@ -266,7 +268,7 @@ def _decided(
         yield Mark(
             box=place,
             answer=prediction.decision(index) if answered else None,
-            reason=_reason(doubt, str(prediction.reasons[index])),
+            reason=_reason(doubt, str(prediction.quality[index] or prediction.reasons[index])),
             probability=float(prediction.probs[index].max()),
             candidates=tuple(prediction.names[label] for label in prediction.candidates[index]),
         )
@@ -328,8 +330,12 @@ def _clear(row: Row, costs: dict[tuple[int, Piece], float]) -> NDArray[np.bool_]
 
 
 def _surprise(evidence: Evidence) -> NDArray[np.float64]:
-    """The cost of what the pieces look like, (P,) nats: their mean surprise, times three."""
-    surprises = torch.stack(list(evidence.surprises.values())) if evidence.surprises else evidence.total[None]
+    """The cost of what the pieces look like, (P,) nats: their mean surprise, times three.
+
+    Which way up they are says nothing of where one ends.
+    """
+    named = [surprise for name, surprise in evidence.surprises.items() if name != Turned.name]
+    surprises = torch.stack(named) if named else evidence.total[None]
     mean = 3 * _SURPRISES * surprises.double().mean(0).numpy()
     return np.where(mean <= _MOST_SURPRISE, mean, _MOST_SURPRISE)
 

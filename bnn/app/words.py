@@ -28,7 +28,7 @@ def verdict(prediction: Prediction, why: str = UNLIKE) -> tuple[str, str]:
     if prediction.reasons[0] == "ambiguous":
         return "I don't know", f"Ambiguous: {doubt(prediction)}."
     if quality:
-        return "I don't know", f"{quality.capitalize()}: {QUALITIES[quality]}."
+        return "I don't know", f"{quality.capitalize()}: {QUALITIES.get(quality, why)}."
     return "I don't know", f"Unfamiliar: {why}."
 
 

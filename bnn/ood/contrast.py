@@ -81,7 +81,8 @@ class Turned(Contrast):
     """
 
     name = "turned"
-    says = "it looks turned or mirrored"
+    says = "it looks as a digit does in a mirror, or from another side"
+    quality = "mirrored or turned?"
 
 
 def contrast_network(classes: int, options: Mapping[str, Any]) -> nn.Module:

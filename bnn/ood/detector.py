@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bnn.core.ensemble import PredictiveEnsemble, summary
@@ -45,6 +47,14 @@ class Detector:
         predictive = observed.predictive
         surprises = self.combination.surprises(named)
         return Evidence(predictive, surprises, self.combination.joined(surprises), self._novelty(surprises))
+
+    def quality(self, evidence: Evidence) -> NDArray[np.str_]:
+        """What a score by itself says of each image if it is refused as unfamiliar, (N,) str; "" of most."""
+        words = np.full(len(evidence), "", dtype=object)
+        for score in self.scores:
+            if score.quality:
+                words[self.combination.decided_by(score.name, evidence.surprises).numpy()] = score.quality
+        return words.astype(np.str_)
 
     def _novelty(self, surprises: Mapping[str, Tensor]) -> Tensor:
         of_image, of_prediction = (

@@ -87,6 +87,7 @@ class OODScore(ABC):
     name: ClassVar[str]
     sees_image: ClassVar[bool] = True  # else it looks at nothing but what the ensemble says
     says: ClassVar[str] = "it is unlike what it has learnt"  # of an image that is refused for a high score
+    quality: ClassVar[str] = ""  # in a word, what is wrong with an image that is refused for it alone
 
     @abstractmethod
     def score(self, observed: Observed) -> Tensor:

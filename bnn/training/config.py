@@ -71,7 +71,9 @@ class TrainConfig:
     )
     contrast_epochs: int = _option(2, "passes of the contrast, each over as much background as digits")
     combination: str = _option(
-        "weighted", "how the OOD scores are joined: weighted, or fisher (in equal parts)"
+        "bonferroni",
+        "how the OOD scores are joined: weighted, fisher (in equal parts), or bonferroni (weighted, but that "
+        "of turned images by itself)",
     )
     draws: int = _option(50, "networks drawn from the guide for the ensemble")
     rule: str = _option("calibrated", "abstention rule: calibrated, entropy, confidence or median")
