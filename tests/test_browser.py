@@ -62,7 +62,7 @@ HOW = {
 WAVE: Strokes = [[(0.1, 0.96), (0.3, 0.86), (0.5, 0.96), (0.7, 0.86), (0.9, 0.96)]]  # below a digit
 REFUSED = "I don't know"
 NOTHING = "Nothing drawn yet"
-LETTER = "the letter H, taken for a 4"
+HEART = "a heart, taken for a 0"
 
 
 @dataclass(frozen=True)
@@ -397,34 +397,34 @@ def test_a_stricter_familiarity_refuses_what_a_laxer_one_answers_and_says_its_co
     risk, alpha = promises.first
     cost = visitor.page.locator("#cost [role=status]")
     expect(cost).to_have_text(promises.cost(risk, alpha))
-    visitor.choose(LETTER)
-    visitor.reads("4")
+    visitor.choose(HEART)
+    visitor.reads("0")
     visitor.use(visitor.page.locator("#familiarity").get_by_text("1 in 20", exact=True))
     visitor.reads(REFUSED)
     expect(visitor.page.locator("#verdict")).to_contain_text("Unfamiliar")
     expect(cost).to_have_text(promises.cost(risk, "1 in 20"), timeout=SLOW)
     expect(visitor.page.locator("#evidence")).to_contain_text("too strange")
     visitor.use(visitor.page.locator("#familiarity").get_by_text(alpha, exact=True))
-    visitor.reads("4")
+    visitor.reads("0")
 
 
 def test_all_can_be_chosen_with_the_keyboard_alone(visitor: Visitor) -> None:
     keyboard = visitor.page.keyboard
-    visitor.tab_to(visitor.page.locator(f"#examples button[title='{LETTER}']"))
+    visitor.tab_to(visitor.page.locator(f"#examples button[title='{HEART}']"))
     keyboard.press("Enter")
-    visitor.reads("4")
+    visitor.reads("0")
     visitor.tab_to(visitor.page.locator("#strictness input:checked"))
     keyboard.press("ArrowRight")
     expect(visitor.page.locator("#strictness input:checked")).to_have_value("1 in 1,000")
     expect(visitor.page.locator("#strictness input:checked")).to_be_focused()
     visitor.tab_to(visitor.page.locator("#familiarity input:checked"))
-    for alpha, verdict in (("1 in 100", "4"), ("1 in 50", REFUSED)):
+    for alpha, verdict in (("1 in 100", "0"), ("1 in 50", REFUSED)):
         keyboard.press("ArrowRight")
         expect(visitor.page.locator("#familiarity input:checked")).to_have_value(alpha)
         visitor.reads(verdict)
     for _ in range(2):
         keyboard.press("ArrowLeft")
-    visitor.reads("4")
+    visitor.reads("0")
     visitor.tab_to(visitor.control("Advanced"))
     keyboard.press("Enter")
     visitor.tab_to(visitor.page.locator("#draws input:checked"))
@@ -832,7 +832,7 @@ def test_nothing_jumps_when_the_verdict_changes(visitor: Visitor) -> None:
         return list(visitor.page.evaluate(f"ids => ids.map(id => {tops})", ids))
 
     blank = places()
-    for name in ("4", "1", "5 or 6", "a fish", "an upside-down 4", "noise", LETTER):
+    for name in ("4", "1", "5 or 6", "a fish", "an upside-down 4", "noise", HEART):
         visitor.choose(name)
         expect(visitor.page.locator("#evidence .gauges")).to_be_visible(timeout=SLOW)
         assert places() == pytest.approx(blank, abs=1)

@@ -20,8 +20,10 @@ from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.ood.combination import (
     COMBINATIONS,
+    SHARES,
     TAIL,
     WEIGHTS,
+    Bonferroni,
     Combination,
     Fisher,
     Named,
@@ -277,3 +279,105 @@ def test_weights_are_stored_and_those_that_are_none_are_refused() -> None:
         Weighted.from_tensors(stored | {"weight/more": torch.tensor(1.0)}, names)
     with pytest.raises(InputError):
         Weighted.from_tensors(stored | {"more": torch.rand(10)}, names)
+
+
+NAMES = ("contrast", "turned", "pixels")
+
+
+def scores_of(count: int, seed: int, names: tuple[str, ...] = NAMES) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(count, generator=generator) for name in names}
+
+
+def test_the_least_p_value_over_its_share_by_hand() -> None:
+    reference, scores = scores_of(400, 0), scores_of(60, 1)
+    joining = Bonferroni.fit(reference)
+    surprises = joining.surprises(scores)
+    each = {name: Survival(reference[name]) for name in NAMES}
+    for name in NAMES:
+        assert surprises[name].equal(each[name].surprise(scores[name]))
+    of_reference = each["contrast"].surprise(reference["contrast"]) + WEIGHTS["pixels"] * each[
+        "pixels"
+    ].surprise(reference["pixels"])
+    summed = Survival(of_reference).surprise(surprises["contrast"] + WEIGHTS["pixels"] * surprises["pixels"])
+    share = SHARES["turned"]
+    p_values = torch.stack([(-summed).exp() / (1 - share), (-surprises["turned"]).exp() / share])
+    least = p_values.amin(0).clamp_max(1)
+    torch.testing.assert_close(joining.joined(surprises), -least.log(), rtol=1e-5, atol=1e-6)
+    by_itself = joining.decided_by("turned", surprises)
+    assert by_itself.equal((p_values[1] <= p_values[0]) & (p_values[1] < 1))
+    assert 0 < by_itself.sum() < len(by_itself)
+    assert not joining.decided_by("contrast", surprises).any()
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
+def test_no_more_is_refused_than_asked_and_by_each_part_no_more_than_its_share(level: float) -> None:
+    joining = Bonferroni.fit(scores_of(100_000, 0))
+    surprises = joining.surprises(scores_of(100_000, 1))
+    refused = joining.joined(surprises) > -math.log(level)
+    for_it = (refused & joining.decided_by("turned", surprises)).float().mean().item()
+    error = 4 * math.sqrt(2 * level / 100_000)
+    assert refused.float().mean().item() <= level + error
+    assert refused.float().mean().item() >= 0.95 * level - error  # hardly less, of independent scores
+    assert for_it <= SHARES["turned"] * level + error
+
+
+def test_one_score_by_itself_dilutes_no_other() -> None:
+    """Of the sum's order nothing changes, as far as the other has nothing to say."""
+    reference = scores_of(500, 0)
+    joining, weighted = Bonferroni.fit(reference), Weighted.fit({n: reference[n] for n in NAMES[::2]})
+    scores = scores_of(200, 1) | {"turned": torch.full((200,), -9.0)}
+    summed = weighted.joined(weighted.surprises(scores))
+    joined = joining.joined(joining.surprises(scores))
+    assert (joined[summed.argsort()].diff() >= 0).all()
+
+
+def test_what_is_not_a_number_stays_so_and_is_decided_by_none() -> None:
+    joining = Bonferroni.fit(scores_of(100, 0))
+    for name in NAMES:
+        surprises = joining.surprises(scores_of(5, 1)) | {name: torch.full((5,), math.nan)}
+        assert joining.joined(surprises).isnan().all()
+        assert not joining.decided_by("turned", surprises).any()
+
+
+@pytest.mark.parametrize("names", [NAMES, ("contrast", "pixels"), ("turned",), ("turned", "mine")])
+def test_shares_are_stored_and_come_back(names: tuple[str, ...]) -> None:
+    joining = Bonferroni.fit(scores_of(50, 0, names))
+    again = Bonferroni.from_tensors(joining.tensors(), names)
+    scores = scores_of(9, 1, names)
+    surprises = joining.surprises(scores)
+    assert {*surprises} == {*names}
+    for name, surprise in again.surprises(scores).items():
+        assert surprise.equal(surprises[name])
+    assert again.joined(surprises).equal(joining.joined(surprises))
+    for name in names:
+        assert again.decided_by(name, surprises).equal(joining.decided_by(name, surprises))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"share/turned": torch.tensor(0.0)},
+        {"share/turned": torch.tensor(1.0)},
+        {"share/turned": torch.tensor(-0.1)},
+        {"share/turned": torch.tensor(math.nan)},
+        {"share/turned": torch.ones(1)},
+        {"share/turned": torch.tensor(0.1).double()},
+        {"share/contrast": torch.tensor(0.1)},
+        {"share/pixels": torch.tensor(0.9)},
+        {"share/none": torch.tensor(0.1)},
+        {"share/": torch.tensor(0.1)},
+        {"weight/turned": torch.tensor(1.0)},
+        {"turned": torch.rand(1)},
+        {"turned": torch.rand(50, 2)},
+        {"turned": torch.full((50,), math.inf)},
+        {"turned": None},
+        {"contrast": None},
+        {"weight/contrast": None},
+        {"more": torch.rand(50)},
+    ],
+)
+def test_hostile_shares_are_refused(change: Mapping[str, Tensor | None]) -> None:
+    spoilt = Bonferroni.fit(scores_of(50, 0)).tensors() | change
+    with pytest.raises(InputError):
+        Bonferroni.from_tensors({name: value for name, value in spoilt.items() if value is not None}, NAMES)

@@ -139,7 +139,7 @@ def trained() -> Classifier:
 
 def test_training_fits_it_by_default_and_it_tells_drawings_from_digits(trained: Classifier) -> None:
     assert trained.parts.scores == ("contrast", "turned", "pixels", "entropy")
-    assert trained.parts.combination == "weighted"
+    assert trained.parts.combination == "bonferroni"
     digits = ImageSet.from_name("digits", limit=100).images
     drawings = background(digits[:, 0], 100, np.random.default_rng(9)).unsqueeze(1)
     of_digits, of_drawings = (trained.evidence(images).surprises["contrast"] for images in (digits, drawings))

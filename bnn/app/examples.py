@@ -62,7 +62,7 @@ DOODLES: dict[str, Strokes] = {
         arc(0.5, 0.52, 0.15, 0.13, 20, 160),
     ],
 }
-CLOUD: Strokes = shapes.DOODLES["cloud"][0]
+HEART: Strokes = shapes.DOODLES["heart"][0]
 CAPITAL: Strokes = [[(0.28, 0.8), (0.5, 0.2), (0.72, 0.8)], [(0.36, 0.6), (0.64, 0.6)]]
 FLAGGED: Strokes = [[(0.36, 0.36), (0.52, 0.2), (0.52, 0.8)]]
 LETTERS = "EKMX"
@@ -80,8 +80,8 @@ def examples() -> list[Example]:
     strange = [*letters, upside_down, Example(STRANGE, "noise", _noise())]
     # Shown because it is so, with the checkpoint that ships and its own promises.
     fooling = [
-        Example(FOOLING, "the letter H, taken for a 4", _letter("H")),
-        Example(FOOLING, "a cloud, taken for a 0", render(CLOUD)),
+        Example(FOOLING, "the letter C, taken for a 0", _letter("C")),
+        Example(FOOLING, "a heart, taken for a 0", render(HEART)),
         Example(FOOLING, "a capital A, taken for a 4", render(CAPITAL)),
         Example(FOOLING, "a 1 with a flag, refused", render(FLAGGED)),
     ]
