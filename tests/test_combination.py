@@ -378,6 +378,6 @@ def test_shares_are_stored_and_come_back(names: tuple[str, ...]) -> None:
     ],
 )
 def test_hostile_shares_are_refused(change: Mapping[str, Tensor | None]) -> None:
-    spoilt = Bonferroni.fit(scores_of(50, 0)).tensors() | change
+    spoilt = {**Bonferroni.fit(scores_of(50, 0)).tensors(), **change}
     with pytest.raises(InputError):
         Bonferroni.from_tensors({name: value for name, value in spoilt.items() if value is not None}, NAMES)

@@ -2,18 +2,22 @@
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from bnn.app.examples import DIGITS
 from bnn.classifier import Classifier
 from bnn.data.digits import Labelled
+from bnn.data.geometry import laid_out
 from bnn.data.pen import Strokes, render
 from bnn.data.preprocess import read_images, to_mnist
 from bnn.prediction import Prediction
@@ -322,3 +326,30 @@ def test_pure_noise_is_refused(classifier: Classifier, shape: tuple[int, int]) -
     rng = np.random.default_rng(SEED)
     noise = [rng.random(shape), rng.normal(0.5, 0.1, shape).clip(0, 1), (rng.random(shape) < 0.02) * 1.0]
     assert (classifier.predict(noise).labels == -1).all()
+
+
+def test_what_is_mirrored_or_turned_is_told_and_more_wrong_answers_than_right_ones_go(
+    classifier: Classifier, mnist_test: Labelled
+) -> None:
+    digits = mnist_test.images[:100]
+    sides = [side.rot90(k, (-2, -1)) for side in (digits[:, 0], digits[:, 0].flip(-1)) for k in range(4)]
+    truth = np.tile(mnist_test.labels[:100].numpy(), 7)
+    turned_ones = torch.cat([laid_out(side)[:, None] for side in sides[1:]])
+    upright, seen = (decided_with_and_without(classifier, images) for images in (digits, turned_ones))
+    says = seen[0].quality == "mirrored or turned?"
+    assert (seen[0].labels[says] == -1).all()
+    assert says.mean() > 0.3
+    assert (upright[0].quality == "mirrored or turned?").mean() <= 0.02
+    only_for_it = says & (seen[1].labels >= 0)
+    spared = seen[1].labels[only_for_it] != truth[only_for_it]
+    assert spared.sum() >= 10
+    assert spared.mean() > 0.5
+
+
+def decided_with_and_without(classifier: Classifier, images: Tensor) -> tuple[Prediction, Prediction]:
+    """Decisions on `images` (N, 1, 28, 28) with the score of turned images, and where that says nothing."""
+    evidence = classifier.evidence(images)
+    surprises = {**evidence.surprises, "turned": torch.zeros(len(images))}
+    without = replace(evidence, surprises=surprises, ood=classifier.detector.combination.joined(surprises))
+    quality = np.full(len(images), "")
+    return classifier.decide(evidence, quality), classifier.decide(without, quality)
