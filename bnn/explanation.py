@@ -140,12 +140,12 @@ def _listed(named: Sequence[str]) -> str:
 
 
 def _strangeness(classifier: Classifier, evidence: Evidence, quality: str) -> str:
-    """What the OOD scores say of one image, in words; the one that says `quality`, if any does, by itself."""
-    surprises = {score: float(evidence.surprises[score.name]) for score in classifier.detector.scores}
-    if quality:
-        return next(score.says for score in surprises if score.quality == quality)
+    """What the OOD scores of that `quality` say of one image, in words; those of none speak in general."""
+    scores = classifier.detector.scores
+    asked = [score for score in scores if score.quality == quality] or scores
+    surprises = {score: float(evidence.surprises[score.name]) for score in asked}
     of_image = [surprise for score, surprise in surprises.items() if score.sees_image]
-    if of_image and not min(of_image) < _NOTHING_LIKE:
+    if of_image and not quality and not min(of_image) < _NOTHING_LIKE:
         kind = "a digit" if classifier.task == DIGITS else "what it has learnt"
         return f"nothing like {kind}"
     loudest = max(surprises, key=lambda score: surprises[score])
