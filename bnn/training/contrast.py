@@ -22,7 +22,7 @@ from bnn.training.unlogged import fit_unlogged
 BATCH = TrainConfig().batch_size
 BLOCK = 2048  # images between two draws of background
 TURNED: Mapping[str, Any] = {"channels": (8, 16, 32), "hidden": 64}  # four ways to turn are easily told
-TURNED_EPOCHS = 5
+TURNED_SHARE, TURNED_LEAST = 3, 2  # one pass for so many of the contrast, and at least so many
 
 Background = Callable[[Tensor, int, Generator], Tensor]  # from images (N, 28, 28), and how many, to drawings
 
@@ -46,7 +46,8 @@ def fit_contrast(config: TrainConfig, images: ImageSet, classes: int) -> Contras
 def fit_turned(config: TrainConfig, images: ImageSet, classes: int) -> Turned:
     """The contrast of labelled training `images` to themselves turned and mirrored; see `fit_contrast`."""
     what = "what tells turned images"
-    fitted = _fitted(_Batches(images, classes, config.seed, turned), TURNED, TURNED_EPOCHS, what)
+    passes = max(TURNED_LEAST, config.contrast_epochs // TURNED_SHARE)
+    fitted = _fitted(_Batches(images, classes, config.seed, turned), TURNED, passes, what)
     return Turned(fitted, classes)
 
 
