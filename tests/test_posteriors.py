@@ -16,12 +16,13 @@ from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, k
 
 from bnn import Classifier
 from bnn.core.networks import MLP
-from bnn.core.posterior import DROPPED, Dropout, LowRank, Mixture, Point, Posterior, posterior_from
+from bnn.core.posterior import DROPPED, Dropout, Kronecker, LowRank, Mixture, Point, Posterior, posterior_from
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS, MeanFieldELBO, SampledELBO
-from bnn.training.guide import GUIDES, DropoutGuide, LowRankGuide, PointGuide
+from bnn.training.guide import DropoutGuide, LowRankGuide, PointGuide
+from bnn.training.guides import GUIDES
 from bnn.training.model import BayesianClassifier, fan_in_scale
 from bnn.training.train import train
 
@@ -40,10 +41,19 @@ def low_rank(seed: int = 0) -> LowRank:
     return LowRank(drawn(seed), scale, drawn(seed + 20, 2))
 
 
+def kronecker(seed: int) -> Kronecker:
+    axes = [
+        torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(seed + n))).Q
+        for n in (0, 1)
+    ]
+    return Kronecker(drawn(seed), {"a": axes[0]}, {"a": axes[1]}, {"a": drawn(seed, 4)["a.bias"].abs()})
+
+
 MADE: dict[str, Callable[[int], Posterior]] = {
     "low-rank": low_rank,
     "point": lambda seed: Point(drawn(seed)),
     "dropout": lambda seed: Dropout(drawn(seed)),
+    "kronecker": kronecker,
 }
 
 
@@ -97,6 +107,15 @@ def test_low_rank_tensors_with_other_numbers_of_directions_are_refused(rank: int
         posterior_from("low-rank", sound | fewer, SHAPES)
     with pytest.raises(InputError, match="0 or more"):
         posterior_from("low-rank", sound | {"scale/b": -sound["scale/b"] - 1}, SHAPES)
+
+
+def test_axes_that_are_not_orthonormal_are_refused() -> None:
+    sound = kronecker(0).tensors()
+    for name in ("left/a", "right/a"):
+        with pytest.raises(InputError, match="must be orthonormal"):
+            posterior_from("kronecker", sound | {name: 1.01 * sound[name]}, SHAPES)
+    with pytest.raises(InputError, match="axes and scales of some layers"):
+        posterior_from("kronecker", sound | {"scale/c": sound["scale/a"]}, SHAPES)
 
 
 def test_low_rank_draws_have_the_dense_mean_and_covariance() -> None:
@@ -213,7 +232,15 @@ def test_a_prior_is_not_learnt_from_points(guide: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("guide", "components"), [("low-rank", 1), ("map", 1), ("map", 2), ("mc-dropout", 1)]
+    ("guide", "components"),
+    [
+        ("low-rank", 1),
+        ("map", 1),
+        ("map", 2),
+        ("mc-dropout", 1),
+        ("swag", 1),
+        ("laplace", 2),
+    ],
 )
 def test_digits_are_learnt_kept_and_loaded(guide: str, components: int, tmp_path: Path) -> None:
     options: dict[str, Any] = {"network_options": {"hidden": 32}, "epochs": 6, "batch_size": 64, "lr": 1e-2}

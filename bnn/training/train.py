@@ -33,7 +33,8 @@ from bnn.training.calibration import calibrated
 from bnn.training.config import TrainConfig, configured
 from bnn.training.datamodule import TrainingData
 from bnn.training.elbo import ELBOS
-from bnn.training.guide import GUIDES, MixtureGuide
+from bnn.training.guide import Guide, MixtureGuide
+from bnn.training.guides import GUIDES
 from bnn.training.lightning_private import MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
 from bnn.training.prior import PRIORS
@@ -185,8 +186,17 @@ def train_run(
         "epochs_done": fits[-1].trainer.current_epoch,
         "components_done": len(fits),
     }
-    posterior = MixtureGuide([fit.module.guide for fit in fits]).posterior()
-    return calibrated(config, posterior, data, training)
+    posterior = MixtureGuide([_finished(fit.module, component, data) for component, fit in enumerate(fits)])
+    return calibrated(config, posterior.posterior(), data, training)
+
+
+def _finished(module: SVIModule, component: int, data: TrainingData) -> Guide:
+    """The guide of a component whose steps are done."""
+    config = module.config
+    pl.seed_everything(config.seed_of(component), verbose=False)
+    network = build_network(config.network, config.network_options, data.task)
+    module.guide.finish(config, module.model, network, data.train_images)
+    return module.guide
 
 
 def _refitted(config: TrainConfig, images: ImageSet, path: Path) -> Classifier:
@@ -221,6 +231,7 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     shape = tuple(data.train_images.images.shape[1:])
     require_runnable(network, shape, data.task.classes)
     require_described(network, shape)
+    guide.require(config, network, data.train_images)
     if Contrast.name in config.scores:
         contrast = contrast_network(data.task.classes, config.contrast_options)
         require_runnable(contrast, shape, data.task.classes + 1)
