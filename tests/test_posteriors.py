@@ -16,7 +16,17 @@ from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, k
 
 from bnn import Classifier
 from bnn.core.networks import MLP
-from bnn.core.posterior import DROPPED, Dropout, Kronecker, LowRank, Mixture, Point, Posterior, posterior_from
+from bnn.core.posterior import (
+    DROPPED,
+    Dropout,
+    Kronecker,
+    LowRank,
+    Mixture,
+    Point,
+    Posterior,
+    Samples,
+    posterior_from,
+)
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.training.config import TrainConfig
@@ -54,6 +64,7 @@ MADE: dict[str, Callable[[int], Posterior]] = {
     "point": lambda seed: Point(drawn(seed)),
     "dropout": lambda seed: Dropout(drawn(seed)),
     "kronecker": kronecker,
+    "samples": lambda seed: Samples(drawn(seed, 3)),
 }
 
 
@@ -240,10 +251,11 @@ def test_a_prior_is_not_learnt_from_points(guide: str) -> None:
         ("mc-dropout", 1),
         ("swag", 1),
         ("laplace", 2),
+        ("sghmc", 2),
     ],
 )
 def test_digits_are_learnt_kept_and_loaded(guide: str, components: int, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"network_options": {"hidden": 32}, "epochs": 6, "batch_size": 64, "lr": 1e-2}
+    options: dict[str, Any] = {"network_options": {"hidden": 32}, "epochs": 6, "batch_size": 32, "lr": 1e-2}
     out = tmp_path / "made.safetensors"
     made = train(
         "digits",

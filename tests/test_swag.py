@@ -54,6 +54,11 @@ def test_its_moments_are_those_of_maddox(length: int) -> None:
     np.testing.assert_allclose(made, exact, rtol=0, atol=half * exact.diagonal().max())
 
 
+def test_of_one_snapshot_nothing_is_kept() -> None:
+    with pytest.raises(InputError, match="ends before its last quarter"):
+        guide_after(path(1)).posterior()
+
+
 def test_a_variance_far_below_the_weights_own_size_is_kept() -> None:
     """The mean of squares less the square of the mean would leave none of it in single precision."""
     taken = 5 + 1e-4 * (path(30) - 5)
@@ -125,7 +130,3 @@ def test_a_run_that_ended_among_the_snapshots_is_resumed_to_the_same_moments(
     for name, value in whole.posterior.items():
         assert torch.allclose(resumed.posterior[name].float(), value.float(), rtol=2e-3, atol=1e-5), name
     assert any(value.any() for name, value in whole.posterior.items() if "directions" in name)
-    with monkeypatch.context() as patch:
-        patch.setattr(SWAGGuide, "take", lambda guide: None)
-        with pytest.raises(InputError, match="ends before its last quarter"):
-            run("none")

@@ -232,6 +232,66 @@ def kept_inputs(weight: Tensor, draws: int, generator: torch.Generator | None = 
     return kept.to(weight.dtype) / (1 - DROPPED)
 
 
+class Samples(Posterior):
+    """K networks in equal parts, such as a sampler of the posterior keeps.
+
+    Draws are these networks, in an order that the seed decides: all of them once before any comes again.
+    More draws than K so add none that is new.
+
+    Args:
+        weights: by parameter name, (K, *shape) float16, K alike for all.
+    """
+
+    name = "samples"
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = {name: value.half().contiguous() for name, value in weights.items()}
+
+    @property
+    def count(self) -> int:
+        """Networks, K."""
+        return len(next(iter(self.weights.values())))
+
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        return self.sample_each([self], draws, seed)
+
+    @classmethod
+    def sample_each(cls, components: Sequence[Posterior], draws: int, seed: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        parts = [component for component in components if isinstance(component, Samples)]
+        rounds = torch.arange(-(-draws // len(parts)))
+        orders = [torch.randperm(part.count, generator=generator)[rounds % part.count] for part in parts]
+        return {
+            name: torch.stack(
+                [part.weights[name].float()[order] for part, order in zip(parts, orders, strict=True)], 1
+            ).flatten(0, 1)[:draws]
+            for name in parts[0].weights
+        }
+
+    def mean(self) -> dict[str, Tensor]:
+        """The network nearest to the mean of all: of networks around several modes, a mean would be none."""
+        floats = {name: value.float() for name, value in self.weights.items()}
+        distances = torch.stack(
+            [(value - value.mean(0)).square().flatten(1).sum(1) for value in floats.values()]
+        )
+        nearest = int(distances.sum(0).argmin())
+        return {name: value[nearest] for name, value in floats.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.weights)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
+        counts = {len(value) if value.ndim else 0 for value in tensors.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise InputError("a posterior of samples needs as many of every weight, at least one.")
+        (count,) = counts
+        stacked = {name: (count, *shape) for name, shape in shapes.items()}
+        require(tensors, stacked, torch.float16, "the sampled weights")
+        _require_learnt(tensors, "sampled weights")
+        return cls(tensors)
+
+
 class Kronecker(Posterior):
     """Some layers Normal, their weights independent along axes of rows and columns; the others points.
 
@@ -356,7 +416,7 @@ class Mixture(Posterior):
 
 
 POSTERIORS: MutableMapping[str, type[Posterior]] = {
-    kind.name: kind for kind in (MeanField, LowRank, Point, Dropout, Kronecker, Mixture)
+    kind.name: kind for kind in (MeanField, LowRank, Point, Dropout, Samples, Kronecker, Mixture)
 }
 
 

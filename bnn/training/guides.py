@@ -3,7 +3,9 @@
 from collections.abc import MutableMapping
 
 from bnn.training.guide import DropoutGuide, Guide, LowRankGuide, MeanFieldGuide, NotebookGuide, PointGuide
-from bnn.training.laplace import KroneckerLaplaceGuide, LaplaceGuide
+from bnn.training.laplace import LaplaceGuide
+from bnn.training.nuts import NUTSGuide
+from bnn.training.sghmc import SGHMCGuide
 from bnn.training.swag import SWAGGuide
 
 GUIDES: MutableMapping[str, type[Guide]] = {
@@ -14,5 +16,6 @@ GUIDES: MutableMapping[str, type[Guide]] = {
     "mc-dropout": DropoutGuide,
     "swag": SWAGGuide,
     "laplace": LaplaceGuide,
-    "laplace-kronecker": KroneckerLaplaceGuide,
+    "sghmc": SGHMCGuide,
+    "nuts": NUTSGuide,
 }

@@ -5,14 +5,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bnn.core.posterior import LowRank, Weights
+from bnn.core.posterior import LowRank
+from bnn.core.tensors import cut, joined
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.training.config import TrainConfig
 from bnn.training.guide import PointGuide
 
 RISE, BEGIN = 0.1, 0.75  # of the steps: until the rate is highest, and from when on snapshots are taken
-RATE = 0.2  # of the highest learning rate, while snapshots are taken
+RATE = 0.5  # of the highest learning rate, while snapshots are taken
 SNAPSHOTS = 40
 COLUMNS = 20  # the last of the snapshots, along which weights vary together
 
@@ -42,7 +43,7 @@ class SWAGGuide(PointGuide):
 
     def __init__(self, network: nn.Module, prefix: str = "network") -> None:
         super().__init__(network, prefix)
-        size = len(self._weights())
+        size = len(joined(self._fitted("loc")))
         self.register_buffer("taken", torch.zeros((), dtype=torch.long))
         self.register_buffer("snapshot_mean", torch.zeros(size))
         self.register_buffer("squares", torch.zeros(size))  # of the deviations from the mean, summed
@@ -63,7 +64,7 @@ class SWAGGuide(PointGuide):
 
     def take(self) -> None:
         """Takes the weights as they are for another snapshot. Welford 1962 keeps their moments exact."""
-        weights = self._weights().to(self.columns.device)
+        weights = joined(self._fitted("loc")).to(self.columns.device)
         before = weights - self.snapshot_mean
         self.snapshot_mean += before / (self.taken + 1)
         after = weights - self.snapshot_mean
@@ -83,12 +84,12 @@ class SWAGGuide(PointGuide):
                 "swag keeps nothing of a training that ends before its last quarter, in which snapshots are "
                 "taken: resume it."
             )
-        columns = self.columns[:taken]
+        like, columns = self._fitted("loc"), self.columns[:taken]
         deviation = (self.squares / taken / 2).sqrt()
         return LowRank(
-            self._named(self.snapshot_mean),
-            self._named(deviation),
-            self._named(columns / math.sqrt(2 * (len(columns) - 1))),
+            cut(self.snapshot_mean.cpu(), like),
+            cut(deviation.cpu(), like),
+            cut(columns.cpu() / math.sqrt(2 * (len(columns) - 1)), like),
         )
 
     @classmethod
@@ -100,15 +101,3 @@ class SWAGGuide(PointGuide):
                 f"swag takes {COLUMNS} snapshots or more in the last quarter of a training, and this one has "
                 f"{steps} steps in all: train for more epochs, or in smaller batches."
             )
-
-    def _weights(self) -> Tensor:
-        return torch.cat([value.flatten() for value in self._fitted("loc").values()])
-
-    def _named(self, flat: Tensor) -> Weights:
-        """`flat` (..., P), cut into the weights (..., *shape) by name."""
-        shapes = {name: value.shape for name, value in self._fitted("loc").items()}
-        parts = flat.cpu().split([shape.numel() for shape in shapes.values()], -1)
-        return {
-            name: part.unflatten(-1, shape) if shape else part.squeeze(-1)
-            for (name, shape), part in zip(shapes.items(), parts, strict=True)
-        }
