@@ -1,23 +1,17 @@
 """SWAG: moments of the snapshots, its learning rate, and what a training must have for it."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from bnn.core.checkpoint import Checkpoint, load
 from bnn.core.networks import MLP
 from bnn.core.posterior import LowRank
 from bnn.errors import InputError
-from bnn.training.config import TrainConfig
 from bnn.training.swag import BEGIN, COLUMNS, RATE, RISE, SNAPSHOTS, SWAGGuide, rate
-from bnn.training.train import train, train_command
-
-QUIET = {"enable_progress_bar": False}
+from bnn.training.train import train
 
 
 def guide_after(path: Tensor) -> SWAGGuide:
@@ -91,42 +85,3 @@ def test_the_rate_rises_falls_and_stays() -> None:
 def test_too_few_steps_are_refused_before_the_training() -> None:
     with pytest.raises(InputError, match="has 20 steps in all: train for more epochs"):
         train("digits", guide="swag", network="mlp", rule="entropy", epochs=2)
-
-
-class Killed(Exception):  # noqa: N818
-    """The process ended."""
-
-
-def test_a_run_that_ended_among_the_snapshots_is_resumed_to_the_same_moments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = TrainConfig(
-        data="digits",
-        guide="swag",
-        network="mlp",
-        network_options={"hidden": 8},
-        epochs=12,
-        batch_size=128,
-        draws=5,
-        scores=("entropy",),
-        rule="entropy",
-    )
-
-    def run(name: str, *, resume: bool = False) -> Checkpoint:
-        out = tmp_path / f"{name}.safetensors"
-        train_command(config, out, runs=tmp_path / name, resume=resume, trainer_options=QUIET)
-        return load(out)
-
-    def end(module: pl.LightningModule) -> None:
-        if module.trainer.current_epoch == 11:
-            raise Killed
-
-    whole = run("whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(pl.LightningModule, "on_train_epoch_start", end)
-        with pytest.raises(Killed):
-            run("parts")
-    resumed = run("parts", resume=True)
-    for name, value in whole.posterior.items():
-        assert torch.allclose(resumed.posterior[name].float(), value.float(), rtol=2e-3, atol=1e-5), name
-    assert any(value.any() for name, value in whole.posterior.items() if "directions" in name)
