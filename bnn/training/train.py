@@ -33,7 +33,7 @@ from bnn.training.calibration import calibrated
 from bnn.training.config import TrainConfig, configured
 from bnn.training.datamodule import TrainingData
 from bnn.training.elbo import ELBOS
-from bnn.training.guide import Guide, MixtureGuide
+from bnn.training.guide import MixtureGuide
 from bnn.training.guides import GUIDES
 from bnn.training.lightning_private import MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
@@ -181,22 +181,15 @@ def train_run(
     fits = _fit_all(config, data, run, trainer_options or {})
     if not fits[-1].trainer.is_global_zero:
         return None
+    for component, fit in enumerate(fits):
+        _finish(config, component, fit.module, data)
     training = {
         "interrupted": any(fit.ended_early for fit in fits) or len(fits) < config.components,
         "epochs_done": fits[-1].trainer.current_epoch,
         "components_done": len(fits),
     }
-    posterior = MixtureGuide([_finished(fit.module, component, data) for component, fit in enumerate(fits)])
-    return calibrated(config, posterior.posterior(), data, training)
-
-
-def _finished(module: SVIModule, component: int, data: TrainingData) -> Guide:
-    """The guide of a component whose steps are done."""
-    config = module.config
-    pl.seed_everything(config.seed_of(component), verbose=False)
-    network = build_network(config.network, config.network_options, data.task)
-    module.guide.finish(config, module.model, network, data.train_images)
-    return module.guide
+    posterior = MixtureGuide([fit.module.guide for fit in fits]).posterior()
+    return calibrated(config, posterior, data, training)
 
 
 def _refitted(config: TrainConfig, images: ImageSet, path: Path) -> Classifier:
@@ -299,6 +292,13 @@ def _restore_best(fit: _Fit) -> None:
         why = str(fit.diverged or "the training was interrupted.").rstrip(".")
         raise InputError(f"{why}, before its first epoch ended: there is nothing to keep.")
     fit.module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
+
+
+def _finish(config: TrainConfig, component: int, module: SVIModule, data: TrainingData) -> None:
+    """What the guide of a component does when its steps are done."""
+    pl.seed_everything(config.seed_of(component), verbose=False)
+    network = build_network(config.network, config.network_options, data.task)
+    module.guide.finish(config, module.model, network, data.train_images)
 
 
 def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping[str, Any]) -> pl.Trainer:
