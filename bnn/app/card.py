@@ -69,14 +69,13 @@ def training_html(record: Mapping[str, Any]) -> str:
     if not (config and data):
         return ""
     count = config["components"]
-    kind = config.get("guide", "mean-field")
-    guides = f"one {kind} guide" if count == 1 else f"{count} independently trained {kind} guides"
+    guides = "one mean-field guide" if count == 1 else f"{count} independently trained mean-field guides"
     text = (
-        f"The posterior is a mixture of {guides} over the weights of a {config['network']} network, "
-        f"fitted in {config['epochs']} epochs on {data['trained_on']:,} digits of {data['name']}, the KL "
-        f"term weighed by beta = {config['beta']:g}. {data['calibrated_on']:,} other digits were held out to "
-        f"calibrate the rule. No image of anything but digits was used. Seed {config['seed']}."
-        f"{' It was interrupted.' if training.get('interrupted') else ''}"
+        f"The posterior is a mixture of {guides} over the weights of a {config['network']} network, fitted "
+        f"by stochastic variational inference in {config['epochs']} epochs on {data['trained_on']:,} digits "
+        f"of {data['name']}, the KL term weighed by beta = {config['beta']:g}. {data['calibrated_on']:,} "
+        "other digits were held out to calibrate the rule. No image of anything but digits was used. "
+        f"Seed {config['seed']}.{' It was interrupted.' if training.get('interrupted') else ''}"
     )
     return f"<h2>How it was trained</h2><p>{escape(text)}</p><h2>Where it ends</h2><p>{_LIMITS}</p>"
 

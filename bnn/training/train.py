@@ -285,6 +285,13 @@ def _fit(
     return _Fit(trainer, module)
 
 
+def _finish(config: TrainConfig, component: int, module: SVIModule, data: TrainingData) -> None:
+    """What the guide of a component does when its steps are done."""
+    pl.seed_everything(config.seed_of(component), verbose=False)
+    network = build_network(config.network, config.network_options, data.task)
+    module.guide.finish(config, module.model, network, data.train_images)
+
+
 def _restore_best(fit: _Fit) -> None:
     saver = fit.trainer.checkpoint_callback
     best = saver.best_model_path if isinstance(saver, ModelCheckpoint) else ""
@@ -292,13 +299,6 @@ def _restore_best(fit: _Fit) -> None:
         why = str(fit.diverged or "the training was interrupted.").rstrip(".")
         raise InputError(f"{why}, before its first epoch ended: there is nothing to keep.")
     fit.module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
-
-
-def _finish(config: TrainConfig, component: int, module: SVIModule, data: TrainingData) -> None:
-    """What the guide of a component does when its steps are done."""
-    pl.seed_everything(config.seed_of(component), verbose=False)
-    network = build_network(config.network, config.network_options, data.task)
-    module.guide.finish(config, module.model, network, data.train_images)
 
 
 def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping[str, Any]) -> pl.Trainer:
