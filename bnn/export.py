@@ -5,16 +5,28 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bnn.classifier import Classifier, require_drawable
+from bnn.core.posterior import Samples
 from bnn.errors import InputError
 
 if TYPE_CHECKING:
     import arviz
 
 AXES = ("out", "in", "row", "column")  # of a layer's weight; its bias has the first alone
+METHODS = {  # by the guide; the others are variational
+    "map": "maximum a posteriori (MAP)",
+    "swag": "stochastic weight averaging, Gaussian (SWAG)",
+    "laplace": "Laplace's approximation of the last layer",
+    "sghmc": "stochastic-gradient Hamiltonian Monte Carlo",
+    "nuts": "Hamiltonian Monte Carlo (NUTS)",
+}
 WARNING = (
-    "Each chain is one component of a mixture fitted by variational inference. R-hat between chains says how "
-    "differently the components were fitted, not whether a sampler converged; within a chain draws are "
-    "independent."
+    "Each chain is one component of a mixture. R-hat between chains says how differently the components were "
+    "fitted, not whether a sampler converged; within a chain draws are independent."
+)
+SAMPLED = (
+    "Each chain is one component: networks that a sampler kept, in random order, and again from the first "
+    "where more are asked for than it kept. R-hat between chains says whether they agree; an effective "
+    "sample size goes by the order, and says nothing here."
 )
 
 
@@ -59,12 +71,13 @@ def dimensions(name: str, count: int) -> list[str]:
 
 def _attributes(classifier: Classifier, seed: int) -> Mapping[str, Any]:
     """What a reader of the file must know, as values that netCDF can hold."""
+    config = classifier.record.get("config", {})
     attributes = {
         "network": classifier.parts.network,
-        "beta": classifier.record.get("config", {}).get("beta"),
+        "beta": config.get("beta"),
         "seed": seed,
-        "inference_method": "stochastic variational inference (SVI)",
-        "note": WARNING,
+        "inference_method": METHODS.get(config.get("guide"), "stochastic variational inference (SVI)"),
+        "note": SAMPLED if isinstance(classifier.posterior.components[0], Samples) else WARNING,
     }
     return {name: value for name, value in attributes.items() if value is not None}
 

@@ -13,7 +13,7 @@ import torch
 from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.networks import NETWORKS, build_network
-from bnn.core.posterior import MeanField, Mixture
+from bnn.core.posterior import MeanField, Mixture, Samples
 from bnn.core.task import DIGITS
 from bnn.errors import InputError
 from bnn.export import dimensions, inference_data
@@ -133,6 +133,19 @@ def test_it_says_what_it_is(classifier: Classifier, make_checkpoint: MakeCheckpo
     assert (told["network"], told["beta"], told["seed"]) == ("mlp", 0.25, 9)
     assert "SVI" in told["inference_method"]
     assert "not whether a sampler converged" in told["note"]
+    sampled = replace(
+        make_checkpoint(),
+        posterior=Mixture(
+            [
+                Samples({name: value[None] for name, value in one.mean().items()})
+                for one in components(classifier)
+            ]
+        ).tensors(),
+        record={"config": {"guide": "sghmc"}},
+    )
+    told = inference_data(Classifier(sampled), 2)["posterior"].attrs
+    assert "Monte Carlo" in told["inference_method"]
+    assert "R-hat between chains says whether they agree" in told["note"]
     silent = inference_data(Classifier(make_checkpoint()), 2)["posterior"].attrs  # whose record tells none
     assert "beta" not in silent
 

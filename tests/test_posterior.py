@@ -126,7 +126,7 @@ def test_a_mixture_is_of_one_kind() -> None:
 
 @pytest.mark.parametrize("name", ["laplace", "", "Mean-Field"])
 def test_an_unknown_posterior_names_those_there_are(name: str) -> None:
-    there = "mean-field, low-rank, point, dropout, mixture"
+    there = "mean-field, low-rank, point, dropout, samples, kronecker, mixture"
     with pytest.raises(InputError, match=rf"^there is no posterior '{name}': choose one of {there}\.$"):
         posterior_from(name, mean_field(0).tensors(), SHAPES)
 

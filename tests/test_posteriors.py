@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,15 +16,27 @@ from torch import Tensor
 from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, kl_divergence
 
 from bnn import Classifier
+from bnn.core.checkpoint import Checkpoint, load
 from bnn.core.networks import MLP
-from bnn.core.posterior import DROPPED, Dropout, LowRank, Mixture, Point, Posterior, posterior_from
+from bnn.core.posterior import (
+    DROPPED,
+    Dropout,
+    Kronecker,
+    LowRank,
+    Mixture,
+    Point,
+    Posterior,
+    Samples,
+    posterior_from,
+)
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS, MeanFieldELBO, SampledELBO
-from bnn.training.guide import GUIDES, DropoutGuide, LowRankGuide, PointGuide
+from bnn.training.guide import DropoutGuide, LowRankGuide, PointGuide
+from bnn.training.guides import GUIDES
 from bnn.training.model import BayesianClassifier, fan_in_scale
-from bnn.training.train import train
+from bnn.training.train import train, train_command
 
 SHAPES = {"a.weight": (4, 3), "a.bias": (4,), "b": (2, 1, 3)}
 QUIET = {"enable_progress_bar": False}
@@ -40,10 +53,20 @@ def low_rank(seed: int = 0) -> LowRank:
     return LowRank(drawn(seed), scale, drawn(seed + 20, 2))
 
 
+def kronecker(seed: int) -> Kronecker:
+    axes = [
+        torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(seed + n))).Q
+        for n in (0, 1)
+    ]
+    return Kronecker(drawn(seed), {"a": axes[0]}, {"a": axes[1]}, {"a": drawn(seed, 4)["a.bias"].abs()})
+
+
 MADE: dict[str, Callable[[int], Posterior]] = {
     "low-rank": low_rank,
     "point": lambda seed: Point(drawn(seed)),
     "dropout": lambda seed: Dropout(drawn(seed)),
+    "kronecker": kronecker,
+    "samples": lambda seed: Samples(drawn(seed, 3)),
 }
 
 
@@ -97,6 +120,15 @@ def test_low_rank_tensors_with_other_numbers_of_directions_are_refused(rank: int
         posterior_from("low-rank", sound | fewer, SHAPES)
     with pytest.raises(InputError, match="0 or more"):
         posterior_from("low-rank", sound | {"scale/b": -sound["scale/b"] - 1}, SHAPES)
+
+
+def test_axes_that_are_not_orthonormal_are_refused() -> None:
+    sound = kronecker(0).tensors()
+    for name in ("left/a", "right/a"):
+        with pytest.raises(InputError, match="must be orthonormal"):
+            posterior_from("kronecker", sound | {name: 1.01 * sound[name]}, SHAPES)
+    with pytest.raises(InputError, match="axes and scales of some layers"):
+        posterior_from("kronecker", sound | {"scale/c": sound["scale/a"]}, SHAPES)
 
 
 def test_low_rank_draws_have_the_dense_mean_and_covariance() -> None:
@@ -213,7 +245,14 @@ def test_a_prior_is_not_learnt_from_points(guide: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("guide", "components"), [("low-rank", 1), ("map", 1), ("map", 2), ("mc-dropout", 1)]
+    ("guide", "components"),
+    [
+        ("low-rank", 1),
+        ("map", 1),
+        ("map", 2),
+        ("mc-dropout", 1),
+        ("laplace", 1),
+    ],
 )
 def test_digits_are_learnt_kept_and_loaded(guide: str, components: int, tmp_path: Path) -> None:
     options: dict[str, Any] = {"network_options": {"hidden": 32}, "epochs": 6, "batch_size": 64, "lr": 1e-2}
@@ -236,3 +275,46 @@ def test_digits_are_learnt_kept_and_loaded(guide: str, components: int, tmp_path
     images = ImageSet.from_name("digits", limit=20).images
     assert np.array_equal(loaded.votes(images), made.votes(images))
     assert len(loaded.posterior.components) == components
+
+
+class Killed(Exception):  # noqa: N818
+    """The process ended."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", ["swag", "sghmc"])
+def test_a_run_that_ended_while_networks_were_kept_is_resumed_to_the_same_posterior(
+    guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(
+        data="digits",
+        guide=guide,
+        network="mlp",
+        network_options={"hidden": 32},
+        epochs=5,
+        batch_size=32,
+        lr=1e-2,
+        augment=False,
+        draws=5,
+        scores=("entropy",),
+        rule="entropy",
+    )
+
+    def run(name: str, *, resume: bool = False) -> Checkpoint:
+        out = tmp_path / f"{name}.safetensors"
+        train_command(config, out, runs=tmp_path / name, resume=resume, trainer_options=QUIET)
+        return load(out)
+
+    def end(module: pl.LightningModule) -> None:
+        if module.trainer.current_epoch == 4:
+            raise Killed
+
+    whole = run("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(pl.LightningModule, "on_train_epoch_start", end)
+        with pytest.raises(Killed):
+            run("parts")
+    resumed = run("parts", resume=True)
+    assert whole.record["calibration"]["accuracy"] > 0.85
+    for name, value in whole.posterior.items():
+        assert torch.allclose(resumed.posterior[name].float(), value.float(), rtol=2e-3, atol=1e-5), name

@@ -13,8 +13,8 @@ from bnn.training.config import PRESETS, TrainConfig
 from bnn.training.update import HELD_OUT, UPDATE
 
 TRAIN = """\
-Trains a Bayesian network by stochastic variational inference, calibrates its abstention rule on digits
-held out of training, and writes one checkpoint file.
+Trains a Bayesian network, by stochastic variational inference unless --guide says otherwise, calibrates its
+abstention rule on digits held out of training, and writes one checkpoint file.
 
   bnn train                                  MNIST, minutes on two cores (the preset "fast")
   bnn train --preset best                    a mixture of guides, as the checkpoint that ships: hours

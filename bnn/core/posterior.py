@@ -3,6 +3,7 @@
 A new posterior is one class and one name in `POSTERIORS`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import ClassVar, Self
@@ -17,6 +18,7 @@ Weights = Mapping[str, Tensor]  # by parameter name
 Normals = Mapping[str, tuple[Tensor, Tensor]]  # location and scale of every weight by parameter name
 MOST_WEIGHT = 1000.0  # location or scale of a weight: what is larger was not learnt, but damaged
 DROPPED = 0.1  # share of a layer's inputs
+NEARLY = 1e-3  # orthonormal, after rounding
 LEAST_SCALE = 1e-4  # of a weight that is to be fitted: none is so sure that no image could move it
 
 
@@ -230,6 +232,141 @@ def kept_inputs(weight: Tensor, draws: int, generator: torch.Generator | None = 
     return kept.to(weight.dtype) / (1 - DROPPED)
 
 
+class Samples(Posterior):
+    """K networks in equal parts, such as a sampler of the posterior keeps.
+
+    Draws are these networks, in an order that the seed decides: all of them once before any comes again.
+    More draws than K so add none that is new.
+
+    Args:
+        weights: by parameter name, (K, *shape) float16, K alike for all.
+    """
+
+    name = "samples"
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = {name: value.half().contiguous() for name, value in weights.items()}
+
+    @property
+    def count(self) -> int:
+        """Networks, K."""
+        return len(next(iter(self.weights.values())))
+
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        return self.sample_each([self], draws, seed)
+
+    @classmethod
+    def sample_each(cls, components: Sequence[Posterior], draws: int, seed: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        parts = [component for component in components if isinstance(component, Samples)]
+        rounds = torch.arange(-(-draws // len(parts)))
+        orders = [torch.randperm(part.count, generator=generator)[rounds % part.count] for part in parts]
+        return {
+            name: torch.stack(
+                [part.weights[name].float()[order] for part, order in zip(parts, orders, strict=True)], 1
+            ).flatten(0, 1)[:draws]
+            for name in parts[0].weights
+        }
+
+    def mean(self) -> dict[str, Tensor]:
+        """The network nearest to the mean of all: of networks around several modes, a mean would be none."""
+        floats = {name: value.float() for name, value in self.weights.items()}
+        distances = torch.stack(
+            [(value - value.mean(0)).square().flatten(1).sum(1) for value in floats.values()]
+        )
+        nearest = int(distances.sum(0).argmin())
+        return {name: value[nearest] for name, value in floats.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.weights)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
+        counts = {len(value) if value.ndim else 0 for value in tensors.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise InputError("a posterior of samples needs as many of every weight, at least one.")
+        (count,) = counts
+        stacked = {name: (count, *shape) for name, shape in shapes.items()}
+        require(tensors, stacked, torch.float16, "the sampled weights")
+        _require_learnt(tensors, "sampled weights")
+        return cls(tensors)
+
+
+class Kronecker(Posterior):
+    """Some layers Normal, their weights independent along axes of rows and columns; the others points.
+
+    A layer's weight as a matrix (out, in·…), its bias for the last column, is loc + left · (scale ∘ ε) ·
+    rightᵀ, ε standard Normal. Layers are independent.
+
+    Args:
+        loc: by parameter name, (*shape) float32.
+        left: orthonormal axes of the outputs by layer, (O, O) float32.
+        right: orthonormal axes of the inputs, and of the bias where there is one, by layer, (I, I) float32.
+        scale: standard deviations along the axes by layer, (O, I) float32.
+    """
+
+    name = "kronecker"
+
+    def __init__(self, loc: Weights, left: Weights, right: Weights, scale: Weights) -> None:
+        self.loc, self.left, self.right, self.scale = (
+            {name: value.contiguous() for name, value in part.items()} for part in (loc, left, right, scale)
+        )
+
+    def sample(self, draws: int, seed: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        weights = {name: value.expand(draws, *value.shape) for name, value in self.loc.items()}
+        for layer in sorted(self.scale):
+            noise = torch.randn(draws, *self.scale[layer].shape, generator=generator)
+            moved = self.left[layer] @ (self.scale[layer] * noise) @ self.right[layer].mT
+            weight, bias = f"{layer}.weight", f"{layer}.bias"
+            inputs = self.loc[weight][0].numel()
+            weights[weight] = weights[weight] + moved[..., :inputs].reshape(weights[weight].shape)
+            if bias in weights:
+                weights[bias] = weights[bias] + moved[..., inputs]
+        return weights
+
+    def mean(self) -> dict[str, Tensor]:
+        return dict(self.loc)
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = {"loc": self.loc, "left": self.left, "right": self.right, "scale": self.scale}
+        return {name: value for part, group in parts.items() for name, value in under(part, group).items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shapes: Shapes) -> Self:
+        what = "a Kronecker posterior"
+        groups = grouped(tensors)
+        layers = set(groups.get("scale", {}))
+        if groups.keys() != {"loc", "left", "right", "scale"} or not all(
+            len(shapes.get(f"{layer}.weight", ())) >= 2 for layer in layers
+        ):
+            raise InputError(f"{what} needs a location of every weight, and axes and scales of some layers.")
+        sizes = {layer: matrix_shape(layer, shapes) for layer in layers}
+        wanted: dict[str, Shapes] = {
+            "loc": shapes,
+            "left": {layer: (rows, rows) for layer, (rows, _) in sizes.items()},
+            "right": {layer: (columns, columns) for layer, (_, columns) in sizes.items()},
+            "scale": sizes,
+        }
+        for part, group in groups.items():
+            require(group, wanted[part], torch.float32, "the posterior's weights")
+            _require_learnt(group, f"{what}'s weights")
+        _require_scales(groups["scale"], f"{what}'s scales")
+        if not all(map(_is_orthonormal, [*groups["left"].values(), *groups["right"].values()])):
+            raise InputError(f"{what}'s axes must be orthonormal.")
+        return cls(**groups)
+
+
+def matrix_shape(layer: str, shapes: Shapes) -> tuple[int, int]:
+    """Rows and columns of a layer's weight (out, in, ...) as a matrix, its bias for another column."""
+    outputs, *inputs = shapes[f"{layer}.weight"]
+    return outputs, math.prod(inputs) + (f"{layer}.bias" in shapes)
+
+
+def _is_orthonormal(axes: Tensor) -> bool:
+    return bool((axes.mT @ axes - torch.eye(len(axes))).abs().max() < NEARLY)
+
+
 class Mixture(Posterior):
     """Several posteriors of one kind in equal parts, such as those of independently trained guides.
 
@@ -279,7 +416,7 @@ class Mixture(Posterior):
 
 
 POSTERIORS: MutableMapping[str, type[Posterior]] = {
-    kind.name: kind for kind in (MeanField, LowRank, Point, Dropout, Mixture)
+    kind.name: kind for kind in (MeanField, LowRank, Point, Dropout, Samples, Kronecker, Mixture)
 }
 
 

@@ -40,6 +40,20 @@ def in_groups(tensors: Mapping[str, Tensor], names: Sequence[str], what: str) ->
     return [groups.get(name, {}) for name in names]
 
 
+def joined(tensors: Mapping[str, Tensor]) -> Tensor:
+    """All numbers of `tensors`, in their order, as one vector (P,)."""
+    return torch.cat([value.flatten() for value in tensors.values()])
+
+
+def cut(rows: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`rows` (..., P) of numbers that `joined` put in a row, as tensors (..., *shape) by `like`'s names."""
+    parts = rows.split([value.numel() for value in like.values()], -1)
+    return {
+        name: part.reshape(*rows.shape[:-1], *value.shape)
+        for (name, value), part in zip(like.items(), parts, strict=True)
+    }
+
+
 def floats(values: Any, what: str) -> Tensor:
     """`values`, an array, a tensor or nested sequences of numbers, as a float32 tensor of its own.
 

@@ -32,7 +32,11 @@ class TrainConfig:
         "mean-field",
         "posterior: mean-field (a Normal a weight); notebook (mean-field from a random start); low-rank "
         "(mean-field, and 8 directions along which weights vary together); map (a point, and with several "
-        "components a deep ensemble); or mc-dropout (a point, of whose layers' inputs a tenth is left out)",
+        "components a deep ensemble); mc-dropout (a point, of whose layers' inputs a tenth is left out); "
+        "swag (a Normal around the weights that the last quarter of the training passes through); laplace (a "
+        "point, around which the last layer is Normal, by the curvature of the loss); sghmc (48 networks, "
+        "kept by stochastic-gradient Hamiltonian Monte Carlo); or nuts (100 networks, sampled by Hamiltonian "
+        "Monte Carlo: of small networks and few images)",
     )
     components: int = _option(1, "independently trained guides, mixed in equal parts")
     estimator: str = _option(

@@ -1,9 +1,9 @@
 """Guides: variational posteriors over the weights of a network.
 
-A new guide is one class here and one name in `GUIDES`.
+A new guide is one class, here or in a file of its own, and one name in `bnn.training.guides.GUIDES`.
 """
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import pyro
@@ -14,7 +14,9 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from bnn.core.posterior import Dropout, LowRank, MeanField, Mixture, Point, Posterior, Weights, kept_inputs
-from bnn.training.model import fan_in_scale
+from bnn.data.imageset import ImageSet
+from bnn.training.config import TrainConfig
+from bnn.training.model import BayesianClassifier, fan_in_scale
 
 
 def inverse_softplus(value: Tensor) -> Tensor:
@@ -60,6 +62,46 @@ class Guide(PyroModule):
 
     def _fitted(self, part: str) -> Weights:
         return {name: getattr(self, f"{key}_{part}").detach().cpu() for name, key in self._keys().items()}
+
+    @classmethod
+    def require(cls, config: TrainConfig, network: nn.Module, images: ImageSet) -> None:
+        """Checks, before the training, what this guide asks of it: nothing.
+
+        Args:
+            config: what is to be trained.
+            network: of which it is to be the posterior.
+            images: to learn from.
+
+        Raises:
+            InputError: it cannot be fitted so.
+        """
+
+    def optimizer(
+        self, parameters: Iterable[nn.Parameter], config: TrainConfig, n_train: int
+    ) -> torch.optim.Optimizer:
+        """What takes the steps of the training, of the loss per datum: Adam."""
+        return torch.optim.Adam(parameters, lr=config.lr, fused=True)
+
+    def schedule(
+        self, optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Its learning rate over so many steps where that is not constant: one cycle."""
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, steps, pct_start=0.1)
+
+    def after_step(self, step: int, steps: int) -> None:
+        """What it does after each of the training's `steps`, counted from 1: nothing."""
+
+    def finish(
+        self, config: TrainConfig, model: BayesianClassifier, network: nn.Module, images: ImageSet
+    ) -> None:
+        """What it does after the training, on one process alone: nothing.
+
+        Args:
+            config: what was trained.
+            model: fitted to.
+            network: plain, whose own weights may be changed.
+            images: that were learnt from, not augmented.
+        """
 
     def posterior(self) -> Posterior:
         """What was fitted, to be drawn from without Pyro."""
@@ -245,12 +287,3 @@ class MixtureGuide(PyroModule):
     def posterior(self) -> Mixture:
         """What was fitted, to be drawn from without Pyro."""
         return Mixture([component.posterior() for component in self.components])
-
-
-GUIDES: MutableMapping[str, type[Guide]] = {
-    "mean-field": MeanFieldGuide,
-    "notebook": NotebookGuide,
-    "low-rank": LowRankGuide,
-    "map": PointGuide,
-    "mc-dropout": DropoutGuide,
-}

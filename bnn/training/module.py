@@ -1,5 +1,7 @@
 """Stochastic variational inference as a Lightning module."""
 
+from typing import Any
+
 import pyro
 import pytorch_lightning as pl
 import torch
@@ -12,7 +14,7 @@ from bnn.core.posterior import MeanField
 from bnn.errors import choose
 from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS
-from bnn.training.guide import GUIDES
+from bnn.training.guides import GUIDES
 from bnn.training.model import BayesianClassifier
 from bnn.training.prior import PRIORS
 
@@ -31,7 +33,8 @@ class SVIModule(pl.LightningModule):
 
     The loss is NLL + beta · KL per datum, in nats, where beta rises linearly from 0 to
     `config.beta` over `config.kl_warmup` of the steps. Adam under the one-cycle schedule (Smith & Topin
-    2018): the learning rate rises over the first tenth of the steps and falls to nothing at the last.
+    2018): the learning rate rises over the first tenth of the steps and falls to nothing at the last. A guide
+    may take its steps, and vary its rate, in another way.
 
     Args:
         config: what to train.
@@ -89,12 +92,15 @@ class SVIModule(pl.LightningModule):
         logits: Tensor = poutine.replay(self.model, trace=guide_trace)(images)
         return logits.log_softmax(-1)
 
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        super().optimizer_step(*args, **options)
+        self.guide.after_step(self.global_step + 1, int(self.trainer.estimated_stepping_batches))
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(
-            [*self.guide.parameters(), *self.model.parameters()], lr=self.config.lr, fused=True
-        )
+        parameters = [*self.guide.parameters(), *self.model.parameters()]
+        optimizer = self.guide.optimizer(parameters, self.config, self.model.n_train)
         if self.config.schedule == "constant":
             return {"optimizer": optimizer}
         steps = max(int(self.trainer.estimated_stepping_batches), 20)  # fewer make no cycle
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.config.lr, steps, pct_start=0.1)
+        schedule = self.guide.schedule(optimizer, self.config, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -33,7 +33,8 @@ from bnn.training.calibration import calibrated
 from bnn.training.config import TrainConfig, configured
 from bnn.training.datamodule import TrainingData
 from bnn.training.elbo import ELBOS
-from bnn.training.guide import GUIDES, MixtureGuide
+from bnn.training.guide import MixtureGuide
+from bnn.training.guides import GUIDES
 from bnn.training.lightning_private import MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
 from bnn.training.prior import PRIORS
@@ -180,6 +181,8 @@ def train_run(
     fits = _fit_all(config, data, run, trainer_options or {})
     if not fits[-1].trainer.is_global_zero:
         return None
+    for component, fit in enumerate(fits):
+        _finish(config, component, fit.module, data)
     training = {
         "interrupted": any(fit.ended_early for fit in fits) or len(fits) < config.components,
         "epochs_done": fits[-1].trainer.current_epoch,
@@ -221,6 +224,7 @@ def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
     shape = tuple(data.train_images.images.shape[1:])
     require_runnable(network, shape, data.task.classes)
     require_described(network, shape)
+    guide.require(config, network, data.train_images)
     if Contrast.name in config.scores:
         contrast = contrast_network(data.task.classes, config.contrast_options)
         require_runnable(contrast, shape, data.task.classes + 1)
@@ -279,6 +283,13 @@ def _fit(
         why = error.strerror or type(error).__name__
         raise InputError(f"the run in {folder.parent} can no longer be written ({why}).") from error
     return _Fit(trainer, module)
+
+
+def _finish(config: TrainConfig, component: int, module: SVIModule, data: TrainingData) -> None:
+    """What the guide of a component does when its steps are done."""
+    pl.seed_everything(config.seed_of(component), verbose=False)
+    network = build_network(config.network, config.network_options, data.task)
+    module.guide.finish(config, module.model, network, data.train_images)
 
 
 def _restore_best(fit: _Fit) -> None:
