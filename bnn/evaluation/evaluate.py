@@ -15,6 +15,7 @@ from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.evidence import Evidence
 from bnn.core.task import Task
+from bnn.data.copies import SEEN
 from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import Prepared
 from bnn.errors import InputError
@@ -34,6 +35,7 @@ RECORDED = (
     "robustness",
     "resplits",
 )  # in a checkpoint, of a report
+_LEFT_OUT = ("evaluation", SEEN)  # of a checkpoint's record, in a report
 ROBUSTNESS = 500  # digits that are corrupted, in each way at each strength
 FIRST = 1.0  # seconds after which it is estimated how long all will take
 
@@ -165,6 +167,6 @@ def _settings(classifier: Classifier) -> dict[str, Any]:
             "scores": list(parts.scores),
             "components": len(classifier.posterior.components),
             "calibration_images": len(classifier.calibration),
-            "record": {key: value for key, value in classifier.record.items() if key != "evaluation"},
+            "record": {key: value for key, value in classifier.record.items() if key not in _LEFT_OUT},
         },
     }
