@@ -16,7 +16,7 @@ from bnn.core.evidence import Evidence
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.task import DIGITS
 from bnn.data.geometry import laid_out
-from bnn.data.preprocess import Images, Prepared, read_images
+from bnn.data.preprocess import AS_IS, Images, Prepared, read_images
 from bnn.data.quality import QUALITIES
 from bnn.ood.scores import PixelDensity, blurred
 from bnn.prediction import Prediction
@@ -111,7 +111,7 @@ def _explained(
     elif prediction.reasons[0] == "ambiguous":
         words = doubt(prediction)
     else:
-        found = next(_changes(classifier, image, evidence), None)
+        found = next(_changes(classifier, image, evidence), None) if classifier.task.layout != AS_IS else None
         words = found.words if found else _strangeness(classifier, evidence)
     change = found.image - image[0, 0] if found else torch.zeros(IMAGE_SIZE, IMAGE_SIZE)
     return Explanation(words, change.numpy())

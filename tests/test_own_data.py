@@ -1,5 +1,6 @@
 """Data of one's own: folders, CSV and .npz in, and a checkpoint that calls its classes by their names."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from bnn.app.card import results_html
+from bnn.app.draw import look
+from bnn.app.page import build_page
 from bnn.classifier import Classifier
 from bnn.cli.command import main
-from bnn.core.task import Task
+from bnn.core.task import DIGITS, Task, worded
 from bnn.data.copies import SEEN, marked, marks_of
 from bnn.data.imageset import ImageSet
 from bnn.data.own import LEAST, own_data
@@ -356,6 +360,12 @@ def test_evaluate_takes_only_what_it_has_not_seen(
     assert numbers["accuracy"] > 0.8
     assert report["out_of_distribution"][0]["refused"] > 0.9
     assert SEEN not in json.dumps(report["settings"])
+    assert report["classes"] == sorted(WORDS)
+    assert {one["kind"] for one in numbers["by_class"]} == set(WORDS)
+    assert sum(one["n"] for one in numbers["by_class"]) == APART
+    page = re.sub(r"<style.*?</style>|<[^>]*>", " ", (out / "report.html").read_text(), flags=re.DOTALL)
+    assert "zero" in page
+    assert not re.search(r"\bdigits?\b", page.split("Settings")[0], re.IGNORECASE)
     assert [one["file"] for one in report["unreadable"]] == ["one/broken.png", "zero/twice.png"]
 
 
@@ -375,3 +385,71 @@ def test_calibrating_on_the_rest_leaves_nothing_to_measure(
     assert f"{COUNT - APART} of {COUNT + 1} images" in capsys.readouterr().err
     assert main(["evaluate", f"--checkpoint={out}", f"--in-distribution={folder}"]) == 2
     assert "all images of words were learnt or calibrated on: give others" in capsys.readouterr().err
+
+
+# The page and the report.
+
+
+@pytest.mark.slow
+def test_the_page_says_the_classes_names_and_nowhere_digit(
+    trained: Path, bundled: tuple[Bytes, list[str]]
+) -> None:
+    classifier = Classifier.load(trained)
+
+    async def built() -> Any:
+        return build_page(classifier).get_config_file()
+
+    config = asyncio.run(built())
+    assert config["title"] == "eight, five, four, nine …, or “I don't know”"
+    shown = json.dumps([one["props"] for one in config["components"]])
+    assert "Its 10 classes: eight, five, four" in shown
+    assert "Easy" not in shown  # the examples are digits
+    texts = [str(one["props"].get("value")) for one in config["components"] if one["type"] == "html"]
+    visible = re.sub(r"<[^>]*>", " ", " ".join(texts))
+    assert not re.findall(r".{40}\bdigits?\b.{40}", visible, re.IGNORECASE)
+
+
+@pytest.mark.slow
+def test_what_is_drawn_is_seen_on_the_ground_that_was_learnt(
+    trained: Path, bundled: tuple[Bytes, list[str]]
+) -> None:
+    classifier = Classifier.load(trained)
+    images, names = bundled
+    drawn = Image.fromarray(255 - images[3]).resize((280, 280), Image.Resampling.BICUBIC)
+    panels = look(classifier, drawn)
+    assert f'<p class="headline">{names[3]}</p>' in panels.verdict
+    assert f"networks say {names[3]}" in panels.verdict
+    assert panels.steps.count("<figure>") == 2  # nothing is cut out
+    assert "Draw one of its 10 classes" in look(classifier, None).verdict
+
+
+@pytest.mark.slow
+def test_the_card_names_the_hardest_class(trained: Path) -> None:
+    by_class = [{"kind": "nine", "answered": 9, "errors": 2, "coverage": 0.9, "n": 10}]
+    row = by_class[0] | {"intervals": {"coverage": [0.5, 1.0]}}
+    numbers: dict[str, Any] = {
+        **{"name": "words", "n": 10, "coverage": 0.9, "answered": 9, "errors": 2, "selective_risk": 2 / 9},
+        **{"accuracy": 0.8, "nll": 0.1, "ece": 0.1, "aurc": 0.1, "by_class": [row]},
+        "intervals": {name: [0.0, 1.0] for name in ("coverage", "selective_risk", "accuracy", "ece")},
+    }
+    evaluation = {"in_distribution": numbers, "out_of_distribution": [], "shifted": []}
+    told = results_html({"evaluation": evaluation}, ("nine", "one"))
+    assert "hardest class: nine, answered" in told
+    assert "10 test images (words)" in told
+    assert "hardest class" not in results_html({"evaluation": evaluation})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "A digit, the likeliest digit's share of 3 digits",
+            "An image, the likeliest class's share of 3 images",
+        ),
+        ("Digits of the figure", "Images of the figure"),
+        ("a digit of its digits", "an image of its images"),
+    ],
+)
+def test_words_on_digits_become_words_on_images(text: str, said: str) -> None:
+    assert worded(DIGITS.names, text) == text
+    assert worded(("cat", "dog"), text) == said

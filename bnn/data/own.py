@@ -5,13 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bnn.core.task import MOST_CLASSES, Task
 from bnn.data.copies import image_hashes
 from bnn.data.imageset import ImageSet, sub_folders
 from bnn.data.pixels import TABLES, in_order, is_table, read_table
-from bnn.data.preprocess import AS_IS, LAYOUTS
+from bnn.data.preprocess import AS_IS, INK, LAYOUTS
 from bnn.data.quality import QUALITIES
 from bnn.errors import InputError, choose, shown
 
@@ -21,7 +23,8 @@ HELD_OUT = 0.2  # of each class of the others, that is calibrated on
 DIGIT = "digit"
 _PARTS = {"train", "training", "test", "testing", "val", "valid", "validation"}  # folders that are no classes
 # How training images are varied, by their layout.
-_AUGMENTATIONS: Mapping[str, str] = {"mnist": "handwriting"}
+_AUGMENTATIONS: Mapping[str, str] = {INK: "handwriting"}
+BRIGHT, DARK = "bright", "dark"  # grounds
 
 
 def own_task(names: list[str], layout: str) -> Task:
@@ -36,7 +39,7 @@ def layout_of(name: str) -> str:
     Raises:
         InputError: there is no such layout.
     """
-    known = {DIGIT: "mnist", AS_IS: AS_IS} | {own: own for own in LAYOUTS}
+    known = {DIGIT: INK, AS_IS: AS_IS} | {own: own for own in LAYOUTS}
     return choose(known, name, "layout")
 
 
@@ -71,6 +74,12 @@ def own_data(spec: str, layout: str) -> tuple[ImageSet, Task]:
     usable = without_copies(_judgeable(images))
     _require_enough(path, usable, task)
     return usable, task
+
+
+def ground_of(images: Tensor) -> str:
+    """Whether the borders of most of `images` (N, 1, 28, 28) are bright or dark: `BRIGHT` or `DARK`."""
+    edges = torch.cat([images[:, 0, 0], images[:, 0, -1], images[:, 0, :, 0], images[:, 0, :, -1]], 1)
+    return BRIGHT if edges.median(1).values.median() > 0.5 else DARK
 
 
 def _named_folders(folder: Path) -> list[str]:

@@ -95,8 +95,8 @@ def _whole(brightness: Pixels) -> Laid:
     return Laid(frame)
 
 
-AS_IS = "as-is"
-LAYOUTS: MutableMapping[str, Layout] = {"mnist": _of_ink, AS_IS: _whole}
+INK, AS_IS = "mnist", "as-is"
+LAYOUTS: MutableMapping[str, Layout] = {INK: _of_ink, AS_IS: _whole}
 
 
 class InvertedWarning(UserWarning):

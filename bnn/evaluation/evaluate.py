@@ -14,7 +14,7 @@ from bnn import __version__
 from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.evidence import Evidence
-from bnn.core.task import Task
+from bnn.core.task import Task, are_digits
 from bnn.data.copies import SEEN
 from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import Prepared
@@ -147,7 +147,8 @@ def _rotation(decide: Callable[[Tensor, str], Prediction], judged: Judged) -> Ro
     """A digit answered rightly, turned by `ANGLES`: a 6 where there is one."""
     labels = judged.labels
     right = judged.prediction.labels == labels
-    best = int(np.argmax(2 * right + (labels == ROTATED_DIGIT)))
+    preferred = labels == (ROTATED_DIGIT if are_digits(judged.prediction.names) else -1)
+    best = int(np.argmax(2 * right + preferred))
     image = judged.images.images[best]
     turned = torch.stack([rotate(image, angle, InterpolationMode.BILINEAR) for angle in ANGLES])
     return Rotation(judged.images.sources[best], np.array(ANGLES), decide(turned, "a rotating digit"))

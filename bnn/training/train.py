@@ -23,7 +23,7 @@ from bnn.core.task import DIGITS, Task
 from bnn.data.copies import SEEN, marks_of
 from bnn.data.digits import LABELLED
 from bnn.data.imageset import CALIBRATION_SHARE, ImageSet
-from bnn.data.own import HELD_OUT, is_own, own_data
+from bnn.data.own import HELD_OUT, ground_of, is_own, own_data
 from bnn.errors import InputError, choose
 from bnn.files import held, require_free
 from bnn.ood.combination import COMBINATIONS
@@ -188,9 +188,14 @@ class Lesson(NamedTuple):
     def told(self, trained: Classifier) -> Classifier:
         """`trained` with what is to be known of data of one's own in its record."""
         if self.is_own:
-            about = {"kept_apart": self.kept_apart, "left_out": len(self.left_out)}
+            images = self.images.images
+            about = {
+                "kept_apart": self.kept_apart,
+                "left_out": len(self.left_out),
+                "ground": ground_of(images),
+            }
             data = {**trained.record["data"], **about}
-            trained.record = {**trained.record, "data": data, SEEN: marks_of(self.images.images)}
+            trained.record = {**trained.record, "data": data, SEEN: marks_of(images)}
         return trained
 
 
