@@ -16,7 +16,7 @@ from bnn.core.evidence import Evidence
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.task import DIGITS
 from bnn.data.geometry import laid_out
-from bnn.data.preprocess import Images, Prepared, read_images
+from bnn.data.preprocess import AS_IS, Images, Prepared, read_images
 from bnn.data.quality import QUALITIES
 from bnn.ood.scores import PixelDensity, blurred
 from bnn.prediction import Prediction
@@ -111,8 +111,7 @@ def _explained(
     elif prediction.reasons[0] == "ambiguous":
         words = doubt(prediction)
     else:
-        changes = _turned(classifier, image) if quality else _changes(classifier, image, evidence)
-        found = next(changes, None)
+        found = next(_changes(classifier, image, evidence, quality), None)
         words = found.words if found else _strangeness(classifier, evidence, quality)
     change = found.image - image[0, 0] if found else torch.zeros(IMAGE_SIZE, IMAGE_SIZE)
     return Explanation(words, change.numpy())
@@ -152,11 +151,18 @@ def _strangeness(classifier: Classifier, evidence: Evidence, quality: str) -> st
     return loudest.says
 
 
-def _changes(classifier: Classifier, image: Tensor, evidence: Evidence) -> Iterator[_Change]:
-    """Changes of an `image` (1, 1, 28, 28) that would have it answered, those first that are seen at once."""
-    yield from _inked(classifier, image, evidence, less=True)
+def _changes(classifier: Classifier, image: Tensor, evidence: Evidence, quality: str) -> Iterator[_Change]:
+    """Changes of an `image` (1, 1, 28, 28) that would have it answered, those first that are seen at once.
+
+    Of one that is refused for its `quality` alone, only ways to turn it.
+    """
+    if classifier.task.layout == AS_IS:
+        return
+    if not quality:
+        yield from _inked(classifier, image, evidence, less=True)
     yield from _turned(classifier, image)
-    yield from _inked(classifier, image, evidence, less=False)
+    if not quality:
+        yield from _inked(classifier, image, evidence, less=False)
 
 
 def _inked(classifier: Classifier, image: Tensor, evidence: Evidence, *, less: bool) -> Iterator[_Change]:

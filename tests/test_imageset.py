@@ -181,7 +181,9 @@ def test_unknown_name(labelled: bool, tmp_path: Path) -> None:
 
 
 def test_what_must_be_labelled_is_no_generated_set() -> None:
-    with pytest.raises(InputError, match="no folder noise: name a folder of images or one of mnist, digits"):
+    with pytest.raises(
+        InputError, match=r"no folder noise: name a folder of images, a file \(.*\) or one of mnist, digits"
+    ):
         ImageSet.from_spec("noise", labelled=True)
 
 

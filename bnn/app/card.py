@@ -1,6 +1,6 @@
 """The tab that says how far to trust the classifier: its promise, its results, its curves, its training."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -8,6 +8,7 @@ import gradio as gr
 
 from bnn.app.figures import figures_html
 from bnn.classifier import Classifier
+from bnn.core.task import DIGITS, are_digits, worded
 from bnn.numerals import percent, percent_interval
 
 _NOT_EVALUATED = (
@@ -20,6 +21,11 @@ _LIMITS = (
     "Of letters that fill their frame, as in the table above, nearly all are refused; of those drawn on the "
     "pad, with the strokes of a digit, about seven in ten, of doodles nine in ten. Digits that are turned "
     "or half covered can be taken for others."
+)
+_LIMITS_OF_OTHERS = (
+    "Its promise holds for images like those it learnt, brought in as they were; of others it refuses more. "
+    "What is of none of its classes may still look like one. How much of such is refused was measured only "
+    "on the sets in the table above, if there are any."
 )
 _STRANGERS = {  # sets that are no digits, in words
     "notMNIST": "letters",
@@ -45,39 +51,67 @@ Row = tuple[str, str, str]  # what was measured, the number, what it means
 def card_tab(classifier: Classifier) -> None:
     """Lays the tab out where it is called, within a `gr.Blocks`."""
     gr.HTML(f"<p>{escape(classifier.describe())}</p>", js_on_load=None)
-    gr.HTML(results_html(classifier.record), elem_id="results", js_on_load=None)
-    heading = f"<h2>On its {len(classifier.calibration.labels):,} calibration digits</h2>"
+    names = classifier.task.names
+    gr.HTML(results_html(classifier.record, names), elem_id="results", js_on_load=None)
+    heading = f"<h2>On its {len(classifier.calibration.labels):,} calibration {worded(names, 'digits')}</h2>"
     gr.HTML(heading + figures_html(classifier), elem_id="figures", js_on_load=None)
-    gr.HTML(training_html(classifier.record), elem_id="training", js_on_load=None)
+    gr.HTML(training_html(classifier.record, names), elem_id="training", js_on_load=None)
 
 
-def results_html(record: Mapping[str, Any]) -> str:
+def results_html(record: Mapping[str, Any], names: Sequence[str] = DIGITS.names) -> str:
     """What was measured, as a table: on test digits where the record has that, else on calibration digits."""
     evaluation = record.get("evaluation")
     if not isinstance(evaluation, Mapping):
         rows = [*_calibration_rows(record.get("calibration", {}))]
-        return f"<h2>Results on its calibration digits</h2><p>{_NOT_EVALUATED}</p>{_table(rows)}"
+        said = worded(names, f"<h2>Results on its calibration digits</h2><p>{_NOT_EVALUATED}</p>")
+        return said + _table(_worded(names, rows))
     digits = evaluation["in_distribution"]
-    rows = [*_digit_rows(digits), *map(_stranger_row, evaluation["out_of_distribution"])]
-    rows += map(_shifted_row, evaluation["shifted"])
-    return f"<h2>Results on {digits['n']:,} test digits ({escape(digits['name'])})</h2>{_table(rows)}"
+    rows = [*_worded(names, _digit_rows(digits)), *_hardest(digits, names)]
+    rows += [_stranger_row(row, names) for row in evaluation["out_of_distribution"]]
+    rows += [_shifted_row(row, names) for row in evaluation["shifted"]]
+    what = worded(names, f"{digits['n']:,} test digits")
+    return f"<h2>Results on {what} ({escape(digits['name'])})</h2>{_table(rows)}"
 
 
-def training_html(record: Mapping[str, Any]) -> str:
+def training_html(record: Mapping[str, Any], names: Sequence[str] = DIGITS.names) -> str:
     """How the checkpoint was trained, and what that leaves out, in a few sentences."""
     config, data, training = (record.get(name, {}) for name in ("config", "data", "training"))
     if not (config and data):
         return ""
     count = config["components"]
     guides = "one mean-field guide" if count == 1 else f"{count} independently trained mean-field guides"
+    things, limits = ("digits", _LIMITS) if are_digits(names) else ("images", _LIMITS_OF_OTHERS)
+    learnt = "" if are_digits(names) else f"Its {len(names)} classes: {', '.join(names)}. "
     text = (
-        f"The posterior is a mixture of {guides} over the weights of a {config['network']} network, fitted "
-        f"by stochastic variational inference in {config['epochs']} epochs on {data['trained_on']:,} digits "
-        f"of {data['name']}, the KL term weighed by beta = {config['beta']:g}. {data['calibrated_on']:,} "
-        "other digits were held out to calibrate the rule. No image of anything but digits was used. "
+        f"{learnt}The posterior is a mixture of {guides} over the weights of a {config['network']} network, "
+        f"fitted by stochastic variational inference in {config['epochs']} epochs on "
+        f"{data['trained_on']:,} {things} of {data['name']}, the KL term weighed by "
+        f"beta = {config['beta']:g}. {data['calibrated_on']:,} other {things} were held out to "
+        f"calibrate the rule. {_nothing_else(names)} was used. "
         f"Seed {config['seed']}.{' It was interrupted.' if training.get('interrupted') else ''}"
     )
-    return f"<h2>How it was trained</h2><p>{escape(text)}</p><h2>Where it ends</h2><p>{_LIMITS}</p>"
+    return f"<h2>How it was trained</h2><p>{escape(text)}</p><h2>Where it ends</h2><p>{limits}</p>"
+
+
+def _nothing_else(names: Sequence[str]) -> str:
+    return f"No image of anything but {'digits' if are_digits(names) else 'these classes'}"
+
+
+def _worded(names: Sequence[str], rows: Iterable[Row]) -> list[Row]:
+    return [(worded(names, what), worded(names, value), worded(names, says)) for what, value, says in rows]
+
+
+def _hardest(images: Mapping[str, Any], names: Sequence[str]) -> Iterator[Row]:
+    """The class with the fewest right answers, where the classes are not digits."""
+    of_classes = images.get("by_class")
+    if of_classes and not are_digits(names):
+        row = of_classes[0]
+        answers = f"{row['errors']:,} of {row['answered']:,} answers wrong"
+        yield (
+            f"hardest class: {row['kind']}, answered",
+            _measured(row, "coverage"),
+            f"of {row['n']:,}; {answers}",
+        )
 
 
 def _digit_rows(digits: Mapping[str, Any]) -> Iterator[Row]:
@@ -101,21 +135,23 @@ def _digit_rows(digits: Mapping[str, Any]) -> Iterator[Row]:
     yield "AURC", percent(digits["aurc"], ".4f"), "errors left, averaged over all shares answered; 0 is best"
 
 
-def _stranger_row(row: Mapping[str, Any]) -> Row:
+def _stranger_row(row: Mapping[str, Any], names: Sequence[str]) -> Row:
     name = row["name"]
     shown = _measured(row, "refused")
+    others = "that are no digits" if are_digits(names) else "that need not be of its classes"
     return (
         f"{_STRANGERS[name]} refused ({name})" if name in _STRANGERS else f"{name} refused",
         shown,
-        f"of {row['n']:,} images that are no digits; AUROC {row['auroc']:.4f}",
+        f"of {row['n']:,} images {others}; AUROC {row['auroc']:.4f}",
     )
 
 
-def _shifted_row(row: Mapping[str, Any]) -> Row:
+def _shifted_row(row: Mapping[str, Any], names: Sequence[str]) -> Row:
     whose = _HANDS.get(row["name"], row["name"])
     shown = _measured(row, "coverage")
     answers = f"{row['errors']:,} of {row['answered']:,} answers wrong"
-    return f"digits in other handwriting answered ({whose})", shown, f"of {row['n']:,} digits; {answers}"
+    what = "digits in other handwriting" if are_digits(names) else "images from another source"
+    return f"{what} answered ({whose})", shown, f"of {row['n']:,} {worded(names, 'digits')}; {answers}"
 
 
 def _calibration_rows(measured: Mapping[str, Any]) -> Iterator[Row]:

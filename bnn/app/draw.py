@@ -1,6 +1,6 @@
 """The tab to draw on: the pad, things to try, and what the ensemble says after every stroke."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from html import escape
 from itertools import groupby
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bnn.app.drawings import Floats, ensemble_svg, seen_svg, vote_counts
 from bnn.app.examples import SAMPLE, Example, examples
@@ -20,9 +20,11 @@ from bnn.app.words import reading_html, verdict_html
 from bnn.classifier import Classifier
 from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
+from bnn.core.task import are_digits, worded
+from bnn.data.own import BRIGHT
 from bnn.data.pen import render
 from bnn.data.pictures import png_url
-from bnn.data.preprocess import Prepared, brightness_of, read_images
+from bnn.data.preprocess import AS_IS, INK, Prepared, brightness_of, read_images
 from bnn.data.quality import BLANK, SEVERAL
 from bnn.data.steps import steps
 from bnn.errors import InputError
@@ -61,10 +63,10 @@ class Panels(NamedTuple):
 def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     """What `classifier` says of what is `drawn`, black on white; None counts as blank."""
     nothing = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
-    read = Prepared.as_given(nothing) if drawn is None else read_images(drawn)
+    read = Prepared.as_given(nothing) if drawn is None else _read(classifier, drawn)
     prepared = read.images
     seen = prepared[0, 0].numpy()
-    how = steps_html(read, drawn)
+    how = steps_html(read, drawn, classifier.task.layout)
     no_votes = spread_html(np.zeros((0, classifier.task.classes), np.float32), classifier.task.names)
     if read.quality[0] == SEVERAL and drawn is not None:
         digits = read_digits(drawn, classifier)
@@ -85,6 +87,13 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     )
 
 
+def _read(classifier: Classifier, drawn: Image.Image) -> Prepared:
+    """What is `drawn`, black on white, as the networks see it; where nothing is cut out, on their ground."""
+    layout, data = classifier.task.layout, classifier.record.get("data")
+    bright = isinstance(data, Mapping) and data.get("ground") == BRIGHT
+    return read_images(drawn if layout != AS_IS or bright else ImageOps.invert(drawn.convert("L")), layout)
+
+
 def _seen(image: Floats, change: Floats | None = None) -> str:
     """What the networks saw as HTML, and what of it would have to `change`, if anything."""
     marks = "" if change is None else _MARKS[np.sign(change.sum()).item()]
@@ -92,11 +101,12 @@ def _seen(image: Floats, change: Floats | None = None) -> str:
     return f"<figure>{seen_svg(image, change=change)}{caption}</figure>"
 
 
-def steps_html(read: Prepared, drawn: Image.Image | None) -> str:
+def steps_html(read: Prepared, drawn: Image.Image | None, layout: str = INK) -> str:
     """From what is `drawn` to what was `read` of it, as pictures with captions."""
     if drawn is None:
         return '<p class="small-print">Nothing is drawn yet.</p>'
-    shown = steps(brightness_of(drawn), read.images[0, 0].numpy(), str(read.quality[0]), _STEP)
+    seen, word = read.images[0, 0].numpy(), str(read.quality[0])
+    shown = steps(brightness_of(drawn), seen, word, _STEP, cut_out=layout != AS_IS)
     figures = "".join(
         f'<li><figure><img src="{png_url(step.image)}" alt="{escape(step.heading)}">'
         f"<figcaption>{escape(step.heading)}</figcaption></figure></li>"
@@ -108,8 +118,9 @@ def steps_html(read: Prepared, drawn: Image.Image | None) -> str:
 def spread_html(probs: Floats, names: Sequence[str], answer: int = -1) -> str:
     """`ensemble_svg` with a title, and a line on how to read it."""
     title = f"How the {len(probs)} networks vote" if len(probs) else "How the networks vote"
+    columns = worded(names, _COLUMNS)
     votes = ensemble_svg(probs, names, answer)
-    return f'<section><h2>{title}</h2>{votes}<p class="small-print">{_COLUMNS}</p></section>'
+    return f'<section><h2>{title}</h2>{votes}<p class="small-print">{columns}</p></section>'
 
 
 def draw_tab(classifier: Classifier, promises: Promises) -> None:
@@ -123,8 +134,9 @@ def draw_tab(classifier: Classifier, promises: Promises) -> None:
             evidence = gr.HTML(nothing.evidence, elem_id="evidence", js_on_load=None)
         with gr.Column(min_width=290):
             spread = gr.HTML(nothing.spread, elem_id="spread", js_on_load=None)
-    gr.HTML(examples_html(examples()), elem_id="examples", js_on_load=_SHOW_ON_PAD)
-    risk, alpha = strictness_controls(promises)
+    if are_digits(classifier.task.names):
+        gr.HTML(examples_html(examples()), elem_id="examples", js_on_load=_SHOW_ON_PAD)
+    risk, alpha = strictness_controls(promises, names=classifier.task.names)
     with gr.Accordion("From the drawing to what the networks saw", open=False):
         how = gr.HTML(nothing.steps, elem_id="steps", js_on_load=None)
     with gr.Accordion("Advanced", open=False):

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from bnn.app.examples import FOOLING, STRANGE, examples
 from bnn.app.plots import Axis, Plot
 from bnn.classifier import Classifier
+from bnn.core.task import are_digits, worded
 from bnn.data.generated import NOISE as NOISE_SETS
 from bnn.data.pictures import framed
 from bnn.data.preprocess import prepare
@@ -26,6 +27,7 @@ ANSWERED = (1.0, 0.99, 0.98, 0.95, 0.9)  # the shares whose errors are given as 
 CONFIDENCE_BINS, LEAST_DIGITS = 20, 20  # of the reliability plot, before those with fewer digits are joined
 LEVEL = 0.95  # of its intervals
 DIGITS, NOISE, DRAWN = "digits", "noise", f"drawings under “{STRANGE}” and “{FOOLING}”"
+KINDS = {"first": DIGITS, "second": NOISE, "drawn": DRAWN}  # by how they are drawn
 OF_EACH = 8  # generated images of each kind of noise
 BINS = 24  # of the familiarity plot
 MOST_UNFAMILIAR = 100.0  # its right end, which stands for all that is beyond
@@ -112,7 +114,9 @@ def unfamiliarities(classifier: Classifier) -> dict[str, Array]:
     drawn = [framed(example.image) for example in examples() if example.group in (STRANGE, FOOLING)]
     others = classifier.evidence(torch.cat([noise.unsqueeze(1), prepare(drawn)])).ood
     digits = classifier.calibration.evidence.ood
-    sets = {DIGITS: digits, NOISE: others[: len(noise)], DRAWN: others[len(noise) :]}
+    sets = {DIGITS: digits, NOISE: others[: len(noise)]}
+    if are_digits(classifier.task.names):  # of other classes one may look like what is drawn
+        sets[DRAWN] = others[len(noise) :]
     return {name: values.numpy().astype(np.float64) for name, values in sets.items()}
 
 
@@ -123,7 +127,7 @@ def figures_html(classifier: Classifier) -> str:
         reliability_figure(reliability_bins(classifier)),
         familiarity_figure(unfamiliarities(classifier), classifier.rule.thresholds.get("ood")),
     )
-    return f'<div class="figures">{"".join(made)}</div>'
+    return worded(classifier.task.names, f'<div class="figures">{"".join(made)}</div>')
 
 
 def risk_figure(curves: dict[str, tuple[Array, Array]], now: tuple[float, float]) -> str:
@@ -189,11 +193,12 @@ def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
         Axis("unfamiliarity (100: that and more)", 0, MOST_UNFAMILIAR, (0, 20, 40, 60, 80, 100)),
         Axis("share of the images (%)", 0, high, _ticks(high)),
         f"Refused as unfamiliar: {caption}." if caption else "How unfamiliar digits and others look.",
-        [("first", DIGITS), ("second", NOISE), ("drawn", DRAWN)],
+        [(kind, name) for kind, name in KINDS.items() if name in sets],
     )
     for name, values in zip(("first", "second"), shares.values(), strict=True):
         plot.steps(edges, values, name)
-    plot.marks(sets[DRAWN].clip(0, MOST_UNFAMILIAR), high / 2, "drawn")
+    if DRAWN in sets:
+        plot.marks(sets[DRAWN].clip(0, MOST_UNFAMILIAR), high / 2, "drawn")
     if limit is not None and limit < MOST_UNFAMILIAR:
         plot.upright(limit, "refused from here on")
     heads = ("images", "how many", "lowest tenth", "half", "highest tenth")

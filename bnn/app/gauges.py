@@ -1,10 +1,11 @@
 """Gauges on one image: pure functions from a decision to numbers and HTML."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from bnn.core.task import worded
 from bnn.numerals import percent
 from bnn.prediction import Prediction
 from bnn.rules.abstention import AbstentionRule
@@ -46,7 +47,7 @@ def gauges(prediction: Prediction, rule: AbstentionRule) -> list[Gauge]:
     """Confidence, uncertainty and, where `rule` tests it, unfamiliarity of one image."""
     shown = [_confidence(prediction, rule), _uncertainty(prediction, rule)]
     if "ood" in rule.thresholds:
-        shown.append(_unfamiliarity(float(prediction.ood_score[0]), rule.thresholds["ood"]))
+        shown.append(_unfamiliarity(float(prediction.ood_score[0]), rule.thresholds["ood"], prediction.names))
     return shown
 
 
@@ -61,7 +62,7 @@ def _confidence(prediction: Prediction, rule: AbstentionRule) -> Gauge:
     if "doubt" in rule.thresholds:
         lowest = _clipped(1 - rule.thresholds["doubt"])
         limit = Limit(f"refused below {percent(lowest, '.0f')}", (0.0, lowest))
-    parts = {"the likeliest digit's probability": confidence}
+    parts = {worded(prediction.names, "the likeliest digit's probability"): confidence}
     return Gauge("Confidence", percent(confidence, ".0f"), parts, limit)
 
 
@@ -83,9 +84,11 @@ def _uncertainty(prediction: Prediction, rule: AbstentionRule) -> Gauge:
     return Gauge("Uncertainty", f"{total:.2f} nats", parts, limit)
 
 
-def _unfamiliarity(unfamiliarity: float, highest: float) -> Gauge:
+def _unfamiliarity(unfamiliarity: float, highest: float, names: Sequence[str]) -> Gauge:
     ratio = unfamiliarity / highest
-    value = "like digits it learnt" if ratio < 0.5 else "unusual" if ratio <= 1 else "too strange"
+    value = (
+        worded(names, "like digits it learnt") if ratio < 0.5 else "unusual" if ratio <= 1 else "too strange"
+    )
     parts = {f"measured {unfamiliarity:,.1f}": _of_unfamiliarity(unfamiliarity)}
     limit = Limit(f"refused above {highest:,.1f}", (_of_unfamiliarity(highest), 1.0))
     return Gauge("Unfamiliarity", value, parts, limit)

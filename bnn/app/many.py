@@ -112,7 +112,7 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
         with gr.Column(min_width=290):
             files = files_choice(sample_archive(examples()), elem_id="files")
         with gr.Column(min_width=290):
-            risk, alpha = strictness_controls(promises, "many-")
+            risk, alpha = strictness_controls(promises, "many-", classifier.task.names)
     summary = gr.HTML(html_template=ANNOUNCED, elem_id="summary", js_on_load=None)
     rows = table(elem_id="table")
     gallery = gr.HTML(elem_id="gallery", js_on_load=None)
@@ -127,7 +127,7 @@ def many_tab(classifier: Classifier, promises: Promises) -> None:
             given = uploaded(value)
             if not given:
                 return Shown("", "", "")
-            read = read_files(bar.tqdm(given, "Reading"))
+            read = read_files(bar.tqdm(given, "Reading"), classifier.task.layout)
         except InputError as error:
             raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error
         chosen = classifier.with_rule(promises.rule(risk, alpha))

@@ -3,7 +3,8 @@
 A new tab is one function, in a file of its own, and one name in `TABS`.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
+from html import escape
 
 import gradio as gr
 
@@ -14,8 +15,10 @@ from bnn.app.many import many_tab
 from bnn.app.programs import endpoints
 from bnn.app.strictness import Promises, offered
 from bnn.classifier import Classifier
+from bnn.core.task import are_digits
 
 TITLE = "A digit, or “I don't know”"
+_MOST_NAMED = 4  # classes in the title
 TABS: MutableMapping[str, Callable[[Classifier, Promises], None]] = {  # in their order; each lays itself out
     "Draw": draw_tab,
     "Many images": many_tab,
@@ -39,14 +42,23 @@ document.addEventListener("keydown", (event) => {
 """
 
 
+def title(names: Sequence[str]) -> str:
+    """What the page is called, where its classes have these `names`."""
+    if are_digits(names):
+        return TITLE
+    named = f"{', '.join(names[:_MOST_NAMED])}{' …' * (len(names) > _MOST_NAMED)}"
+    return f"{named}, or “I don't know”"
+
+
 def build_page(classifier: Classifier) -> Page:
     """The page of `classifier`, not yet served; `bnn.app.serve` gives it its style."""
     set_environment()
     promises = offered(classifier)
-    with Page(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+    called = title(classifier.task.names)
+    with Page(title=called, analytics_enabled=False, fill_width=True) as page:
         gr.HTML(
-            f"<header><h1>{TITLE}</h1><p>Many sampled neural networks vote on what you draw. Where they "
-            "disagree, or have never seen the like, the classifier says so.</p></header>",
+            f"<header><h1>{escape(called, quote=False)}</h1><p>Many sampled neural networks vote on what you "
+            "draw. Where they disagree, or have never seen the like, the classifier says so.</p></header>",
             elem_id="head",
             js_on_load=_ARROWS,
         )

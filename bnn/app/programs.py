@@ -42,6 +42,6 @@ def endpoints(classifier: Classifier) -> None:
 
 def _judged(classifier: Classifier, paths: list[str]) -> dict[str, Any]:
     try:
-        return as_plain(decisions(classifier, read_files(map(SavedFile.at, paths))))
+        return as_plain(decisions(classifier, read_files(map(SavedFile.at, paths), classifier.task.layout)))
     except InputError as error:
         raise gr.Error(f"Nothing was judged: {error}", print_exception=False) from error

@@ -29,6 +29,7 @@ from bnn.app.patience import AT_ONCE, Patience
 from bnn.app.stored import KEPT_SECONDS, TOGETHER, Stored, upload_folder, within
 from bnn.app.waiting import waiting
 from bnn.classifier import Classifier
+from bnn.core.task import worded
 
 STOPPING_SECONDS = 2  # that open pages get when the server ends
 THREADS = 6  # that work: four judge at most. Each that ever judged keeps memory, and Gradio would use 40
@@ -56,7 +57,8 @@ def launch(classifier: Classifier, address: Address, *, open_browser: bool = Fal
                 f"bnn: whoever reaches {address.host} can use this page; --auth-file asks for passwords.",
                 file=sys.stderr,
             )
-        print(f"Draw a digit at {address.url} (Ctrl-C ends it).", flush=True)
+        what = worded(classifier.task.names, "Draw a digit")
+        print(f"{what} at {address.url} (Ctrl-C ends it).", flush=True)
         if open_browser:
             webbrowser.open(address.url)
         serving.ended.result()

@@ -1,12 +1,13 @@
 """How strict the classifier is: a rule for each pair of promises, fitted on its evidence, and its cost."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 import gradio as gr
 
 from bnn.classifier import Classifier
+from bnn.core.task import DIGITS, are_digits, worded
 from bnn.errors import InputError
 from bnn.numerals import percent
 from bnn.rules.abstention import AbstentionRule, Calibration
@@ -91,20 +92,26 @@ def offered(classifier: Classifier) -> Promises:
     )
 
 
-def strictness_controls(promises: Promises, prefix: str = "") -> tuple[gr.Radio, gr.Radio]:
+def strictness_controls(
+    promises: Promises, prefix: str = "", names: Sequence[str] = DIGITS.names
+) -> tuple[gr.Radio, gr.Radio]:
     """Lays out, within a `gr.Blocks`, a choice of each of `promises`, and below them what the pair costs.
 
     Args:
         promises: that are offered.
         prefix: of the ids of the elements in the page.
+        names: of the classes.
     """
+    strangers = "letters and doodles" if are_digits(names) else "of what is of no class"
     with gr.Group(elem_classes="controls"):
         with gr.Row():
             risk = gr.Radio(
                 promises.risks,
                 value=promises.first[0],
                 label="Strictness: wrong at most",
-                info="of its answers to real digits. The stricter, the more it refuses as ambiguous.",
+                info=worded(
+                    names, "of its answers to real digits. The stricter, the more it refuses as ambiguous."
+                ),
                 elem_id=f"{prefix}strictness",
                 min_width=290,
             )
@@ -112,15 +119,15 @@ def strictness_controls(promises: Promises, prefix: str = "") -> tuple[gr.Radio,
                 promises.alphas,
                 value=promises.first[1],
                 label="Familiarity: refuses as unfamiliar at most",
-                info="of real digits. The more of them, the more letters and doodles, too.",
+                info=f"of real {worded(names, 'digits')}. The more of them, the more {strangers}, too.",
                 elem_id=f"{prefix}familiarity",
                 min_width=290,
             )
-        first = promises.cost(*promises.first)
+        first = worded(names, promises.cost(*promises.first))
         cost = gr.HTML(first, html_template=ANNOUNCED, elem_id=f"{prefix}cost", js_on_load=None)
     gr.on(
         [risk.input, alpha.input],
-        promises.cost,
+        lambda risk, alpha: worded(names, promises.cost(risk, alpha)),
         [risk, alpha],
         cost,
         trigger_mode="always_last",

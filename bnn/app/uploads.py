@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.preprocess import MAX_PIXELS, Prepared, open_stream, read_images
+from bnn.data.preprocess import INK, MAX_PIXELS, Prepared, open_stream, read_images
 from bnn.data.quality import SEVERAL
 from bnn.errors import InputError
 
@@ -72,8 +72,8 @@ class Images:
     several: Mapping[int, bytes] = field(default_factory=dict)
 
 
-def read_files(files: Iterable[SavedFile | Unusable]) -> Images:
-    """The images in `files` and archives; those that could not be uploaded are unusable from the start.
+def read_files(files: Iterable[SavedFile | Unusable], layout: str = INK) -> Images:
+    """The images in `files` and archives, in that `layout`; what could not be uploaded is listed as unusable.
 
     Raises:
         InputError: they are more than `MOST_IMAGES`, or larger together than `MOST_BYTES_TOGETHER` or
@@ -88,7 +88,7 @@ def read_files(files: Iterable[SavedFile | Unusable]) -> Images:
         if isinstance(item, Unusable):
             unusable.append(item)
             continue
-        read = _prepared(item)
+        read = _prepared(item, layout)
         if isinstance(read, Unusable):
             unusable.append(read)
             continue
@@ -131,11 +131,11 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _prepared(upload: Upload) -> tuple[Prepared, int] | Unusable:
+def _prepared(upload: Upload, layout: str) -> tuple[Prepared, int] | Unusable:
     """The image as the network sees it, and how many pixels it had."""
     try:
         image = open_stream(io.BytesIO(upload.content), "it", MAX_PIXELS)
-        return read_images(image), image.width * image.height
+        return read_images(image, layout), image.width * image.height
     except InputError as error:
         return Unusable(upload.name, cut(str(error), MOST_WHY))
 

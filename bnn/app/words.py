@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from bnn.core.task import DIGITS, are_digits
 from bnn.data.quality import BLANK, QUALITIES
 from bnn.explanation import MOST_NAMED, doubt
 from bnn.numerals import percent
@@ -10,6 +11,7 @@ from bnn.prediction import Prediction
 from bnn.reading import Reading
 
 UNLIKE = "this is unlike any digit it has seen"
+_DIGITS = DIGITS.names
 
 
 def verdict(prediction: Prediction, why: str = UNLIKE) -> tuple[str, str]:
@@ -21,10 +23,12 @@ def verdict(prediction: Prediction, why: str = UNLIKE) -> tuple[str, str]:
     """
     quality = str(prediction.quality[0])
     if quality == BLANK:
-        return "Nothing drawn yet", "Draw a digit from 0 to 9: the answer comes after each stroke."
+        return "Nothing drawn yet", f"{_to_draw(prediction.names)}: the answer comes after each stroke."
     if prediction.reasons[0] == "answered":
         label = int(prediction.labels[0])
-        return str(label), f"with a probability of {_probability(float(prediction.probs[0, label]))}"
+        return prediction.names[
+            label
+        ], f"with a probability of {_probability(float(prediction.probs[0, label]))}"
     if prediction.reasons[0] == "ambiguous":
         return "I don't know", f"Ambiguous: {doubt(prediction)}."
     if quality:
@@ -32,16 +36,20 @@ def verdict(prediction: Prediction, why: str = UNLIKE) -> tuple[str, str]:
     return "I don't know", f"Unfamiliar: {why}."
 
 
-def voices(votes: Sequence[int]) -> str:
-    """How the networks vote, `votes` for each digit: such as "31 of 50 networks say 4, 19 say 9"."""
-    return ", ".join(_voices(votes))
+def _to_draw(names: Sequence[str]) -> str:
+    return "Draw a digit from 0 to 9" if are_digits(names) else f"Draw one of its {len(names)} classes"
+
+
+def voices(votes: Sequence[int], names: Sequence[str] = _DIGITS) -> str:
+    """How the networks vote, `votes` for each class: such as "31 of 50 networks say 4, 19 say 9"."""
+    return ", ".join(_voices(votes, names))
 
 
 def verdict_html(prediction: Prediction, votes: Sequence[int] = (), why: str = UNLIKE) -> str:
-    """`verdict` as HTML, and below it the `votes` for each digit, if there are any."""
+    """`verdict` as HTML, and below it the `votes` for each class, if there are any."""
     headline, explanation = verdict(prediction, why)
     state = "blank" if prediction.quality[0] == BLANK else str(prediction.reasons[0])
-    counted = f'<p class="voices">{escape(voices(votes))}</p>' if sum(votes) else ""
+    counted = f'<p class="voices">{escape(voices(votes, prediction.names))}</p>' if sum(votes) else ""
     return (
         f'<div class="verdict {escape(state)}"><p class="headline">{escape(headline)}</p>'
         f'<div><p class="explanation">{escape(explanation)}</p>{counted}</div></div>'
@@ -60,14 +68,14 @@ def reading_html(reading: Reading) -> str:
     )
 
 
-def _voices(votes: Sequence[int]) -> Iterator[str]:
-    digits = sorted((digit for digit in range(len(votes)) if votes[digit]), key=lambda digit: -votes[digit])
-    first, *others = digits
-    yield f"{votes[first]} of {sum(votes)} networks say {first}"
-    for digit in others[: MOST_NAMED - 1]:
-        says = "says" if votes[digit] == 1 else "say"
-        yield "\N{NO-BREAK SPACE}".join((str(votes[digit]), says, str(digit)))
-    if rest := sum(votes[digit] for digit in others[MOST_NAMED - 1 :]):
+def _voices(votes: Sequence[int], names: Sequence[str]) -> Iterator[str]:
+    labels = sorted((label for label in range(len(votes)) if votes[label]), key=lambda label: -votes[label])
+    first, *others = labels
+    yield f"{votes[first]} of {sum(votes)} networks say {names[first]}"
+    for label in others[: MOST_NAMED - 1]:
+        says = "says" if votes[label] == 1 else "say"
+        yield "\N{NO-BREAK SPACE}".join((str(votes[label]), says, names[label]))
+    if rest := sum(votes[label] for label in others[MOST_NAMED - 1 :]):
         yield f"{rest} something else"
 
 

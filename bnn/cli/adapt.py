@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bnn.classifier import Classifier
-from bnn.cli.fresh import require_fresh
+from bnn.cli.fresh import fresh_part, require_fresh
 from bnn.data.imageset import ImageSet
 from bnn.files import require_free
 from bnn.numerals import percent
@@ -54,6 +54,7 @@ def adapt_command(
     classifier = Classifier.load(path)
     require_free(out, overwrite=overwrite)
     images = ImageSet.from_spec(digits, data_dir, labelled=True, task=classifier.task, download=download)
+    images = fresh_part(classifier, images)
     require_fresh(classifier, images, data_dir)
     adapted = adapt(
         classifier, images, images.truth(), held_out=held_out, beta=beta, seed=seed, rule=rule, **promise

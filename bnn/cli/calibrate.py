@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.text import Text
 
 from bnn.classifier import Classifier
-from bnn.cli.fresh import require_fresh
+from bnn.cli.fresh import fresh_part, require_fresh
 from bnn.core import checkpoint as checkpoint_file
+from bnn.data.copies import SEEN, marks_of
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.files import require_free
@@ -56,6 +57,7 @@ def calibrate_command(
     images = None
     if digits is not None:
         images = ImageSet.from_spec(digits, data_dir, labelled=True, task=classifier.task, download=download)
+        images = fresh_part(classifier, images)
         require_fresh(classifier, images, data_dir)
     done = _calibrated(classifier, images, promise, rule)
     if path is not None and out.exists() and out.samefile(path):
@@ -76,7 +78,10 @@ def _calibrated(
     if images is None:
         return classifier.with_promise(rule=rule, **promise)
     bar = progress_bar(f"judging {images.name}")
-    return classifier.calibrate(images, images.truth(), rule=rule, progress=bar, **promise)
+    done = classifier.calibrate(images, images.truth(), rule=rule, progress=bar, **promise)
+    if SEEN in done.record:
+        done.record = {**done.record, SEEN: marks_of(images.images, done.record[SEEN])}
+    return done
 
 
 def _print_short(classifier: Classifier) -> None:

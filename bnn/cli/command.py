@@ -186,6 +186,7 @@ def _train(arguments: argparse.Namespace) -> int:
     config = replace(preset, **given)
     trainer_options = _trainer_options(arguments.trainer)
 
+    from bnn.data.digits import LABELLED
     from bnn.training.summary import print_notebook_comparison, print_summary
     from bnn.training.train import train_command
 
@@ -203,9 +204,9 @@ def _train(arguments: argparse.Namespace) -> int:
     if classifier is None:  # a rank of a distributed run that has nothing to say
         return 0
     print_summary(classifier, arguments.out)
-    if arguments.preset.startswith("notebook"):
+    if arguments.preset.startswith("notebook") and config.data in LABELLED:
         print_notebook_comparison(classifier, arguments.data_dir)
-    return 0
+    return bool(classifier.record["data"].get("left_out"))
 
 
 def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """`bnn evaluate`: a report on thousands of images, as files and in short."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bnn.classifier import Classifier
+from bnn.cli.fresh import fresh_part
 from bnn.core import checkpoint as checkpoint_file
 from bnn.core.checkpoint import Checkpoint
+from bnn.core.task import DIGITS
+from bnn.data.copies import SEEN
 from bnn.data.imageset import ImageSet
-from bnn.errors import InputError
+from bnn.errors import InputError, shown
 from bnn.evaluation.evaluate import ROBUSTNESS, evaluate, recorded
 from bnn.evaluation.printed import print_short
 from bnn.evaluation.report import write_report
@@ -17,7 +21,7 @@ from bnn.files import require_free, require_writable
 
 def evaluate_command(
     classifier: Classifier,
-    in_distribution: str,
+    in_distribution: str | None,
     out_of_distribution: Sequence[str],
     out: Path,
     *,
@@ -34,7 +38,8 @@ def evaluate_command(
 
     Args:
         classifier: to be judged.
-        in_distribution, out_of_distribution, shifted: see `ImageSet.from_spec`.
+        in_distribution, out_of_distribution, shifted: see `ImageSet.from_spec`; by default the
+            in-distribution set is MNIST where the classes are digits.
         out: folder of the report; missing folders are made.
         robustness: see `evaluate`.
         data_dir, download, seed, limit: see `ImageSet.from_name`.
@@ -51,6 +56,7 @@ def evaluate_command(
     require_free(out / "report.json", overwrite=overwrite)
     seen = None if record is None else _as_it_is(classifier, record)
     options: dict[str, Any] = {"task": classifier.task, "seed": seed, "download": download, "limit": limit}
+    in_distribution = in_distribution or _learnt(classifier)
     sets = {
         "in_distribution": in_distribution,
         "out_of_distribution": list(out_of_distribution),
@@ -58,7 +64,7 @@ def evaluate_command(
     }
     report = evaluate(
         classifier,
-        ImageSet.from_spec(in_distribution, data_dir, labelled=True, **options),
+        _fresh(classifier, in_distribution, data_dir, **options),
         [ImageSet.from_spec(spec, data_dir, labelled=False, **options) for spec in out_of_distribution],
         [_shifted(classifier, spec, data_dir, **options) for spec in shifted],
         robustness=robustness,
@@ -70,6 +76,28 @@ def evaluate_command(
         checkpoint_file.update(record, seen, lambda present: recorded(present, report))
     print_short(report, out)
     return bool(report.unreadable)
+
+
+def _learnt(classifier: Classifier) -> str:
+    """What is judged where nothing is named."""
+    if classifier.task.names == DIGITS.names and SEEN not in classifier.record:
+        return "mnist"
+    name = dict(classifier.record.get("data", {})).get("name", "images")
+    raise InputError(
+        f"it has learnt data of one's own ({shown(name)}): name with --in-distribution where they lie, or "
+        "others of the same classes; what it has seen of them is left out."
+    )
+
+
+def _fresh(
+    classifier: Classifier, spec: str, data_dir: Path | None, *, limit: int | None, seed: int, **options: Any
+) -> ImageSet:
+    """The labelled images that `spec` names, of which none was learnt; the limit is of what is left."""
+    if SEEN not in classifier.record:
+        return ImageSet.from_spec(spec, data_dir, labelled=True, limit=limit, seed=seed, **options)
+    images = ImageSet.from_spec(spec, data_dir, labelled=True, seed=seed, **options)
+    left = fresh_part(classifier, images)
+    return left if limit is None else replace(left.part(limit, seed), unreadable=left.unreadable)
 
 
 def _shifted(classifier: Classifier, spec: str, data_dir: Path | None, **options: Any) -> ImageSet:

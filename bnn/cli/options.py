@@ -175,9 +175,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `bnn evaluate`."""
     parser.add_argument(
         "--in-distribution",
-        default="mnist",
         metavar="SET",
-        help="labelled images like those it learnt: mnist, digits, or a folder with sub-folders 0 to 9",
+        help="labelled images like those it learnt: a set by name, or your own as for `bnn train`, such as a "
+        "folder with sub-folders 0 to 9 (default: mnist)",
     )
     parser.add_argument(
         "--out-of-distribution",

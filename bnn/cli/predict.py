@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bnn.classifier import ADAPTIVE, ALL, Classifier
 from bnn.data.imageset import image_files
-from bnn.data.preprocess import Prepared, brightness_of, read_images
+from bnn.data.preprocess import AS_IS, Prepared, brightness_of, read_images
 from bnn.data.steps import steps_figure
 from bnn.errors import InputError
 from bnn.explanation import explained
@@ -103,7 +103,9 @@ def _with_figures(
     for number, (file, prediction) in enumerate(decisions, 1):
         read = read_images(file, classifier.task.layout)
         why = "" if prediction.labels[0] >= 0 else _refusal(classifier, read, prediction)
-        figure = steps_figure(brightness_of(file), read.images[0, 0].numpy(), str(prediction.quality[0]), why)
+        seen, word = read.images[0, 0].numpy(), str(prediction.quality[0])
+        cut_out = classifier.task.layout != AS_IS
+        figure = steps_figure(brightness_of(file), seen, word, why, cut_out=cut_out)
         with written_whole(folder / f"{number}-{file.stem}.png") as path:
             figure.save(path, "PNG")
         yield file, prediction

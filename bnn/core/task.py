@@ -3,6 +3,7 @@
 A task is kept in the checkpoint, and whatever decides asks it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -102,6 +103,29 @@ class Task:
 
 
 DIGITS = Task(tuple("0123456789"))
+
+
+def are_digits(names: Sequence[str]) -> bool:
+    """Whether classes of these `names` are the ten digits."""
+    return tuple(names) == DIGITS.names
+
+
+def worded(names: Sequence[str], text: str) -> str:
+    """`text` on digits as it is, but of classes of other `names`, on images and their classes."""
+    if are_digits(names):
+        return text
+    for digit, other in _OTHER_WORDS.items():
+        text = re.sub(rf"\b{digit}", other, text)
+    return text
+
+
+_OTHER_WORDS = {
+    "likeliest digit": "likeliest class",
+    "a digit": "an image",
+    "A digit": "An image",
+    "digit": "image",
+    "Digit": "Image",
+}
 
 
 def checked_labels(labels: Any, n: int, classes: int) -> Tensor:

@@ -9,18 +9,21 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bnn.core.networks import IMAGE_SIZE
 from bnn.core.rows import chosen_rows
 from bnn.core.task import DIGITS, Task, checked_labels
 from bnn.data.digits import LABELLED, Labelled
 from bnn.data.digits import data_dir as data_root
 from bnn.data.drawn import DRAWN, DRAWN_DIGITS, OF_A_KIND, drawings
 from bnn.data.generated import GENERATED
+from bnn.data.pixels import TABLES, Table, is_table, read_table
 from bnn.data.preprocess import Images, Prepared, read_images
 from bnn.data.torchvision_sets import TORCHVISION, torchvision_images
-from bnn.errors import InputError, choose
+from bnn.errors import InputError, choose, shown
 from bnn.files import printable
 from bnn.progress import tracked
 
@@ -139,6 +142,37 @@ class ImageSet:
         return cls(**read(path, task, limit, seed))
 
     @classmethod
+    def from_table(
+        cls,
+        table: str | Path | Table,
+        *,
+        task: Task = DIGITS,
+        name: str = "table",
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> Self:
+        """The labelled images in a CSV of pixels or an .npz; `bnn.data.pixels.read_table` says how they look.
+
+        Args:
+            table: the file's path, or what was read from it.
+            task: whose classes they are of, by name, and whose layout images of another size get.
+            name: of the set, where it has no path; else that of the file.
+            seed, limit: see `from_folder`.
+
+        Raises:
+            InputError: there is no such file, or an image or a label in it cannot be used.
+
+        Example:
+            >>> from bnn import ImageSet
+            >>> ImageSet.from_table("nowhere.csv")
+            Traceback (most recent call last):
+            bnn.errors.InputError: there is no file nowhere.csv: name one that is there.
+        """
+        if not isinstance(table, Table):
+            name, table = printable(Path(table).name), read_table(Path(table))
+        return cls(**_of_table(name, table, task, limit, seed))
+
+    @classmethod
     def from_torchvision(
         cls,
         name: str,
@@ -225,10 +259,10 @@ class ImageSet:
         seed: int = 0,
         limit: int | None = None,
     ) -> Self:
-        """What a person names on the command line: a known set, or else a folder.
+        """What a person names on the command line: a known set, or else a folder, a CSV or an .npz.
 
         Args:
-            spec: the set's name in any case, or the folder's path (of a folder of such a name "./" and that).
+            spec: the set's name in any case, or the path (of a folder of such a name "./" and that).
             data_dir, part, download, seed, limit: see `from_name`.
             labelled: whether it must have labels; if not, a set that has them is taken with them.
             task: whose classes a labelled folder's sub-folders are.
@@ -239,9 +273,12 @@ class ImageSet:
         names = [*LABELLED, *DRAWN_DIGITS] if labelled else known_names()
         if spec.lower() in (name.lower() for name in names):
             return cls.from_name(spec, data_dir, part=part, download=download, seed=seed, limit=limit)
+        if labelled and is_table(spec):
+            return cls.from_table(spec, task=task, seed=seed, limit=limit)
         if not Path(spec).is_dir():
+            files = f", a file ({', '.join(TABLES)})" if labelled else ""
             raise InputError(
-                f"there is no folder {spec}: name a folder of images or one of {', '.join(names)}."
+                f"there is no folder {spec}: name a folder of images{files} or one of {', '.join(names)}."
             )
         return cls.from_folder(spec, labelled=labelled, task=task, seed=seed, limit=limit)
 
@@ -270,6 +307,15 @@ class ImageSet:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         held_out = round(len(self) * share)
         return self[order[held_out:]], self[order[:held_out]]
+
+    def split_by_class(self, seed: int, share: float) -> tuple[Self, Self]:
+        """(the rest, a part): the part has that `share` of each class, one image at least, by `seed`."""
+        labels = self.truth()
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        of_class = F.one_hot(labels[order])
+        rank = of_class.cumsum(0).gather(1, labels[order, None])[:, 0]  # within its class, from 1
+        taken = rank <= (share * labels.bincount().double()).round().clamp_min(1)[labels[order]]
+        return self[order[~taken]], self[order[taken]]
 
     def truth(self) -> Tensor:
         """The labels, (N,) int64.
@@ -359,6 +405,11 @@ def _chosen(size: int, limit: int | None, seed: int) -> list[int]:
     return sorted(order[:limit].tolist())
 
 
+def sub_folders(folder: Path) -> list[str]:
+    """The names of the folders in `folder`, hidden ones left out."""
+    return [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
 def _files(folder: Path) -> list[Path]:
     """The files in `folder` and its sub-folders, linked ones too, hidden ones left out."""
     files: list[Path] = []
@@ -390,6 +441,29 @@ def _labelled_folder(folder: Path, task: Task, limit: int | None, seed: int) -> 
         "labels": torch.tensor([by_source[source] for source in fields["sources"]]),
         "unreadable": [*fields["unreadable"], *outside],
     }
+
+
+def _of_table(name: str, table: Table, task: Task, limit: int | None, seed: int) -> dict[str, Any]:
+    """The fields of the set of images in a `table`, or of the `limit` of them that `seed` chooses."""
+    of_name = {one: label for label, one in enumerate(task.names)}
+    for place, label in zip(table.places, table.labels, strict=True):
+        if label not in of_name:
+            raise InputError(
+                f"{place} of {name} is of the class {shown(label)}, none of this task's {task.classes}, "
+                f"{shown(task.names[0])} to {shown(task.names[-1])}: correct it or leave it out."
+            )
+    chosen = _chosen(len(table.images), limit, seed)
+    images = table.images[chosen]
+    # Each by itself, but for those of the network's size: three or four may be taken for an image's colours.
+    prepared = read_images(images if _is_stack(images) else list(images), task.layout)
+    return _fields(name, prepared) | {
+        "labels": torch.tensor([of_name[table.labels[index]] for index in chosen]),
+        "sources": _numbered(name, chosen),
+    }
+
+
+def _is_stack(images: NDArray[Any]) -> bool:
+    return images.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE)
 
 
 def _top(path: Path, folder: Path) -> str:

@@ -82,7 +82,21 @@ def _of_ink(brightness: Pixels) -> Laid:
     return Laid(laid_out(ink.ink), quality_of(ink))
 
 
-LAYOUTS: MutableMapping[str, Layout] = {"mnist": _of_ink}
+def _whole(brightness: Pixels) -> Laid:
+    """The whole picture, its longer side of the network's size; what lacks beside it is as its border."""
+    size = [max(1, round(side * IMAGE_SIZE / max(brightness.shape))) for side in brightness.shape]
+    if brightness.shape != (IMAGE_SIZE, IMAGE_SIZE):
+        method = Image.Resampling.BOX if max(brightness.shape) > IMAGE_SIZE else Image.Resampling.BICUBIC
+        picture = Image.fromarray(np.asarray(brightness, np.float32)).resize((size[1], size[0]), method)
+        brightness = np.asarray(picture, np.float32).clip(0, 1)
+    frame = np.full((IMAGE_SIZE, IMAGE_SIZE), np.median(_border(brightness)), np.float32)
+    top, left = ((IMAGE_SIZE - side) // 2 for side in size)
+    frame[top : top + size[0], left : left + size[1]] = brightness
+    return Laid(frame)
+
+
+INK, AS_IS = "mnist", "as-is"
+LAYOUTS: MutableMapping[str, Layout] = {INK: _of_ink, AS_IS: _whole}
 
 
 class InvertedWarning(UserWarning):

@@ -24,7 +24,9 @@ class Step(NamedTuple):
     image: Image.Image
 
 
-def steps(brightness: Pixels, seen: Pixels, word: str, side: int = _PANEL) -> list[Step]:
+def steps(
+    brightness: Pixels, seen: Pixels, word: str, side: int = _PANEL, *, cut_out: bool = True
+) -> list[Step]:
     """The picture of `brightness` (H, W) in [0, 1], its ink, its parts, and what a network sees of it.
 
     Args:
@@ -32,20 +34,25 @@ def steps(brightness: Pixels, seen: Pixels, word: str, side: int = _PANEL) -> li
         seen: what the network sees, (28, 28) in [0, 1].
         word: what is wrong with the picture, of `bnn.data.quality.QUALITIES`, or "".
         side: pixels of each step's longer side.
+        cut_out: whether its ink is cut out; else it is seen whole.
     """
-    ink = find_ink(brightness)
     panels = {
         "as it was given": _grey(shrunk(brightness)[0]),
-        "ink": _grey(1 - ink.ink),
-        "parts (red: lines, pink: specks)": _parts(ink),
+        **(_of_ink(find_ink(brightness)) if cut_out else {}),
         f"28 by 28, refused: {word}" if word else "28 by 28, as the network sees it": _grey(seen),
     }
     return [Step(heading, _fitted(Image.fromarray(pixels), side)) for heading, pixels in panels.items()]
 
 
-def steps_figure(brightness: Pixels, seen: Pixels, word: str, why: str = "") -> Image.Image:
+def _of_ink(ink: Ink) -> dict[str, Colours]:
+    return {"ink": _grey(1 - ink.ink), "parts (red: lines, pink: specks)": _parts(ink)}
+
+
+def steps_figure(
+    brightness: Pixels, seen: Pixels, word: str, why: str = "", *, cut_out: bool = True
+) -> Image.Image:
     """`steps` side by side, each under its heading, and below them `why` it is refused."""
-    panels = steps(brightness, seen, word)
+    panels = steps(brightness, seen, word, cut_out=cut_out)
     figure = Image.new("RGB", (len(panels) * (_PANEL + 10), _PANEL + _HEAD), "white")
     for index, (heading, panel) in enumerate(panels):
         left = index * (_PANEL + 10)

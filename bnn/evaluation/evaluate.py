@@ -14,7 +14,8 @@ from bnn import __version__
 from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.evidence import Evidence
-from bnn.core.task import Task
+from bnn.core.task import Task, are_digits
+from bnn.data.copies import SEEN
 from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import Prepared
 from bnn.errors import InputError
@@ -34,6 +35,7 @@ RECORDED = (
     "robustness",
     "resplits",
 )  # in a checkpoint, of a report
+_LEFT_OUT = ("evaluation", SEEN)  # of a checkpoint's record, in a report
 ROBUSTNESS = 500  # digits that are corrupted, in each way at each strength
 FIRST = 1.0  # seconds after which it is estimated how long all will take
 
@@ -145,7 +147,8 @@ def _rotation(decide: Callable[[Tensor, str], Prediction], judged: Judged) -> Ro
     """A digit answered rightly, turned by `ANGLES`: a 6 where there is one."""
     labels = judged.labels
     right = judged.prediction.labels == labels
-    best = int(np.argmax(2 * right + (labels == ROTATED_DIGIT)))
+    preferred = labels == (ROTATED_DIGIT if are_digits(judged.prediction.names) else -1)
+    best = int(np.argmax(2 * right + preferred))
     image = judged.images.images[best]
     turned = torch.stack([rotate(image, angle, InterpolationMode.BILINEAR) for angle in ANGLES])
     return Rotation(judged.images.sources[best], np.array(ANGLES), decide(turned, "a rotating digit"))
@@ -165,6 +168,6 @@ def _settings(classifier: Classifier) -> dict[str, Any]:
             "scores": list(parts.scores),
             "components": len(classifier.posterior.components),
             "calibration_images": len(classifier.calibration),
-            "record": {key: value for key, value in classifier.record.items() if key != "evaluation"},
+            "record": {key: value for key, value in classifier.record.items() if key not in _LEFT_OUT},
         },
     }

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
+from bnn.core.task import are_digits, worded
 from bnn.evaluation import metrics
 from bnn.evaluation.results import Report
 from bnn.rules import curves
@@ -62,15 +63,21 @@ def plots(report: Report) -> Mapping[str, Plot]:
     if report.robustness:
         caption = "Digits corrupted in several ways, from mildly (1) to severely (5)."
         drawings["robustness"] = robustness, caption
+    names = report.in_distribution.prediction.names
     with mpl.rc_context(STYLE):
-        return {name: Plot(_svg(draw(report)), caption) for name, (draw, caption) in drawings.items()}
+        return {
+            name: Plot(_svg(draw(report)), worded(names, caption))
+            for name, (draw, caption) in drawings.items()
+        }
 
 
 def risk_coverage(report: Report) -> Figure:
     """Selective risk against coverage by the rule's score and the ensemble's; where the rule stands."""
     prediction, labels = report.in_distribution.prediction, report.in_distribution.labels
     errors = prediction.probs.argmax(1) != labels
-    figure, axes = _figure("Risk and coverage", "coverage (share of digits answered, %)")
+    figure, axes = _figure(
+        "Risk and coverage", worded(prediction.names, "coverage (share of digits answered, %)")
+    )
     for score, dash, colour, label in (
         (prediction.refusal_score, "-", BLUE, "all thresholds on the refusal score"),
         (prediction.total, "--", ORANGE, "all thresholds on the ensemble's entropy alone"),
@@ -92,9 +99,11 @@ def reliability(report: Report) -> Figure:
     confidence, right, share = curves.reliability(
         report.in_distribution.prediction.probs, report.in_distribution.labels
     )
-    figure, axes = _figure("Reliability", "probability of the likeliest digit (mean of the bin)")
+    names = report.in_distribution.prediction.names
+    across = worded(names, "probability of the likeliest digit (mean of the bin)")
+    figure, axes = _figure("Reliability", across)
     axes.plot((0, 1), (0, 1), "--", color="grey", label="perfect calibration")
-    axes.bar(confidence, share, width=0.02, color=SKY, label="share of all digits")
+    axes.bar(confidence, share, width=0.02, color=SKY, label=worded(names, "share of all digits"))
     axes.plot(confidence, right, "o-", color=BLUE, label="share of right ones")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="share")
     axes.legend(loc="upper left")
@@ -122,14 +131,18 @@ def rotation(report: Report) -> Figure:
     angles, prediction = report.rotation.angles, report.rotation.prediction
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    for rank, digit in enumerate(prediction.probs.max(0).argsort()[::-1][:LEADING]):
+    names = prediction.names
+    for rank, label in enumerate(prediction.probs.max(0).argsort()[::-1][:LEADING].tolist()):
+        shown = f"digit {names[label]}" if are_digits(names) else names[label]
         colour, dash = (BLUE, *CYCLE)[rank], DASHES[rank]
-        top.plot(angles, prediction.probs[:, digit], dash, marker=".", color=colour, label=f"digit {digit}")
+        top.plot(angles, prediction.probs[:, label], dash, marker=".", color=colour, label=shown)
     bottom.plot(angles, prediction.epistemic, marker=".", color=PURPLE)
     for axes in (top, bottom):
         _shade_refused(axes, report)
     top.set(
-        title=f"A digit turned: {report.rotation.source}", ylabel="predictive probability", ylim=(-0.02, 1.02)
+        title=f"{worded(names, 'A digit')} turned: {report.rotation.source}",
+        ylabel="predictive probability",
+        ylim=(-0.02, 1.02),
     )
     bottom.set(xlabel="rotation (degrees, anticlockwise)", ylabel="epistemic\nuncertainty (nats)")
     bottom.set_xticks(range(0, 181, 30))
@@ -151,7 +164,8 @@ def robustness(report: Report) -> Figure:
         axes.set(title=name.capitalize(), xlabel="strength", ylim=(-3, 103))
     for axes in panels[len(names) :]:
         axes.remove()
-    figure.supylabel("share of the digits, or of the answers (%)", fontsize="medium")
+    classes = report.in_distribution.prediction.names
+    figure.supylabel(worded(classes, "share of the digits, or of the answers (%)"), fontsize="medium")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(CORRUPTED))
     return figure
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from bnn.evaluation.numbers import METRICS
 from bnn.evaluation.results import Report
-from bnn.evaluation.words import by_kind, summary
+from bnn.evaluation.words import by_kind, noun, summary
 from bnn.numerals import percent, shown, shown_interval
 from bnn.tables import table
 
@@ -53,7 +53,7 @@ def _ood_table(numbers: Mapping[str, Any]) -> Table:
 
 
 def _shifted_table(numbers: Mapping[str, Any]) -> Table:
-    rows = table("shifted set", "digits", "accuracy", "answered", "right when\nanswered")
+    rows = table("shifted set", f"{noun(numbers)}s", "accuracy", "answered", "right when\nanswered")
     for row in numbers["shifted"]:
         cells = (percent(row[name]) for name in ("accuracy", "coverage", "right_when_answered"))
         rows.add_row(Text(row["name"]), str(row["n"]), *cells)

@@ -14,7 +14,7 @@ from bnn.data.pictures import picture, png_url
 from bnn.decisions import decisions_csv
 from bnn.evaluation.plots import plots
 from bnn.evaluation.results import Judged, Report
-from bnn.evaluation.words import summary
+from bnn.evaluation.words import noun, summary
 from bnn.files import written_whole
 from bnn.numerals import percent, percent_interval, shown, shown_interval
 
@@ -58,6 +58,7 @@ def _page(report: Report, drawn: Mapping[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(
         numbers,
         summary=summary(numbers),
+        noun=noun(numbers),
         plots=drawn,
         settings_text=json.dumps(numbers["settings"], indent=2, ensure_ascii=False),
         wrong=_wrong(report.in_distribution),

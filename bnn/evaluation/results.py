@@ -105,9 +105,13 @@ class Report:
     def numbers(self) -> dict[str, Any]:
         """The report as plain values: what `report.json` holds. `docs/metrics.md` defines each."""
         digits = self.in_distribution
+        names = digits.prediction.names
+        kinds = [names[label] for label in digits.labels.tolist()]
         return {
+            "classes": list(names),
             "in_distribution": {"name": digits.images.name}
-            | in_distribution_numbers(digits.prediction, digits.labels),
+            | in_distribution_numbers(digits.prediction, digits.labels)
+            | {"by_class": answered_by_kind(kinds, digits.prediction, digits.labels)},
             "out_of_distribution": [
                 _named(one, out_of_distribution_numbers(digits.prediction, one.prediction))
                 | {"kinds": refused_by_kind(one.images.kinds, one.prediction)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bnn.core.task import DIGITS, worded
 from bnn.numerals import percent
 
 HARDEST = 10  # kinds of a set that are named
@@ -11,6 +12,11 @@ HARDEST = 10  # kinds of a set that are named
 def summary(numbers: Mapping[str, Any]) -> str:
     """The `numbers` of a report in a few sentences."""
     return " ".join(_sentences(numbers))
+
+
+def noun(numbers: Mapping[str, Any]) -> str:
+    """What the images are called of which these are the `numbers`: "digit", or "image" of other classes."""
+    return worded(numbers.get("classes", DIGITS.names), "digit")
 
 
 def by_kind(numbers: Mapping[str, Any]) -> Iterator[str]:
@@ -31,23 +37,26 @@ def _right(row: Mapping[str, Any]) -> float:
 
 
 def _sentences(numbers: Mapping[str, Any]) -> Iterator[str]:
-    digits = numbers["in_distribution"]
+    digits, thing = numbers["in_distribution"], noun(numbers)
     yield (
-        f"Of {digits['n']:,} digits ({digits['name']}) it answered {_answers(digits)}; made to answer every "
-        f"digit, it would be wrong on {percent(1 - digits['accuracy'])}."
+        f"Of {digits['n']:,} {thing}s ({digits['name']}) it answered {_answers(digits)}; made to answer "
+        f"every {thing}, it would be wrong on {percent(1 - digits['accuracy'])}."
     )
     if numbers["out_of_distribution"]:
         shares = [
             f"{percent(row['refused'])} of {row['n']:,} ({row['name']})"
             for row in numbers["out_of_distribution"]
         ]
-        yield f"Of images that need not be digits it refused {', '.join(shares)}."
+        others = (
+            "images that need not be digits" if thing == "digit" else "images that need not be of a class"
+        )
+        yield f"Of {others} it refused {', '.join(shares)}."
     for row in numbers["shifted"]:
-        yield f"Of {row['n']:,} digits from another source ({row['name']}) it answered {_answers(row)}."
+        yield f"Of {row['n']:,} {thing}s from another source ({row['name']}) it answered {_answers(row)}."
     if numbers["robustness"]:
-        yield _robustness_sentence(numbers["robustness"])
+        yield _robustness_sentence(numbers["robustness"], thing)
     if numbers["resplits"] is not None:
-        yield _resplits_sentence(numbers["resplits"])
+        yield _resplits_sentence(numbers["resplits"], thing)
 
 
 def _answers(row: Mapping[str, Any]) -> str:
@@ -60,7 +69,7 @@ def _answers(row: Mapping[str, Any]) -> str:
     )
 
 
-def _robustness_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+def _robustness_sentence(rows: Sequence[Mapping[str, Any]], thing: str) -> str:
     n, answered, errors = (sum(row[name] for row in rows) for name in ("n", "answered", "errors"))
     pooled = {
         "coverage": answered / n,
@@ -70,18 +79,19 @@ def _robustness_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     }
     ways = len({row["corruption"] for row in rows})
     strengths = len({row["strength"] for row in rows})
-    corrupted = f"{rows[0]['n']:,} digits corrupted in {ways} ways at {strengths} strengths"
+    corrupted = f"{rows[0]['n']:,} {thing}s corrupted in {ways} ways at {strengths} strengths"
     return f"Of {corrupted} it answered {_answers(pooled)}."
 
 
-def _resplits_sentence(row: Mapping[str, Any]) -> str:
+def _resplits_sentence(row: Mapping[str, Any], thing: str) -> str:
     if row["infeasible"] == row["splits"]:
-        return f"Its promises could not be checked: {row['fitted_on']:,} of these digits cannot show as much."
+        few = f"{row['fitted_on']:,} of these {thing}s"
+        return f"Its promises could not be checked: {few} cannot show as much."
     sentence = (
-        f"Fitted anew on {row['fitted_on']:,} of these digits, {row['splits']:,} times over, the rule was "
-        f"wrong on more than {percent(row['risk'])} of its answers to the other digits in "
+        f"Fitted anew on {row['fitted_on']:,} of these {thing}s, {row['splits']:,} times over, the rule was "
+        f"wrong on more than {percent(row['risk'])} of its answers to the other {thing}s in "
         f"{percent(row['risk_exceeded'])} of the re-splits ({percent(row['risk_of_all_exceeded'])} when all "
-        f"digits count; its promise leaves {percent(row['delta'])}), and found "
+        f"{thing}s count; its promise leaves {percent(row['delta'])}), and found "
         f"{percent(row['mean_unfamiliar'])} of them unfamiliar on average (its promise: at most "
         f"{percent(row['alpha'])})."
     )

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 
 from bnn.classifier import Classifier, measured
 from bnn.core.networks import build_network
 from bnn.core.posterior import MeanField, Mixture
-from bnn.data.copies import require_distinct
+from bnn.data.copies import SEEN, marks_of, require_distinct
 from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import Images
 from bnn.errors import InputError, choose
@@ -126,7 +127,7 @@ def _updated(classifier: Classifier, config: TrainConfig, data: TrainingData) ->
         for m, component in enumerate(_normals(classifier), start=1)
     ]
     before = classifier.checkpoint()
-    record = {
+    record: dict[str, Any] = {
         "config": config.plain(),
         "data": {
             "name": config.data,
@@ -137,6 +138,9 @@ def _updated(classifier: Classifier, config: TrainConfig, data: TrainingData) ->
         "training": {"interrupted": False, "epochs_done": config.epochs, "components_done": len(components)},
         "adapted_from": {part: of for part, of in before.record.items() if part in ("config", "data")},
     }
+    if SEEN in before.record:
+        images = torch.cat([data.train_images.images, data.calibration_images.images])
+        record[SEEN] = marks_of(images, before.record[SEEN])
     return Classifier(
         replace(
             before,

@@ -22,7 +22,20 @@ class TrainConfig:
         InputError: a number is out of its range.
     """
 
-    data: str = _option("mnist", "digits to learn: mnist, or digits (scikit-learn's, which need no file)")
+    data: str = _option(
+        "mnist",
+        "what to learn: mnist, digits (scikit-learn's, which need no file), another labelled set by name, or "
+        "data of your own: a folder whose sub-folders are the classes, a CSV of pixels (the class under the "
+        "head label, or first), or an .npz (images, labels)",
+    )
+    layout: str = _option(
+        "as-is",
+        "of your own images, where they are not 28×28: as-is (made so, whole) or digit (the ink is cut out "
+        "and centred)",
+    )
+    test_share: float = _option(
+        0.2, "of each class of your own data, share that is not learnt, for `bnn evaluate`"
+    )
     network: str = _option("vgg", "network: vgg, cnn, mlp or resnet")
     network_options: Mapping[str, Any] = field(
         default_factory=dict,
@@ -94,6 +107,7 @@ class TrainConfig:
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         _require(self.beta >= 0, "beta", self.beta, "0 or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 2^32 - 1")
+        _require(0 <= self.test_share < 1, "test_share", self.test_share, "0 or more, and below 1")
         _require(0 <= self.kl_warmup <= 1, "kl_warmup", self.kl_warmup, "between 0 and 1")
         _ = self.promise
         _require(self.prior_scale is None or self.prior_scale > 0, "prior_scale", self.prior_scale, "above 0")

@@ -26,6 +26,7 @@ class TrainingData(pl.LightningDataModule):
         batch_size: images a training step.
         augment: whether training images are varied.
         held_out: share of the images that are held out for calibration.
+        by_class: whether that share is held out of each class.
 
     Raises:
         InputError: the images have no labels, a label is none of the task's, or a class has no image.
@@ -40,12 +41,14 @@ class TrainingData(pl.LightningDataModule):
         batch_size: int = 128,
         augment: bool = True,
         held_out: float = CALIBRATION_SHARE,
+        by_class: bool = False,
     ) -> None:
         super().__init__()
         task.require_labels(images.truth().unique().tolist())
         self.task, self.seed = task, seed
         self.fingerprint = images.fingerprint()
-        self.train_images, self.calibration_images = images.split_calibration(seed, held_out)
+        split = images.split_by_class if by_class else images.split_calibration
+        self.train_images, self.calibration_images = split(seed, held_out)
         task.require_every_class(self.train_images.truth(), "learnt")
         self._augmentation = choose(AUGMENTATIONS, task.augmentation if augment else "none", "augmentation")
         self.noise_seed = seed

@@ -25,6 +25,7 @@ def print_summary(classifier: Classifier, out: Path) -> None:
     components = len(classifier.posterior.components)
     config, data, measured = record["config"], record["data"], record["calibration"]
     title = f"Trained on {data['trained_on']} images, measured on {data['calibrated_on']} held out"
+    title += f"; {data['kept_apart']} kept apart for testing" if data.get("kept_apart") else ""
     shown = table("what", "value", title=title)
     rows = {
         "accuracy when forced to answer": percent(measured["accuracy"]),

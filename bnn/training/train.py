@@ -4,7 +4,7 @@ import difflib
 import inspect
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,8 +20,10 @@ from bnn.core.features import require_described
 from bnn.core.networks import build_network
 from bnn.core.stacked import require_runnable
 from bnn.core.task import DIGITS, Task
+from bnn.data.copies import SEEN, marks_of
 from bnn.data.digits import LABELLED
-from bnn.data.imageset import ImageSet
+from bnn.data.imageset import CALIBRATION_SHARE, ImageSet
+from bnn.data.own import HELD_OUT, ground_of, is_own, own_data
 from bnn.errors import InputError, choose
 from bnn.files import held, require_free
 from bnn.ood.combination import COMBINATIONS
@@ -41,6 +43,7 @@ from bnn.training.prior import PRIORS
 from bnn.training.runs import checkpoint_to_refit, is_from, keep_log, new_run, run_to_resume
 from bnn.training.states import LAST, WholeStates, whole_state
 
+LISTED = 20  # images that cannot be used, by name
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
 
 
@@ -58,11 +61,12 @@ def train(
     """Trains and calibrates a classifier; writes nothing unless `out` is given.
 
     Args:
-        data: name of a labelled set in `bnn.data.digits.LABELLED`, or labelled images.
+        data: name of a labelled set, path of data of one's own (see `bnn.data.own.own_data`), or labelled
+            images.
         preset: name in `bnn.training.config.PRESETS`, where the other options start.
         out: checkpoint to write; None writes none.
         data_dir, download: see `ImageSet.from_name`.
-        task: whose classes the labels are.
+        task: whose classes the labels of given images are; data that are named have their own.
         trainer_options: arguments of Lightning's `Trainer`.
         options: fields of `bnn.training.config.TrainConfig`, such as `epochs` or `risk`.
 
@@ -78,12 +82,12 @@ def train(
         5
     """
     config = configured(preset, options)
-    images = data if isinstance(data, ImageSet) else _training_part(data, data_dir, download)
+    given = Lesson(data, task) if isinstance(data, ImageSet) else _lesson(data, config, data_dir, download)
     if out is not None:
         require_free(out)
-    config = replace(config, data=images.name)
+    config = replace(config, data=given.images.name)
     with TemporaryDirectory(prefix="bnn-") as folder:
-        trained = train_run(config, images, task, run=Path(folder), trainer_options=trainer_options)
+        trained = train_run(config, given, run=Path(folder), trainer_options=trainer_options)
     assert trained is not None  # noqa: S101  # one process alone
     if out is not None:
         trained.save(out)
@@ -126,15 +130,20 @@ def train_command(
     """
     if resume and refit is not None:
         raise InputError("a run is resumed, or a checkpoint fitted anew (resume, refit): not both.")
+    spec, config = config.data, replace(config, data=name_of(config.data))
     overwrite = overwrite or (resume and is_from(Path(out), config))
     require_free(out, overwrite=overwrite)
-    images = _training_part(config.data, data_dir, download)
+    given = _lesson(spec, config, data_dir, download)
+    for file, why in given.left_out[:LISTED]:
+        print(f"bnn: {file}: {why}", file=sys.stderr)
+    if more := len(given.left_out[LISTED:]):
+        print(f"bnn: {more:,} more images cannot be used.", file=sys.stderr)
     if refit is not None:
-        refitted = _refitted(config, images, Path(refit))
+        refitted = _refitted(config, given, Path(refit))
         refitted.save(out)
         return refitted
     with run_to_resume(Path(runs), config) if resume else new_run(Path(runs)) as run:
-        trained = train_run(config, images, DIGITS, run=run, trainer_options=trainer_options)
+        trained = train_run(config, given, run=run, trainer_options=trainer_options)
     if trained is not None:
         _save(trained, Path(out), overwrite=overwrite)
     return trained
@@ -148,10 +157,52 @@ def _save(trained: Classifier, out: Path, *, overwrite: bool) -> None:
         trained.save(out)
 
 
+class Lesson(NamedTuple):
+    """What is to be learnt.
+
+    Attributes:
+        images: labelled, of which a part is held out for calibration.
+        task: whose classes the labels are.
+        is_own: whether they are data of one's own, which the checkpoint then knows again.
+        kept_apart: how many others are for testing.
+        left_out: (file, why) of each image that could not be used.
+    """
+
+    images: ImageSet
+    task: Task
+    is_own: bool = False
+    kept_apart: int = 0
+    left_out: Sequence[tuple[str, str]] = ()
+
+    def split(self, config: TrainConfig) -> TrainingData:
+        """The images for Lightning."""
+        return TrainingData(
+            self.images,
+            self.task,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            augment=config.augment,
+            held_out=HELD_OUT if self.is_own else CALIBRATION_SHARE,
+            by_class=self.is_own,
+        )
+
+    def told(self, trained: Classifier) -> Classifier:
+        """`trained` with what is to be known of data of one's own in its record."""
+        if self.is_own:
+            images = self.images.images
+            about = {
+                "kept_apart": self.kept_apart,
+                "left_out": len(self.left_out),
+                "ground": ground_of(images),
+            }
+            data = {**trained.record["data"], **about}
+            trained.record = {**trained.record, "data": data, SEEN: marks_of(images)}
+        return trained
+
+
 def train_run(
     config: TrainConfig,
-    images: ImageSet,
-    task: Task,
+    lesson: Lesson,
     *,
     run: Path,
     trainer_options: Mapping[str, Any] | None = None,
@@ -163,9 +214,8 @@ def train_run(
     first that was best on the calibration images.
 
     Args:
-        config: what to train.
-        images: labelled, of which a part is held out for calibration.
-        task: whose classes the labels are.
+        config: how to train.
+        lesson: what.
         run: folder of Lightning's log and checkpoints, from which it goes on where some are there.
         trainer_options: see `train`.
 
@@ -176,7 +226,7 @@ def train_run(
         InputError: the configuration cannot be built, its images cannot promise what it asks, or the
             Trainer refuses its options.
     """
-    data = TrainingData(images, task, seed=config.seed, batch_size=config.batch_size, augment=config.augment)
+    data = lesson.split(config)
     _require_trainable(config, data)
     fits = _fit_all(config, data, run, trainer_options or {})
     if not fits[-1].trainer.is_global_zero:
@@ -189,22 +239,34 @@ def train_run(
         "components_done": len(fits),
     }
     posterior = MixtureGuide([fit.module.guide for fit in fits]).posterior()
-    return calibrated(config, posterior, data, training)
+    return lesson.told(calibrated(config, posterior, data, training))
 
 
-def _refitted(config: TrainConfig, images: ImageSet, path: Path) -> Classifier:
+def _refitted(config: TrainConfig, lesson: Lesson, path: Path) -> Classifier:
     """The checkpoint at `path` with OOD scores and a rule that are fitted anew, as `config` says."""
-    data = TrainingData(images, DIGITS, seed=config.seed)
+    data = lesson.split(config)
     _require_trainable(config, data)
     given = checkpoint_to_refit(path, config, data.fingerprint)
     posterior = Classifier(given).posterior
     config = replace(config, components=len(posterior.components))
-    return calibrated(config, posterior, data, given.record.get("training", {}))
+    return lesson.told(calibrated(config, posterior, data, given.record.get("training", {})))
 
 
-def _training_part(name: str, data_dir: str | Path | None, download: bool) -> ImageSet:
-    choose(LABELLED, name, "labelled data set")
-    return ImageSet.from_name(name, data_dir, part="train", download=download)
+def name_of(spec: str) -> str:
+    """By what the data that `spec` names are called in a checkpoint, which says nothing of where they lie."""
+    return Path(spec).resolve().name if spec not in LABELLED and is_own(spec) else spec
+
+
+def _lesson(spec: str, config: TrainConfig, data_dir: str | Path | None, download: bool) -> Lesson:
+    """What `spec` names: a set that is known, or else data of one's own."""
+    if spec in LABELLED or not is_own(spec):
+        choose(LABELLED, spec, "labelled data set")
+        return Lesson(ImageSet.from_name(spec, data_dir, part="train", download=download), DIGITS)
+    images, task = own_data(spec, config.layout)
+    rest, test = images, images[:0]
+    if config.test_share:
+        rest, test = images.split_by_class(config.seed, config.test_share)
+    return Lesson(rest, task, is_own=True, kept_apart=len(test), left_out=images.unreadable)
 
 
 def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
@@ -265,7 +327,7 @@ def _fit(
     pl.seed_everything(seed, verbose=False)
     network = build_network(config.network, config.network_options, data.task)
     module = SVIModule(config, network, len(data.train_images))
-    trainer = _trainer(config, component, folder, options)
+    trainer = _trainer(config, component, folder, options, steps=len(data.train_dataloader()))
     last = whole_state(folder)
     if last is not None and last.name != LAST:
         print(
@@ -301,7 +363,9 @@ def _restore_best(fit: _Fit) -> None:
     fit.module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
 
 
-def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping[str, Any]) -> pl.Trainer:
+def _trainer(
+    config: TrainConfig, component: int, folder: Path, options: Mapping[str, Any], steps: int
+) -> pl.Trainer:
     known = [name for name in inspect.signature(pl.Trainer).parameters if name not in OURS]
     for name in options:
         if name not in known:
@@ -318,7 +382,7 @@ def _trainer(config: TrainConfig, component: int, folder: Path, options: Mapping
     ]
     defaults = {
         "max_epochs": config.epochs,
-        "log_every_n_steps": 10,
+        "log_every_n_steps": min(10, steps),  # of an epoch
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
     }
