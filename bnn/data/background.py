@@ -115,14 +115,15 @@ CHIMERAS: Mapping[str, Maker] = {
 
 
 def turned(images: Tensor, count: int, rng: Generator) -> Tensor:
-    """`count` of `images` (N, 28, 28) as seen from another side or in a mirror, in MNIST's layout.
+    """`count` of `images` (N, 28, 28) as seen from another side or in a mirror.
 
-    In equal parts of the seven ways to turn by quarters, to mirror, or both.
+    In equal parts of the seven ways to turn by quarters, to mirror, or both. MNIST's layout stays what it is
+    but for a pixel.
     """
     chosen = images[torch.from_numpy(rng.integers(0, len(images), count))]
     ways = torch.from_numpy(rng.integers(1, 8, count))
     sides = torch.stack([side.rot90(k, (-2, -1)) for side in (chosen, chosen.flip(-1)) for k in range(4)])
-    return laid_out(sides[ways, torch.arange(count)])
+    return sides[ways, torch.arange(count)]
 
 
 def by_any_pen(images: Tensor, rng: Generator) -> Tensor:

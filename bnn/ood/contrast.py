@@ -81,7 +81,7 @@ class Turned(Contrast):
     """
 
     name = "turned"
-    says = "it looks as a digit does in a mirror, or from another side"
+    says = "it looks as if it were seen in a mirror, or from another side"
     quality = "mirrored or turned?"
 
 
