@@ -91,7 +91,7 @@ def test_digits_alone_have_labels_which_their_names_begin_with() -> None:
 
 def test_they_are_to_be_measured_on_and_not_to_be_learnt() -> None:
     assert not SETS.keys() & LABELLED.keys()
-    with pytest.raises(InputError, match="no labelled data set 'drawn'"):
+    with pytest.raises(InputError, match="no labelled data set, folder or file 'drawn'"):
         train("drawn")
 
 

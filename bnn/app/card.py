@@ -43,7 +43,14 @@ _STRANGERS = {  # sets that are no digits, in words
     "strokes": "random strokes",
     "chimeras": "digits put together wrongly",
 }
-_HANDS = {"digits": "scikit-learn's", "mnist": "MNIST's", "drawn": "drawn by this project"}  # by whose
+_HANDS = {  # by whose
+    "digits": "scikit-learn's",
+    "mnist": "MNIST's",
+    "QMNIST": "QMNIST's",
+    "EMNIST-digits": "EMNIST's",
+    "USPS": "USPS's",
+    "drawn": "drawn by this project",
+}
 
 Row = tuple[str, str, str]  # what was measured, the number, what it means
 

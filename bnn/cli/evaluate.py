@@ -11,7 +11,7 @@ from bnn.core import checkpoint as checkpoint_file
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.task import DIGITS
 from bnn.data.copies import SEEN
-from bnn.data.imageset import ImageSet
+from bnn.data.imageset import ImageSet, labelled_names
 from bnn.errors import InputError, shown
 from bnn.evaluation.evaluate import ROBUSTNESS, evaluate, recorded
 from bnn.evaluation.printed import print_short
@@ -83,6 +83,8 @@ def _learnt(classifier: Classifier) -> str:
     if classifier.task.names == DIGITS.names and SEEN not in classifier.record:
         return "mnist"
     name = dict(classifier.record.get("data", {})).get("name", "images")
+    if name in labelled_names(classifier.task):
+        return str(name)
     raise InputError(
         f"it has learnt data of one's own ({shown(name)}): name with --in-distribution where they lie, or "
         "others of the same classes; what it has seen of them is left out."
@@ -103,8 +105,8 @@ def _fresh(
 def _shifted(classifier: Classifier, spec: str, data_dir: Path | None, **options: Any) -> ImageSet:
     """All of a known set, but only the test part of the one that was learnt."""
     data = classifier.record.get("data")
-    learnt = data.get("name") if isinstance(data, Mapping) else None
-    part = "test" if spec.lower() == learnt else "all"  # as sets are named in any case
+    learnt = str(data.get("name")) if isinstance(data, Mapping) else ""
+    part = "test" if spec.lower() == learnt.lower() else "all"  # as sets are named in any case
     return ImageSet.from_spec(spec, data_dir, labelled=True, part=part, **options)
 
 

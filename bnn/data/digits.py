@@ -16,11 +16,8 @@ from torch import Tensor
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.task import DIGITS
 from bnn.data.layout import laid_out
+from bnn.data.torchvision_files import FETCH, PLACE, stored
 from bnn.errors import InputError
-
-# How errors name what is an argument in Python and an option of the command.
-PLACE = "data_dir (--data-dir) or BNN_DATA_DIR"
-FETCH = "by download=True (--download)"
 
 
 class Labelled(NamedTuple):
@@ -59,16 +56,63 @@ def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> L
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    images = torch.from_numpy(bunch.images.astype(np.float32) / 16).unsqueeze(1)
-    images = F.interpolate(images, size=20, mode="bicubic", antialias=True).clamp_(0, 1)
-    framed = F.pad(images.squeeze(1), (4, 4, 4, 4)).numpy()
-    seen = torch.from_numpy(np.stack([laid_out(image / image.max()) for image in framed])).unsqueeze(1)
-    test = torch.arange(len(images)) % 5 == 4
+    seen = _enlarged(torch.from_numpy(bunch.images.astype(np.float32) / 16))
+    test = torch.arange(len(seen)) % 5 == 4
     part = ~test if train else test
     return Labelled(seen[part], torch.from_numpy(bunch.target).long()[part])
 
 
-LABELLED: MutableMapping[str, Callable[..., Labelled]] = {"mnist": load_mnist, "digits": load_sklearn_digits}
+def load_qmnist(root: Path, *, train: bool, download: bool = False) -> Labelled:
+    """QMNIST's 60,000 training digits, or the 10,000 test digits that match MNIST's, as MNIST's are.
+
+    Raises:
+        InputError: as `load_mnist`.
+    """
+    found = stored("QMNIST", root, download, what="train" if train else "test10k")
+    images = found.images.unsqueeze(1).float() / 255
+    return _checked(Labelled(images, found.labels), f"{root / 'QMNIST' / 'raw'}")
+
+
+def load_emnist_digits(root: Path, *, train: bool, download: bool = False) -> Labelled:
+    """EMNIST's 240,000 training or 40,000 test digits, brought to MNIST's layout.
+
+    Raises:
+        InputError: as `load_mnist`.
+    """
+    found = stored("EMNIST", root, download, split="digits", train=train)
+    images = found.images.unsqueeze(1).float() / 255
+    digits = _checked(Labelled(images, found.labels), f"{root / 'EMNIST' / 'raw'}")
+    return digits._replace(images=_laid_out(digits.images[:, 0]))
+
+
+def load_usps(root: Path, *, train: bool, download: bool = False) -> Labelled:
+    """The US Postal Service's 7,291 training or 2,007 test digits (16×16), brought to MNIST's layout.
+
+    Raises:
+        InputError: as `load_mnist`.
+    """
+    found = stored("USPS", root, download, train=train)
+    return _checked(Labelled(_enlarged(found.images.float() / 255), found.labels), f"{root}")
+
+
+LABELLED: MutableMapping[str, Callable[..., Labelled]] = {
+    "mnist": load_mnist,
+    "digits": load_sklearn_digits,
+    "QMNIST": load_qmnist,
+    "EMNIST-digits": load_emnist_digits,
+    "USPS": load_usps,
+}
+
+
+def _enlarged(images: Tensor) -> Tensor:
+    """Small `images` (N, H, W) in [0, 1] as (N, 1, 28, 28) in MNIST's layout."""
+    large = F.interpolate(images.unsqueeze(1), size=20, mode="bicubic", antialias=True).clamp_(0, 1)
+    framed = F.pad(large.squeeze(1), (4, 4, 4, 4))
+    return _laid_out(framed / framed.amax((1, 2), keepdim=True))
+
+
+def _laid_out(images: Tensor) -> Tensor:
+    return torch.from_numpy(np.stack([laid_out(image) for image in images.numpy()])).unsqueeze(1)
 
 
 def _no_mnist(folder: Path, download: bool) -> str:

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.rows import chosen_rows
-from bnn.core.task import DIGITS, Task, checked_labels
+from bnn.core.task import DIGITS, Task, are_digits, checked_labels
 from bnn.data.digits import LABELLED, Labelled
 from bnn.data.digits import data_dir as data_root
 from bnn.data.drawn import DRAWN, DRAWN_DIGITS, OF_A_KIND, drawings
 from bnn.data.generated import GENERATED
 from bnn.data.pixels import TABLES, Table, is_table, read_table
 from bnn.data.preprocess import Images, Prepared, read_images
-from bnn.data.torchvision_sets import TORCHVISION, torchvision_images
+from bnn.data.torchvision_sets import LEARNABLE, TORCHVISION, learnable_images, torchvision_images
 from bnn.errors import InputError, choose, shown
 from bnn.files import printable
 from bnn.progress import tracked
@@ -178,15 +178,18 @@ class ImageSet:
         name: str,
         data_dir: str | Path | None = None,
         *,
+        part: str | None = None,
         download: bool = False,
         seed: int = 0,
         limit: int | None = None,
     ) -> Self:
-        """A set of `TORCHVISION`, without its labels; its images are taken as they are.
+        """A set of `TORCHVISION`, without its labels, as it is; or a part of one in `LEARNABLE`, with them.
 
         Args:
             name: of its class in torchvision, in any case.
             data_dir: see `bnn.data.digits.data_dir`.
+            part: of a set in `LEARNABLE` "train", "test", or "all"; where None, the test images of one in
+                `TORCHVISION`, without labels.
             download: whether it may be fetched from the network.
             seed, limit: see `from_folder`.
 
@@ -199,6 +202,12 @@ class ImageSet:
             Traceback (most recent call last):
             bnn.errors.InputError: KMNIST is not in nowhere/KMNIST/raw: put its uncompressed files there, ...
         """
+        if part is not None:
+            spelt = _spelt(name, LEARNABLE, "labelled torchvision set")
+            images, labels = _joined(
+                learnable_images(spelt, data_dir, download, train=train) for train in _trains(part)
+            )
+            return cls(**_chosen_arrays(spelt, images, labels, limit, seed))
         spelt = _spelt(name, TORCHVISION, "torchvision set")
         return cls(**_chosen_arrays(spelt, torchvision_images(spelt, data_dir, download), None, limit, seed))
 
@@ -270,15 +279,20 @@ class ImageSet:
         Raises:
             InputError: there is no such set or folder, its files cannot be had, or none can be used.
         """
-        names = [*LABELLED, *DRAWN_DIGITS] if labelled else known_names()
+        names = labelled_names(task) if labelled else known_names()
         if spec.lower() in (name.lower() for name in names):
-            return cls.from_name(spec, data_dir, part=part, download=download, seed=seed, limit=limit)
+            options: dict[str, Any] = {"download": download, "seed": seed, "limit": limit}
+            if labelled and not are_digits(task.names):
+                return cls.from_torchvision(spec, data_dir, part=part, **options)
+            found = cls.from_name(spec, data_dir, part=part, **options)
+            return found if are_digits(task.names) else replace(found, labels=None)
         if labelled and is_table(spec):
             return cls.from_table(spec, task=task, seed=seed, limit=limit)
         if not Path(spec).is_dir():
             files = f", a file ({', '.join(TABLES)})" if labelled else ""
             raise InputError(
-                f"there is no folder {spec}: name a folder of images{files} or one of {', '.join(names)}."
+                f"there is no folder {spec}: name a folder of images{files}"
+                f"{' or one of ' * bool(names)}{', '.join(names)}."
             )
         return cls.from_folder(spec, labelled=labelled, task=task, seed=seed, limit=limit)
 
@@ -340,6 +354,13 @@ def known_names() -> list[str]:
     return [*LABELLED, *DRAWN_DIGITS, *DRAWN, *GENERATED, *TORCHVISION]
 
 
+def labelled_names(task: Task) -> list[str]:
+    """The names of all known sets that have the labels of `task`."""
+    if are_digits(task.names):
+        return [*LABELLED, *DRAWN_DIGITS]
+    return [name for name, one in LEARNABLE.items() if one.task.names == task.names]
+
+
 def image_files(folder: Path) -> list[Path]:
     """The files in `folder` and its sub-folders in order of their paths, hidden ones left out.
 
@@ -358,9 +379,17 @@ def _spelt(name: str, names: Iterable[str], what: str) -> str:
 
 
 def _labelled(name: str, data_dir: str | Path | None, part: str, download: bool) -> Labelled:
-    parts = choose({"train": (True,), "test": (False,), "all": (True, False)}, part, "part of a data set")
-    loaded = [LABELLED[name](data_root(data_dir), train=train, download=download) for train in parts]
-    return Labelled(*(torch.cat(of) for of in zip(*loaded, strict=True)))
+    load, root = LABELLED[name], data_root(data_dir)
+    return _joined(load(root, train=train, download=download) for train in _trains(part))
+
+
+def _trains(part: str) -> tuple[bool, ...]:
+    """Whether each half of a `part` is the training half."""
+    return choose({"train": (True,), "test": (False,), "all": (True, False)}, part, "part of a data set")
+
+
+def _joined(parts: Iterable[Labelled]) -> Labelled:
+    return Labelled(*(torch.cat(of) for of in zip(*parts, strict=True)))
 
 
 def _drawn(name: str, limit: int | None, seed: int) -> dict[str, Any]:

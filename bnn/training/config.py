@@ -24,9 +24,10 @@ class TrainConfig:
 
     data: str = _option(
         "mnist",
-        "what to learn: mnist, digits (scikit-learn's, which need no file), another labelled set by name, or "
-        "data of your own: a folder whose sub-folders are the classes, a CSV of pixels (the class under the "
-        "head label, or first), or an .npz (images, labels)",
+        "what to learn: mnist, digits (scikit-learn's, which need no file), QMNIST, EMNIST-digits, USPS, "
+        "EMNIST-letters, EMNIST-balanced, FashionMNIST, KMNIST, or data of your own: a folder whose "
+        "sub-folders are the classes, a CSV of pixels (the class under the head label, or first), or an .npz "
+        "(images, labels)",
     )
     layout: str = _option(
         "as-is",

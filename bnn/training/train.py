@@ -24,6 +24,7 @@ from bnn.data.copies import SEEN, marks_of
 from bnn.data.digits import LABELLED
 from bnn.data.imageset import CALIBRATION_SHARE, ImageSet
 from bnn.data.own import HELD_OUT, ground_of, is_own, own_data
+from bnn.data.torchvision_sets import LEARNABLE
 from bnn.errors import InputError, choose
 from bnn.files import held, require_free
 from bnn.ood.combination import COMBINATIONS
@@ -82,7 +83,7 @@ def train(
         5
     """
     config = configured(preset, options)
-    given = Lesson(data, task) if isinstance(data, ImageSet) else _lesson(data, config, data_dir, download)
+    given = Lesson(data, task) if isinstance(data, ImageSet) else lesson_of(data, config, data_dir, download)
     if out is not None:
         require_free(out)
     config = replace(config, data=given.images.name)
@@ -133,7 +134,7 @@ def train_command(
     spec, config = config.data, replace(config, data=name_of(config.data))
     overwrite = overwrite or (resume and is_from(Path(out), config))
     require_free(out, overwrite=overwrite)
-    given = _lesson(spec, config, data_dir, download)
+    given = lesson_of(spec, config, data_dir, download)
     for file, why in given.left_out[:LISTED]:
         print(f"bnn: {file}: {why}", file=sys.stderr)
     if more := len(given.left_out[LISTED:]):
@@ -254,13 +255,32 @@ def _refitted(config: TrainConfig, lesson: Lesson, path: Path) -> Classifier:
 
 def name_of(spec: str) -> str:
     """By what the data that `spec` names are called in a checkpoint, which says nothing of where they lie."""
-    return Path(spec).resolve().name if spec not in LABELLED and is_own(spec) else spec
+    return Path(spec).resolve().name if spec not in known_to_learn() and is_own(spec) else spec
 
 
-def _lesson(spec: str, config: TrainConfig, data_dir: str | Path | None, download: bool) -> Lesson:
-    """What `spec` names: a set that is known, or else data of one's own."""
+def known_to_learn() -> list[str]:
+    """The names of all sets that can be learnt."""
+    return [*LABELLED, *LEARNABLE]
+
+
+def lesson_of(
+    spec: str, config: TrainConfig, data_dir: str | Path | None = None, download: bool = False
+) -> Lesson:
+    """What `spec` names: a set that is known, or else data of one's own.
+
+    Args:
+        spec: the set's name, or the path.
+        config: gives the layout, the share to test on and the seed by which data of one's own are split.
+        data_dir, download: see `ImageSet.from_name`.
+
+    Raises:
+        InputError: it cannot be had, or cannot be learnt.
+    """
+    if spec in LEARNABLE:
+        images = ImageSet.from_torchvision(spec, data_dir, part="train", download=download)
+        return Lesson(images, LEARNABLE[spec].task)
     if spec in LABELLED or not is_own(spec):
-        choose(LABELLED, spec, "labelled data set")
+        choose(dict.fromkeys(known_to_learn()), spec, "labelled data set, folder or file")
         return Lesson(ImageSet.from_name(spec, data_dir, part="train", download=download), DIGITS)
     images, task = own_data(spec, config.layout)
     rest, test = images, images[:0]
