@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
+import pyro.distributions as dist
 import torch
 from pyro.infer import Trace_ELBO
 from pyro.poutine import Trace
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from bnn.training.estimators import Estimator, Flipped, LocallyReparameterized, UndrawnNormal
+from bnn.training.joint import joint_divergence
 from bnn.training.pyro_private import LeanMeanFieldELBO, traces
 
 
@@ -40,10 +42,15 @@ class MeanFieldELBO(LeanMeanFieldELBO):
         and one noise sample, and KL = KL(q ‖ prior) exact, or from one draw where it has no closed form.
         """
         model_trace, guide_trace = traces(self, model, guide, images, labels)
+        sites = {name: (guide_trace.nodes[name]["fn"], site) for name, site in _latent(model_trace).items()}
+        normals = {name: (q, site["fn"]) for name, (q, site) in sites.items() if _are_normal(q, site["fn"])}
         divergences = [
-            _divergence(guide_trace.nodes[name]["fn"], site["fn"], site["value"])
-            for name, site in _latent(model_trace).items()
+            _divergence(q, site["fn"], site["value"])
+            for name, (q, site) in sites.items()
+            if name not in normals
         ]
+        if normals:
+            divergences.append(joint_divergence(*zip(*normals.values(), strict=True)))
         return _nll(model_trace), torch.stack([*divergences, *_factors(guide_trace)]).sum()
 
 
@@ -58,6 +65,12 @@ class SampledELBO(Trace_ELBO):
             for name, site in _latent(model_trace).items()
         ]
         return _nll(model_trace), torch.stack([*log_ratios, *_factors(guide_trace)]).sum()
+
+
+def _are_normal(*distributions: Any) -> bool:
+    return all(
+        isinstance(one, dist.Independent) and isinstance(one.base_dist, dist.Normal) for one in distributions
+    )
 
 
 def _divergence(fitted: Any, prior: Any, value: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bnn.core.posterior import Dropout, LowRank, MeanField, Mixture, Point, Posterior, Weights, kept_inputs
 from bnn.data.imageset import ImageSet
 from bnn.training.config import TrainConfig
+from bnn.training.joint import JointNormals, flat
 from bnn.training.model import BayesianClassifier, fan_in_scale
 
 
@@ -137,9 +138,12 @@ class MeanFieldGuide(Guide):
 
     def forward(self, images: Tensor | None = None, labels: Tensor | None = None) -> None:
         """Samples every weight's site; the arguments are the model's and are not used."""
-        for site, key in self._sites:
-            loc, scale = self._loc_scale(key)
-            pyro.sample(site, dist.Normal(loc, scale).to_event(loc.dim()))
+        locs, free_scales = (
+            [getattr(self, f"{key}_{part}") for _, key in self._sites] for part in ("loc", "free_scale")
+        )
+        normals = JointNormals(locs, flat(locs), F.softplus(flat(free_scales))).each()
+        for (site, _), normal in zip(self._sites, normals, strict=True):
+            pyro.sample(site, normal.to_event(normal.loc.dim()))
 
     def posterior(self) -> MeanField:
         """What was fitted, to be drawn from without Pyro."""

@@ -15,6 +15,7 @@ from bnn.errors import choose
 from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS
 from bnn.training.guides import GUIDES
+from bnn.training.memory import keep_freed_memory
 from bnn.training.model import BayesianClassifier
 from bnn.training.prior import PRIORS
 
@@ -57,6 +58,9 @@ class SVIModule(pl.LightningModule):
             self.guide.start_at(prior)
         self.elbo = choose(ELBOS, config.estimator, "estimator")()
 
+    def on_fit_start(self) -> None:
+        keep_freed_memory()
+
     def beta(self) -> float:
         """The weight of the KL term at the current step."""
         warmup = self.config.kl_warmup * self.trainer.estimated_stepping_batches
@@ -64,7 +68,8 @@ class SVIModule(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
-        images = images.contiguous(memory_format=torch.channels_last)  # faster convolutions and pooling
+        # Faster convolutions and pooling; `contiguous` would leave a single channel as it lies.
+        images = images.to(memory_format=torch.channels_last)
         with pyro.validation_enabled(False):  # of arguments that are right by construction
             terms = self.elbo.terms(self.model, self.guide, images, labels)
         nll, kl = (term / self.model.n_train for term in terms)

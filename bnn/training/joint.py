@@ -1,0 +1,78 @@
+"""Many Normal weights as one long vector: one operation on it costs less than one on each of them."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+
+def flat(tensors: Sequence[Tensor]) -> Tensor:
+    """All numbers of `tensors` one after another, filters as they lie in memory: channels last."""
+    return torch.cat([(x.permute(0, 2, 3, 1) if x.dim() == 4 else x).reshape(-1) for x in tensors])
+
+
+def parts(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """What `flat` joined, as views of `vector` with the shapes of `like`."""
+    return [_shaped(part, x) for part, x in zip(vector.split([x.numel() for x in like]), like, strict=True)]
+
+
+def _shaped(part: Tensor, like: Tensor) -> Tensor:
+    if like.dim() != 4:
+        return part.view(like.shape)
+    rows, channels, height, width = like.shape
+    return part.view(rows, height, width, channels).permute(0, 3, 1, 2)
+
+
+class JointNormals:
+    """Independent Normals of several shapes.
+
+    Args:
+        like: tensors of those shapes.
+        loc, scale: of all of them, as `flat` joins them.
+    """
+
+    def __init__(self, like: Sequence[Tensor], loc: Tensor, scale: Tensor) -> None:
+        self._like, self._loc, self._scale = like, loc, scale
+        self._drawn: list[Tensor] | None = None
+
+    def each(self) -> list["JointNormal"]:
+        """Each of them, as a distribution of its own."""
+        ends = zip(parts(self._loc, self._like), parts(self._scale, self._like), strict=True)
+        return [JointNormal(loc, scale).of(self, at) for at, (loc, scale) in enumerate(ends)]
+
+    def drawn(self, at: int) -> Tensor:
+        """A reparameterised draw of one of them; all are drawn when the first is asked for, and once."""
+        if self._drawn is None:
+            noise = torch.randn_like(self._loc)
+            self._drawn = parts(torch.addcmul(self._loc, self._scale, noise), self._like)
+        return self._drawn[at]
+
+
+class JointNormal(dist.Normal):
+    """A Normal that is drawn together with others, so that a single draw of it is the same at every call."""
+
+    _drawn_with: tuple[JointNormals, int] | None = None
+
+    def of(self, together: JointNormals, at: int) -> Self:
+        """Drawn with all others of `together`, where it has the place `at`."""
+        self._drawn_with = together, at
+        return self
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008  # as in torch
+        if self._drawn_with is None or sample_shape:  # expanded, or drawn several times
+            return super().rsample(sample_shape)
+        together, at = self._drawn_with
+        return together.drawn(at)
+
+
+def joint_divergence(fitted: Sequence[dist.Independent], priors: Sequence[dist.Independent]) -> Tensor:
+    """∑ KL(fitted ‖ prior) of equally many independent Normals, alike in shape, in nats: a scalar."""
+    return kl_divergence(_joined(fitted), _joined(priors)).sum()
+
+
+def _joined(normals: Sequence[dist.Independent]) -> dist.Normal:
+    loc, scale = (flat([getattr(one.base_dist, of) for one in normals]) for of in ("loc", "scale"))
+    return dist.Normal(loc, scale)
