@@ -164,6 +164,7 @@ def test_one_guide_and_an_interruption_are_told() -> None:
     config = TRAINED["config"] | {"components": 1}
     told = training_html(TRAINED | {"config": config, "training": {"interrupted": True}})
     assert "a mixture of one mean-field guide " in told
+    assert "a mixture of one swag guide " in training_html(TRAINED | {"config": config | {"guide": "swag"}})
     assert "Seed 4. It was interrupted.</p>" in told
 
 

@@ -86,12 +86,13 @@ def training_html(record: Mapping[str, Any], names: Sequence[str] = DIGITS.names
     if not (config and data):
         return ""
     count = config["components"]
-    guides = "one mean-field guide" if count == 1 else f"{count} independently trained mean-field guides"
+    kind = config.get("guide", "mean-field")
+    guides = f"one {kind} guide" if count == 1 else f"{count} independently trained {kind} guides"
     things, limits = ("digits", _LIMITS) if are_digits(names) else ("images", _LIMITS_OF_OTHERS)
     learnt = "" if are_digits(names) else f"Its {len(names)} classes: {', '.join(names)}. "
     text = (
         f"{learnt}The posterior is a mixture of {guides} over the weights of a {config['network']} network, "
-        f"fitted by stochastic variational inference in {config['epochs']} epochs on "
+        f"fitted in {config['epochs']} epochs on "
         f"{data['trained_on']:,} {things} of {data['name']}, the KL term weighed by "
         f"beta = {config['beta']:g}. {data['calibrated_on']:,} other {things} were held out to "
         f"calibrate the rule. {_nothing_else(names)} was used. "
