@@ -43,7 +43,7 @@ HOSTILE = "<script>alert(1)<!--$x_$.png"
 CORRUPTED = 4  # digits that are spoilt
 SPLITS = 20
 SHARES = {"n", "accuracy", "coverage", "answered", "errors", "selective_risk", "intervals"}
-IN_DISTRIBUTION = SHARES | {"name", "nll", "ece", "brier", "aurc", "aurc_ensemble"}
+IN_DISTRIBUTION = SHARES | {"name", "nll", "ece", "brier", "aurc", "aurc_ensemble", "by_class"}
 OUT_OF_DISTRIBUTION = {
     *("name", "n", "refused", "auroc", "auroc_ensemble", "fpr95", "fpr95_ensemble"),
     *("intervals", "unreadable", "kinds"),
@@ -132,6 +132,7 @@ def test_schema(out: Path, numbers: Any, folder: Path, classifier: Classifier) -
     assert {path.name for path in out.iterdir()} == FILES
     assert set(numbers) == {
         *(
+            "classes",
             "in_distribution",
             "out_of_distribution",
             "shifted",

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+import shlex
 from collections.abc import Callable, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -30,42 +32,45 @@ from bnn.data.preprocess import prepare
 from bnn.errors import InputError
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PAGE = (Path(__file__).parents[1] / "docs" / "own-data.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$ bnn (.*)$", PAGE, re.MULTILINE)
 COUNT, APART = 600, 120  # digits, and those of them that are kept apart
-QUICK = (
-    *("--network=mlp", "--network-options", '{"hidden": 64}', "--epochs=12", "--batch-size=32", "--draws=5"),
-    *("--contrast-options", '{"channels": [4, 4, 4], "hidden": 8}', "--contrast-epochs=1"),
-    *("--risk=0.2", "--alpha=0.05", "--trainer.enable_progress_bar=false"),
-)
 Bytes = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
 def bundled() -> tuple[Bytes, list[str]]:
-    """So many of scikit-learn's digits as bytes (N, 8, 8), and their names."""
+    """Those of scikit-learn's digits that `docs/own-data.md` takes, as bytes (N, 8, 8), and their names."""
     bunch = load_digits()
     images, labels = bunch.images[:COUNT], bunch.target[:COUNT]
     return (images * 255 / 16).astype(np.uint8), [WORDS[label] for label in labels]
 
 
 @pytest.fixture(scope="module")
-def folder(bundled: tuple[Bytes, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as a folder of PNGs, with one that cannot be read and one that is there twice."""
-    root = tmp_path_factory.mktemp("own") / "words"
-    for index, (image, name) in enumerate(zip(*bundled, strict=True)):
-        (root / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(root / name / f"{index:04}.png")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the page's Python makes; then a file that is no image, and one that is there twice."""
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    place = tmp_path_factory.mktemp("own")
+    with chdir(place):
+        exec(compile(program, "own-data.md", "exec"), {})
+    root = place / "words"
     (root / "one" / "broken.png").write_bytes(b"no image")
     (root / "zero" / "twice.png").write_bytes((root / "zero" / "0000.png").read_bytes())
     return root
 
 
+def done(command: str, folder: Path) -> int:
+    """Runs the page's line that begins with `command` as written, beside the folder; its exit status."""
+    (line,) = [line for line in COMMANDS if line.startswith(command)]
+    with chdir(folder.parent):
+        return main(shlex.split(line))
+
+
 @pytest.fixture(scope="module")
-def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that `bnn train` made of the folder, of a small network."""
-    place = tmp_path_factory.mktemp("trained")
-    out = place / "words.safetensors"
-    assert main(["train", f"--data={folder}", f"--out={out}", f"--runs={place}", *QUICK]) == 1
-    return out
+def trained(folder: Path) -> Path:
+    """The checkpoint that the page's `bnn train` makes."""
+    assert done("train", folder) == 1  # of the two files that were left out
+    return folder.parent / "words.safetensors"
 
 
 # What is read.
@@ -336,19 +341,17 @@ def test_the_checkpoint_knows_its_classes_and_what_it_has_seen(trained: Path, fo
 def test_predict_says_the_class_s_name(
     trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = sorted((folder / "three").iterdir())[:20]
-    assert main(["predict", f"--checkpoint={trained}", *map(str, files)]) == 0
+    assert done("predict", folder) == 0
     said = capsys.readouterr().out
     assert len(re.findall(r"^three +answered", said, re.MULTILINE)) > 10
 
 
 @pytest.mark.slow
 def test_evaluate_takes_only_what_it_has_not_seen(
-    trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "report"
-    options = [f"--checkpoint={trained}", f"--out={out}", "--robustness=2"]
-    assert main(["evaluate", f"--in-distribution={folder}", "--ood=noise", *options]) == 1
+    out = folder.parent / "report"
+    assert done("evaluate", folder) == 1
     said = capsys.readouterr()
     assert (
         f"{COUNT - APART} of {COUNT + 1} images of words were learnt or calibrated on, and are left out"
@@ -380,6 +383,8 @@ def test_calibrating_on_the_rest_leaves_nothing_to_measure(
     trained: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "calibrated.safetensors"
+    assert done("calibrate", folder) == 0
+    assert Classifier.load(folder.parent / "stricter.safetensors").promise.risk == 0.15
     options = [f"--digits={folder}", "--risk=0.3", f"--out={out}"]
     assert main(["calibrate", str(trained), *options]) == 1
     assert f"{COUNT - APART} of {COUNT + 1} images" in capsys.readouterr().err

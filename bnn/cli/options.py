@@ -20,6 +20,8 @@ abstention rule on digits held out of training, and writes one checkpoint file.
   bnn train --preset best                    a mixture of guides, as the checkpoint that ships: hours
   bnn train --data digits --risk 0.05 --alpha 0.02 --out digits.safetensors
                                              scikit-learn's digits: no download, under a minute
+  bnn train --data FOLDER --risk 0.1 --alpha 0.05 --out mine.safetensors
+                                             your own images: sub-folders are the classes (docs/own-data.md)
   bnn train --resume                         go on with the latest run after an interruption
   bnn train --preset notebook                the 2018 notebook, its results beside ours
   bnn train --trainer.devices 2 --trainer.strategy ddp
