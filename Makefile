@@ -10,7 +10,7 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint train evaluate examples docs
+.PHONY: help demo install test check lint train evaluate examples bench docs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ lint: .venv/tests  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/all  ## measure what predicting and training cost, and write docs/performance.md (ARGS=--short: minutes)
+	set -e; for what in predict step cost page; do $(BIN)/python benchmarks/performance.py $$what $(ARGS); done
 
 docs: .venv/docs  ## build the documentation, with the API reference, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

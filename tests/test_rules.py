@@ -27,6 +27,7 @@ from bnn.errors import InputError
 from bnn.rules.abstention import MEANT_SHARE, AbstentionRule, Calibration, RefuseAll
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.promise import PROMISES, Promise, rounded_up
+from bnn.rules.risk_control import exact_interval
 from bnn.rules.table import RULES, fit_rule, rule_from_dict
 from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
 
@@ -706,3 +707,10 @@ def test_a_rule_added_in_one_place_works_from_fit_to_checkpoint(
     again = Classifier.load(tmp_path / "gap.safetensors")
     assert again.rule == classifier.rule
     assert again.predict(images).plain() == prediction.plain()
+
+
+@given(trials=st.integers(1, 20_000), share=st.floats(0, 1), level=st.floats(0.5, 0.999))
+def test_the_exact_interval_is_scipys(trials: int, share: float, level: float) -> None:
+    events = round(share * trials)
+    expected = binomtest(events, trials).proportion_ci(level, method="exact")
+    assert exact_interval(events, trials, level) == pytest.approx(tuple(expected), rel=1e-8, abs=1e-12)

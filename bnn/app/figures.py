@@ -8,7 +8,6 @@ from html import escape
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from bnn.app.examples import FOOLING, STRANGE, examples
 from bnn.app.plots import Axis, Plot
@@ -19,6 +18,7 @@ from bnn.data.pictures import framed
 from bnn.data.preprocess import prepare
 from bnn.numerals import percent, percent_interval
 from bnn.rules.curves import reliability, risk_coverage
+from bnn.rules.risk_control import exact_interval
 
 BY_RULE, BY_ENTROPY = "refusing by the rule's score", "refusing by the entropy alone"
 LEAST_ANSWERED = 0.8  # where the risk-coverage plot begins
@@ -57,8 +57,7 @@ class Bin:
     @property
     def interval(self) -> tuple[float, float]:
         """The exact interval of that share (Clopper & Pearson 1934), at `LEVEL`."""
-        low, high = binomtest(self.right, self.digits).proportion_ci(LEVEL, method="exact")
-        return float(low), float(high)
+        return exact_interval(self.right, self.digits, LEVEL)
 
 
 def risk_curves(classifier: Classifier) -> dict[str, tuple[Array, Array]]:

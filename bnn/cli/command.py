@@ -8,6 +8,7 @@ import platform
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, replace
 from importlib import metadata
@@ -329,7 +330,11 @@ def _read(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from bnn.app import Address, accounts_in, launch
+    import bnn.classifier  # noqa: F401  # here, for imports in two threads at once may wait for each other
+
+    with ThreadPoolExecutor(1) as thread:
+        loading = thread.submit(_classifier, arguments)  # while Gradio is imported, which takes seconds
+        from bnn.app import Address, accounts_in, launch
 
     address = Address(
         host=arguments.host,
@@ -340,5 +345,5 @@ def _serve(arguments: argparse.Namespace) -> int:
         proxies=arguments.proxy,
         names=arguments.name,
     )
-    launch(_classifier(arguments), address, open_browser=arguments.open)
+    launch(loading.result(), address, open_browser=arguments.open)
     return 0

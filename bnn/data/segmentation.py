@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import find_peaks
 
 from bnn.data.ink import Ink
 
@@ -394,6 +393,8 @@ def _seams(ink: Pixels, height: float, stroke: float) -> list[Floats]:
 
 def _between_notches(ink: Pixels, high: float) -> list[Floats]:
     """Straight ways down between two notches of a part's outline, or from one straight on."""
+    from scipy.signal import find_peaks  # half a second to import, and few pictures come here
+
     full = ink > _INK
     inked = full.any(0)
     depths = (np.where(inked, side.argmax(0), len(ink)) for side in (full, full[::-1]))

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from bnn.core.tensors import require_finite
 from bnn.rules.curves import BINS, Array, Floats, Labels, confidence_bin
+from bnn.rules.risk_control import exact_interval
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -28,10 +28,7 @@ def share_interval(events: int, trials: int) -> Interval | None:
 
     Unlike a bootstrap it has a width where no event, or nothing but events, was seen.
     """
-    if trials == 0:
-        return None
-    low, high = binomtest(int(events), int(trials)).proportion_ci(LEVEL, method="exact")
-    return [float(low), float(high)]
+    return None if trials == 0 else [*exact_interval(events, trials, LEVEL)]
 
 
 def bootstrap(statistic: Statistic, *sizes: int) -> Interval:
