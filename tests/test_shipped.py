@@ -14,7 +14,7 @@ from bnn.data.digits import Labelled
 from bnn.data.imageset import ImageSet
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.table import fit_rule
-from bnn.training.config import PRESETS
+from bnn.training.config import PRESETS, TrainConfig
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +28,8 @@ def test_it_was_trained_by_the_best_preset_to_the_end() -> None:
     best, shipped_one = PRESETS["best"], load()
     record, parts = shipped_one.record, shipped_one.parts
     # What its record does not have came later.
-    later = {"scores": parts.scores, "combination": parts.combination, "prior": "normal"}
-    assert record["config"] | later == asdict(best)
+    later = {name: getattr(TrainConfig(), name) for name in ("prior", "layout", "test_share")}
+    assert record["config"] | {"scores": parts.scores} | later == asdict(best)
     assert (parts.network, dict(parts.network_options)) == (best.network, dict(best.network_options))
     assert shipped_one.task == DIGITS
     assert record["training"] == {
