@@ -536,7 +536,7 @@ def test_predict_prints_json_lines(
         assert line["probs"] == alone.probs[0].tolist()
         assert line["label"] == (None if alone.labels[0] < 0 else alone.labels[0])
         assert line["candidates"] == list(alone.candidates[0])
-        assert line["quality"] == ""
+        assert line["quality"] == alone.quality[0]
         assert set(line) == {
             *("file", "label", "reason", "probs", "total", "aleatoric", "epistemic"),
             *("ood_score", "refusal_score", "candidates", "quality"),

@@ -539,7 +539,7 @@ def test_a_layout_of_ones_own_is_for_what_is_not_taken_as_it_is(monkeypatch: pyt
         assert laid_out[0, 0, 0, 0].item() == pytest.approx(grey.mean() / 255, abs=1e-3)
         assert laid_out.count_nonzero() == 1
     assert prepare(SEEN, "corner").equal(EXACT)
-    with pytest.raises(InputError, match="there is no layout 'middle': choose one of mnist, corner"):
+    with pytest.raises(InputError, match="there is no layout 'middle': choose one of mnist, as-is, corner"):
         prepare(grey, "middle")
 
 
