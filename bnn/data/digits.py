@@ -82,7 +82,7 @@ def load_emnist_digits(root: Path, *, train: bool, download: bool = False) -> La
     found = stored("EMNIST", root, download, split="digits", train=train)
     images = found.images.unsqueeze(1).float() / 255
     digits = _checked(Labelled(images, found.labels), f"{root / 'EMNIST' / 'raw'}")
-    return digits._replace(images=_laid_out(digits.images[:, 0]))
+    return Labelled(_laid_out(digits.images[:, 0]), digits.labels)
 
 
 def load_usps(root: Path, *, train: bool, download: bool = False) -> Labelled:
