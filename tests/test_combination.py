@@ -304,10 +304,10 @@ def test_the_least_p_value_over_its_share_by_hand() -> None:
     p_values = torch.stack([(-summed).exp() / (1 - share), (-surprises["turned"]).exp() / share])
     least = p_values.amin(0).clamp_max(1)
     torch.testing.assert_close(joining.joined(surprises), -least.log(), rtol=1e-5, atol=1e-6)
-    by_itself = joining.decided_by("turned", surprises)
+    by_itself = joining.decided_by("turned", surprises, joining.joined(surprises))
     assert by_itself.equal((p_values[1] <= p_values[0]) & (p_values[1] < 1))
     assert 0 < by_itself.sum() < len(by_itself)
-    assert not joining.decided_by("contrast", surprises).any()
+    assert not joining.decided_by("contrast", surprises, joining.joined(surprises)).any()
 
 
 @pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
@@ -315,7 +315,9 @@ def test_no_more_is_refused_than_asked_and_by_each_part_no_more_than_its_share(l
     joining = Bonferroni.fit(scores_of(100_000, 0))
     surprises = joining.surprises(scores_of(100_000, 1))
     refused = joining.joined(surprises) > -math.log(level)
-    for_it = (refused & joining.decided_by("turned", surprises)).float().mean().item()
+    for_it = (
+        (refused & joining.decided_by("turned", surprises, joining.joined(surprises))).float().mean().item()
+    )
     error = 4 * math.sqrt(2 * level / 100_000)
     assert refused.float().mean().item() <= level + error
     assert refused.float().mean().item() >= 0.95 * level - error  # hardly less, of independent scores
@@ -337,7 +339,7 @@ def test_what_is_not_a_number_stays_so_and_is_decided_by_none() -> None:
     for name in NAMES:
         surprises = joining.surprises(scores_of(5, 1)) | {name: torch.full((5,), math.nan)}
         assert joining.joined(surprises).isnan().all()
-        assert not joining.decided_by("turned", surprises).any()
+        assert not joining.decided_by("turned", surprises, joining.joined(surprises)).any()
 
 
 @pytest.mark.parametrize("names", [NAMES, ("contrast", "pixels"), ("turned",), ("turned", "mine")])
@@ -351,7 +353,9 @@ def test_shares_are_stored_and_come_back(names: tuple[str, ...]) -> None:
         assert surprise.equal(surprises[name])
     assert again.joined(surprises).equal(joining.joined(surprises))
     for name in names:
-        assert again.decided_by(name, surprises).equal(joining.decided_by(name, surprises))
+        assert again.decided_by(name, surprises, again.joined(surprises)).equal(
+            joining.decided_by(name, surprises, joining.joined(surprises))
+        )
 
 
 @pytest.mark.parametrize(

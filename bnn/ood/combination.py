@@ -70,9 +70,9 @@ class Combination(ABC):
     def joined(self, surprises: Named) -> Tensor:
         """One OOD score, (N,): higher means more out-of-distribution."""
 
-    def decided_by(self, name: str, surprises: Named) -> Tensor:
-        """Where the joined score is that of the score called `name` by itself, (N,) bool."""
-        return torch.zeros_like(surprises[name], dtype=torch.bool)
+    def decided_by(self, name: str, surprises: Named, joined: Tensor) -> Tensor:
+        """Where the `joined` score of `surprises` is that of the score called `name` by itself, (N,) bool."""
+        return torch.zeros_like(joined, dtype=torch.bool)
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -199,10 +199,10 @@ class Bonferroni(Combination):
         parts = [of_sum, *(self._of(name, surprises) for name in self._shares)]
         return torch.stack(parts).amax(0).clamp_min(0)
 
-    def decided_by(self, name: str, surprises: Named) -> Tensor:
+    def decided_by(self, name: str, surprises: Named, joined: Tensor) -> Tensor:
         if name not in self._shares:
-            return super().decided_by(name, surprises)
-        return self._of(name, surprises) == self.joined(surprises)
+            return super().decided_by(name, surprises, joined)
+        return self._of(name, surprises) == joined
 
     def _of(self, name: str, surprises: Named) -> Tensor:
         return surprises[name] + self._shares[name].log()

@@ -53,7 +53,8 @@ class Detector:
         words = np.full(len(evidence), "", dtype=object)
         for score in self.scores:
             if score.quality:
-                words[self.combination.decided_by(score.name, evidence.surprises).numpy()] = score.quality
+                by_itself = self.combination.decided_by(score.name, evidence.surprises, evidence.ood)
+                words[by_itself.numpy()] = score.quality
         return words.astype(np.str_)
 
     def _novelty(self, surprises: Mapping[str, Tensor]) -> Tensor:
