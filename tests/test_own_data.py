@@ -373,8 +373,10 @@ def test_evaluate_takes_only_what_it_has_not_seen(
 
 
 @pytest.mark.slow
-def test_evaluate_asks_what_to_judge_on(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", f"--checkpoint={trained}"]) == 2
+def test_evaluate_asks_what_to_judge_on(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", f"--checkpoint={trained}", f"--out={tmp_path}"]) == 2
     assert "it has learnt data of one's own ('words'): name with --in-distribution" in capsys.readouterr().err
 
 
@@ -388,7 +390,8 @@ def test_calibrating_on_the_rest_leaves_nothing_to_measure(
     options = [f"--digits={folder}", "--risk=0.3", f"--out={out}"]
     assert main(["calibrate", str(trained), *options]) == 1
     assert f"{COUNT - APART} of {COUNT + 1} images" in capsys.readouterr().err
-    assert main(["evaluate", f"--checkpoint={out}", f"--in-distribution={folder}"]) == 2
+    judged = ["evaluate", f"--checkpoint={out}", f"--in-distribution={folder}", f"--out={tmp_path}"]
+    assert main(judged) == 2
     assert "all images of words were learnt or calibrated on: give others" in capsys.readouterr().err
 
 
