@@ -20,6 +20,7 @@ from bnn.cli.options import (
     ADAPT,
     CALIBRATE,
     EVALUATE,
+    MONITOR,
     PREDICT,
     READ,
     SERVE,
@@ -27,6 +28,7 @@ from bnn.cli.options import (
     add_adapt,
     add_calibrate,
     add_evaluate,
+    add_monitor,
     add_predict,
     add_read,
     add_serve,
@@ -46,6 +48,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn serve      open the drawing page in a browser
   bnn predict    decide on image files
   bnn read       read the digits of numbers, lines and pages
+  bnn monitor    say when what comes in is no longer like the calibration digits
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
@@ -72,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` (default: the process's arguments) and returns its exit status.
 
     0: all done; 1: done, but some files could not be read; 2: bad input, described in one sentence; 3: the
-    machine could not (a full disk, no memory); 70: a fault of this program, with its traceback; 130: Ctrl-C;
-    141: whoever read what was printed did not want all of it.
+    machine could not (a full disk, no memory); 4: done, and `bnn monitor` raises its alarm; 70: a fault of
+    this program, with its traceback; 130: Ctrl-C; 141: whoever read what was printed did not want all of it.
     """
     parser = _parser()
     arguments, extra = parser.parse_known_args(argv)
@@ -147,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     add_adapt(_command(commands, "adapt", ADAPT, _adapt))
     add_predict(_command(commands, "predict", PREDICT, _predict))
     add_read(_command(commands, "read", READ, _read))
+    add_monitor(_command(commands, "monitor", MONITOR, _monitor))
     add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
 
@@ -325,6 +329,22 @@ def _read(arguments: argparse.Namespace) -> int:
         grid=arguments.grid,
         boxes=arguments.boxes,
         out=arguments.out,
+        overwrite=arguments.overwrite,
+    )
+
+
+def _monitor(arguments: argparse.Namespace) -> int:
+    from bnn.classifier import Classifier
+    from bnn.cli.monitor import monitor_command
+
+    return monitor_command(
+        Classifier.load(arguments.checkpoint),
+        arguments.files,
+        false_alarms=arguments.false_alarms,
+        state=arguments.state,
+        out=arguments.out,
+        as_json=arguments.json,
+        seed=arguments.seed,
         overwrite=arguments.overwrite,
     )
 
