@@ -88,7 +88,7 @@ def read_files(files: Iterable[SavedFile | Unusable], layout: str = INK) -> Imag
         if isinstance(item, Unusable):
             unusable.append(item)
             continue
-        read = _prepared(item, layout)
+        read = prepared_upload(item, layout)
         if isinstance(read, Unusable):
             unusable.append(read)
             continue
@@ -103,7 +103,7 @@ def read_files(files: Iterable[SavedFile | Unusable], layout: str = INK) -> Imag
     return Images(names, Prepared.joined(prepared), unusable, several)
 
 
-def contents(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:
+def contents(files: Iterable[SavedFile | Upload | Unusable]) -> Iterator[Upload | Unusable]:
     """What `files` hold, archives replaced by what lies in them.
 
     Raises:
@@ -131,7 +131,7 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _prepared(upload: Upload, layout: str) -> tuple[Prepared, int] | Unusable:
+def prepared_upload(upload: Upload, layout: str) -> tuple[Prepared, int] | Unusable:
     """The image as the network sees it, and how many pixels it had."""
     try:
         image = open_stream(io.BytesIO(upload.content), "it", MAX_PIXELS)
@@ -140,10 +140,12 @@ def _prepared(upload: Upload, layout: str) -> tuple[Prepared, int] | Unusable:
         return Unusable(upload.name, cut(str(error), MOST_WHY))
 
 
-def _all(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:
+def _all(files: Iterable[SavedFile | Upload | Unusable]) -> Iterator[Upload | Unusable]:
     for file in files:
         if isinstance(file, Unusable):
             yield file
+        elif isinstance(file, Upload):
+            yield file if file.size <= MOST_BYTES else Unusable(file.name, _too_large())
         elif zipfile.is_zipfile(file.path):
             yield from _in_archive(file)
         else:
