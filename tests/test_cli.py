@@ -41,7 +41,9 @@ def failing(arguments, capsys):
     return error
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "calibrate", "adapt", "predict", "read", "serve"])
+@pytest.mark.parametrize(
+    "command", ["train", "compare", "evaluate", "calibrate", "adapt", "predict", "read", "serve"]
+)
 def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
