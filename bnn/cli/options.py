@@ -106,6 +106,7 @@ Opens the page on which anyone can draw a digit and see the sampled networks vot
 
 # Where all trainings of a comparison start, with draws that cost less than a training, and what may differ.
 COMPARED = replace(PRESETS["fast"], draws=20, scores=("pixels", "entropy"), combination="fisher")
+GUIDES = ["mean-field", "low-rank", "map", "mc-dropout", "swag", "laplace", "sghmc"]
 COMPARED_BY = (
     "data",
     "layout",
@@ -281,9 +282,9 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guides",
         nargs="+",
-        default=["mean-field", "low-rank", "map", "mc-dropout", "swag", "laplace", "sghmc"],
+        default=GUIDES,
         metavar="GUIDE",
-        help="posteriors, as `bnn train --guide` has them (default: %(default)s)",
+        help=f"posteriors, as `bnn train --guide` has them (default: {' '.join(GUIDES)})",
     )
     parser.add_argument(
         "--seeds",
@@ -291,7 +292,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=[0, 1, 2],
         metavar="SEED",
-        help="each of the images held out, the start, the noise and the draws (default: %(default)s)",
+        help="each of the images held out, the start, the noise and the draws (default: 0 1 2)",
     )
     parser.add_argument(
         "--seconds",
