@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +57,16 @@ COMPARE = (
 )
 
 
+PROMISED = {
+    "mean_coverage": 0.8,
+    "risk": 0.002,
+    "delta": 0.05,
+    "alpha": 0.005,
+    "splits": 200,
+    "infeasible": 50,
+}
+
+
 def row(guide: str, seed: int, **replaced: Any) -> Row:
     """A row whose numbers depend on guide and seed."""
     number = 1 + len(guide) / 10 + seed
@@ -73,7 +82,7 @@ def row(guide: str, seed: int, **replaced: Any) -> Row:
         "megabytes": 3.25,
         "draws": 20,
         "held_out": held_out,
-        "promise": {"mean_coverage": 0.8, "risk": 0.002, "delta": 0.05, "alpha": 0.005, "splits": 200},
+        "promise": dict(PROMISED),
         "scores": {JOINED: noise, "energy": noise},
     }
     return Row(**values | replaced)
@@ -115,7 +124,6 @@ def test_a_spread_is_the_mean_and_the_sample_s_deviation() -> None:
     assert spread([1.0, 2.0, 6.0]) == Spread(3.0, math.sqrt(7))
     assert written(spread([1.0, 2.0, 6.0]), ".2f") == "3.00 ± 2.65"
     assert written(spread([4.0]), ".1f") == "4.0"
-    assert written(spread([1.0, None]), ".1f") == written(spread([]), ".1f") == "–"
 
 
 def cells(markdown: str) -> list[list[str]]:
@@ -133,7 +141,7 @@ def test_a_table_says_the_means_and_deviations_of_its_rows() -> None:
         for line, of_guide in zip(body, (ROWS[:3], ROWS[3:]), strict=True):
             for cell, column in zip(line[1:], columns, strict=True):
                 mean, deviation = map(float, cell.split(" ± "))
-                values = [float(column.of(one) or 0) for one in of_guide]
+                values = [column.of(one) for one in of_guide]
                 tolerance = 0.51 * 10.0 ** -int(column.form[1:-1])
                 assert mean == pytest.approx(np.mean(values), abs=tolerance)
                 assert deviation == pytest.approx(np.std(values, ddof=1), abs=tolerance)
@@ -145,9 +153,14 @@ def test_a_page_holds_every_table_and_a_plot_every_guide() -> None:
     page = report(ROWS, "Three seeds.")
     for part in ("Three seeds.", table(ROWS, QUALITY), table(ROWS, COST), scores_table(ROWS), verdict(ROWS)):
         assert part in page
-    unpromised = [replace(one, promise={**one.promise, "mean_coverage": None}) for one in ROWS]
-    assert "| – |" in report(unpromised, "")
-    assert "<svg" in plot(unpromised)
+    assert "<svg" in plot(ROWS)
+
+
+def test_where_a_half_cannot_show_the_promise_nothing_is_answered() -> None:
+    answered = QUALITY[-1].of
+    assert answered(ROWS[0]) == pytest.approx(60)
+    never = row("map", 0, promise={**PROMISED, "mean_coverage": None, "infeasible": 200})
+    assert answered(never) == 0
 
 
 @pytest.mark.parametrize("damage", [{}, [], None, {"guide": "map"}, {**ROWS[0].plain(), "held_out": {}}])

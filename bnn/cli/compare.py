@@ -95,6 +95,9 @@ def compare_command(
         for one in (ood or GENERATED)
     ]
     _require_each_once([one.name for one in strange], "sets (--ood)")
+    unreadable = [pair for one in strange for pair in one.unreadable]
+    for file, why in unreadable:
+        print(f"bnn: {file}: {why}", file=sys.stderr)
     options = _options(config, lesson, seconds, [one.name for one in strange], limit)
     with _held_alone(out):
         plan = _plan_in(out, options)
@@ -107,7 +110,7 @@ def compare_command(
         rows = _rows(config, [(guide, plan[guide]) for guide in guides], data, strange, out)
         _write(rows, options, out)
     _print_short(rows, out)
-    return bool(lesson.left_out)
+    return bool(lesson.left_out or unreadable)
 
 
 def _require_each_once(names: Sequence[object], what: str) -> None:
@@ -171,6 +174,7 @@ def _plan_in(out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     plan = _read(out / PLAN)
     try:
         before, guides = dict(plan["options"]), dict(plan["guides"])
+        _ = [(float(one["step"]), int(one["steps"])) for one in guides.values()]
     except (TypeError, KeyError, ValueError, IndexError) as error:
         raise InputError(f"{out / PLAN} is no plan of a comparison: name another folder (--out).") from error
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]

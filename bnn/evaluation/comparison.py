@@ -93,10 +93,10 @@ class Row:
 
 
 class Metric(NamedTuple):
-    """A column: its head, a row's value, whether more of it is better, and how it is written."""
+    """A column: its head, a row's value, and how that is written."""
 
     head: str
-    of: Callable[[Row], float | None]
+    of: Callable[[Row], float]
     form: str = ".4f"
 
 
@@ -104,21 +104,19 @@ def _held_out(name: str) -> Callable[[Row], float]:
     return lambda row: row.held_out[name]
 
 
-def _percent(of: Callable[[Row], float | None]) -> Callable[[Row], float | None]:
-    def value(row: Row) -> float | None:
-        share = of(row)
-        return None if share is None else 100 * share
-
-    return value
+def _answered(row: Row) -> float:
+    """The share of images answered; nothing is, by a rule that the other half could not show to be safe."""
+    promise = row.promise
+    return (promise["mean_coverage"] or 0.0) * (1 - promise["infeasible"] / promise["splits"])
 
 
 QUALITY = (
-    Metric("accuracy (%)", _percent(_held_out("accuracy")), ".2f"),
+    Metric("accuracy (%)", lambda row: 100 * row.held_out["accuracy"], ".2f"),
     Metric("NLL (nats)", _held_out("nll")),
     Metric("Brier", _held_out("brier")),
     Metric("ECE", _held_out("ece")),
     Metric("AURC", _held_out("aurc"), ".5f"),
-    Metric("answered under the promise (%)", _percent(lambda row: row.promise["mean_coverage"]), ".1f"),
+    Metric("answered under the promise (%)", lambda row: 100 * _answered(row), ".1f"),
 )
 COST = (
     Metric("steps", lambda row: row.steps, ".0f"),
@@ -232,18 +230,13 @@ class Spread(NamedTuple):
     deviation: float | None
 
 
-def spread(values: Sequence[float | None]) -> Spread | None:
-    """Of what was measured; None where some seed has no value."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None
-    return Spread(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
+def spread(values: Sequence[float]) -> Spread:
+    """Of what was measured with each seed."""
+    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
-def written(of: Spread | None, form: str) -> str:
-    """`of` as in 98.61 ± 0.05; a dash where there is none."""
-    if of is None:
-        return "–"
+def written(of: Spread, form: str) -> str:
+    """`of` as in 98.61 ± 0.05."""
     return f"{of.mean:{form}}" + ("" if of.deviation is None else f" ± {of.deviation:{form}}")
 
 
@@ -350,8 +343,8 @@ def report(rows: Sequence[Row], about: str) -> str:
         "Means over the seeds, ± their standard deviation; nothing was measured on test images.\n",
         f"## On the images held out\n\n{table(rows, QUALITY)}",
         f"Answered: the share under a promise of risk {promise['risk']:g} (delta {promise['delta']:g}, alpha "
-        f"{promise['alpha']:g}), the held-out images being dealt in halves {promise['splits']} times; a dash "
-        "where no half can show it.\n",
+        f"{promise['alpha']:g}), the held-out images being dealt in halves {promise['splits']} times; "
+        "nothing is answered where a half cannot show it.\n",
         f"{verdict(rows)}\n",
         f"## What it costs\n\nSeconds are of the processor.\n\n{table(rows, COST)}",
         f"## Images of no class: AUROC of {JOINED}\n\n{sets_table(rows)}",
@@ -375,10 +368,9 @@ def plot(rows: Sequence[Row]) -> str:
         panels = figure.subplots(2, math.ceil(len(PANELS) / 2), sharey=True).ravel()
         for axes, column in zip(panels, PANELS, strict=True):
             for place, own in enumerate(guides.values()):
-                known = [value for value in map(column.of, own) if value is not None]
-                axes.plot(known, [place] * len(known), "o", color=BLUE, alpha=0.6)
-                if known:
-                    axes.plot(np.mean(known), place, "|", color=VERMILION, markersize=14, markeredgewidth=2)
+                values = [column.of(row) for row in own]
+                axes.plot(values, [place] * len(values), "o", color=BLUE, alpha=0.6)
+                axes.plot(np.mean(values), place, "|", color=VERMILION, markersize=14, markeredgewidth=2)
             axes.set(title=column.head, yticks=range(len(guides)), yticklabels=list(guides))
             axes.ticklabel_format(axis="x", useOffset=False)
             axes.locator_params(axis="x", nbins=4)
