@@ -21,7 +21,17 @@ from starlette.routing import Mount
 from bnn.app import Address, build_page, served
 from bnn.app.bounds import AsgiApp, Message, Receive, Send
 from bnn.app.gate import gated
-from bnn.app.login import MOST_SESSIONS, SESSION_SECONDS, Sessions
+from bnn.app.login import (
+    MOST_PLACES,
+    MOST_SESSIONS,
+    MOST_WRONG,
+    SESSION_SECONDS,
+    WRONG_SECONDS,
+    Sessions,
+    WrongTries,
+    place_of,
+    with_login,
+)
 from bnn.classifier import Classifier
 
 pytestmark = [
@@ -110,6 +120,21 @@ def test_what_gradio_keeps_of_the_first_request_says_nothing_of_it() -> None:
     assert origin_of(scope) == "http://127.0.0.1:80"
 
 
+@pytest.mark.parametrize(
+    ("client", "told", "asking"),
+    [
+        (PROXY, "192.0.2.9", "192.0.2.9"),
+        (PROXY, "10.9.9.9, 2001:db8::5", "2001:db8::5"),  # the last is what the proxy itself saw
+        (PROXY, "unknown", PROXY),
+        (PROXY, "", PROXY),
+        (VISITOR, "192.0.2.9", VISITOR),
+    ],
+)
+def test_a_named_proxy_alone_says_who_asks(client: str, told: str, asking: str) -> None:
+    scope = passed(Address(proxies=[PROXY]), SAME | {"x-forwarded-for": told}, client)
+    assert scope["client"] == (asking, 1)
+
+
 SAME = {"host": "localhost:7860"}
 
 
@@ -178,6 +203,54 @@ def test_sessions_end_and_are_bounded() -> None:
     assert sessions.lets_in(last)
     now += SESSION_SECONDS
     assert not sessions.lets_in(last)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("192.0.2.7", "192.0.2.8", False),
+        ("192.0.2.7", "::ffff:192.0.2.7", True),
+        ("2001:db8::1", "2001:db8::ffff:2", True),  # of one customer
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+    ],
+)
+def test_who_can_choose_an_address_has_the_same_place(one: str, other: str, alike: bool) -> None:
+    assert (place_of(one) == place_of(other)) is alike
+
+
+def test_wrong_tries_are_forgotten_after_a_while_and_are_bounded() -> None:
+    now = 0.0
+    tries = WrongTries(lambda: now)
+    for _ in range(MOST_WRONG):
+        assert not tries.are_too_many("a")
+        tries.add("a")
+    assert tries.are_too_many("a")
+    assert not tries.are_too_many("b")
+    now += WRONG_SECONDS
+    assert not tries.are_too_many("a")
+    for place in range(2 * MOST_PLACES):
+        tries.add(str(place))
+    assert len(tries._tries) == MOST_PLACES
+
+
+def test_after_many_wrong_passwords_the_right_one_helps_no_more_and_others_still_get_in() -> None:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        raise AssertionError("it asked for nothing but the login")
+
+    guarded = with_login(app, Address(accounts=ACCOUNTS))
+
+    async def status(password: str, client: str) -> int:
+        transport = httpx.ASGITransport(guarded, client=(client, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as visitor:
+            return (await visitor.post("/login", data={"username": "ada", "password": password})).status_code
+
+    async def run() -> None:
+        assert [await status(f"guess {n}", VISITOR) for n in range(MOST_WRONG)] == [401] * MOST_WRONG
+        assert await status("lovelace", VISITOR) == 429
+        assert await status("lovelace", PROXY) == 200
+
+    asyncio.run(run())
 
 
 # A page that is served, with passwords

@@ -23,7 +23,7 @@ class Address:
         accounts: (user, password) pairs, of which a visitor must give one; none lets everybody in.
         max_upload: bytes of the files that are uploaded in one request.
         proxies: IP addresses, or networks of them, of reverse proxies that are believed where visitors see
-            the page: `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
+            the page, `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`, and from where, `X-Forwarded-For`.
         names: host names by which visitors reach it without a proxy, beside "localhost", `host` and this
             machine's own.
 

@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from bnn.app.address import Address, is_loopback
 from bnn.app.bounds import AsgiApp, Message, Receive, Send, refuse
@@ -67,6 +67,7 @@ def gated(app: AsgiApp, address: Address) -> AsgiApp:
         kept = [(name, value) for name, value in scope["headers"] if not name.startswith(_HEARSAY)]
         believed = {
             "scheme": seen.scheme,
+            "client": (str(_asking(headers, client) if by_proxy else client), scope["client"][1]),
             "headers": [*kept, (b"host", seen.host.encode())],
             "path": path,
             "raw_path": path.encode(),
@@ -95,6 +96,15 @@ def _place(headers: Mapping[bytes, bytes], *, by_proxy: bool) -> _Place | None:
         scheme = headers.get(b"x-forwarded-proto", b"http").decode("latin-1").split(",")[-1].strip().lower()
     host = told.decode("latin-1").split(",")[-1].strip().lower()
     return _Place(scheme, host) if scheme in _DEFAULT_PORTS and _HOST.fullmatch(host) else None
+
+
+def _asking(headers: Mapping[bytes, bytes], proxy: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """From which address a `proxy` says that it was asked, last of all; itself where it says none."""
+    told = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")[-1].strip()
+    try:
+        return ip_address(told)
+    except ValueError:
+        return proxy
 
 
 def _is_ours(host: str, names: set[str]) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import parse_qs
 
 from fastapi.requests import HTTPConnection
@@ -18,6 +19,9 @@ LOGIN, LOGOUT = "/login", "/logout"
 MOST_SESSIONS = 10_000  # visitors who are logged in; the one who came longest ago goes first
 SESSION_SECONDS = 12 * 3600.0
 MOST_FORM_BYTES = 10_000
+MOST_WRONG, WRONG_SECONDS = 10, 300.0  # wrong passwords from one place within so long; then it has to wait
+MOST_PLACES = 10_000  # from where wrong passwords came; the one whose first came longest ago goes first
+_HELD = "Too many wrong passwords came from where you are: wait five minutes."
 _WRONG = "This user with this password is not known here."
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -57,13 +61,49 @@ class Sessions:
         self._ends.pop(token, None)
 
 
+class WrongTries:
+    """Wrong passwords by the place that they come from: an IPv4 address, or an IPv6 network of 64 bits."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tries: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many, and since when
+        self._clock = clock
+
+    def are_too_many(self, place: str) -> bool:
+        """Whether `place` has to wait before another try."""
+        count, _ = self._of(place)
+        return count >= MOST_WRONG
+
+    def add(self, place: str) -> None:
+        """Counts one more from `place`."""
+        count, since = self._of(place)
+        self._tries[place] = (count + 1, since)
+        while len(self._tries) > MOST_PLACES:
+            self._tries.popitem(last=False)
+
+    def _of(self, place: str) -> tuple[int, float]:
+        count, since = self._tries.get(place, (0, self._clock()))
+        if self._clock() - since < WRONG_SECONDS:
+            return count, since
+        del self._tries[place]
+        return 0, self._clock()
+
+
+def place_of(client: str) -> str:
+    """Where an IP address is: that address, or the network that one IPv6 customer has to choose it from."""
+    address = ip_address(client.partition("%")[0])
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or ip_network(f"{address}/64", strict=False))
+    return str(address)
+
+
 def with_login(app: AsgiApp, address: Address) -> AsgiApp:
     """`app` for those who gave a password of `address.accounts`; for everyone where there are none.
 
     Others get `/health` and the login. Logging out is a POST: a link, or a picture's address, does it to
-    nobody.
+    nobody. Whoever gave `MOST_WRONG` wrong passwords gets status 429 for a while, with the right one too.
     """
-    sessions, name = Sessions(), f"bnn-{address.port}"  # a browser tells hosts apart by no port
+    sessions, tries = Sessions(), WrongTries()
+    name = f"bnn-{address.port}"  # a browser tells hosts apart by no port
     if not address.accounts:
         return app
 
@@ -76,14 +116,15 @@ def with_login(app: AsgiApp, address: Address) -> AsgiApp:
         is_browser = "text/html" in asking.headers.get("accept", "")
         match scope["method"], path:
             case "POST", "/login":
-                form = await _form(receive)
-                if _is_known(form, address.accounts):
+                form, place = await _form(receive), place_of(scope["client"][0])
+                if tries.are_too_many(place):
+                    await _deny(send, 429, _HELD, is_browser=is_browser)
+                elif _is_known(form, address.accounts):
                     cookie = _set(name, sessions.begin(), address, is_safe=scope["scheme"] == "https")
                     await _done(send, cookie, address, is_browser=is_browser)
-                elif is_browser:
-                    await _show(send, 401, "Log in", _WRONG, _FIELDS)
                 else:
-                    await refuse(send, 401, _WRONG)
+                    tries.add(place)
+                    await _deny(send, 401, _WRONG, is_browser=is_browser)
             case "POST", "/logout":
                 sessions.end(token)
                 await _done(send, _set(name, "", address, is_safe=False), address, is_browser=is_browser)
@@ -134,6 +175,13 @@ async def _done(send: Send, cookie: tuple[bytes, bytes], address: Address, *, is
         await answer(send, 303, "text/plain", "", [cookie, _to(f"{address.root_path}/")])
     else:
         await answer(send, 200, "application/json", '{"success": true}', [cookie])
+
+
+async def _deny(send: Send, status: int, why: str, *, is_browser: bool) -> None:
+    if is_browser:
+        await _show(send, status, "Log in", why, _FIELDS)
+    else:
+        await refuse(send, status, why)
 
 
 async def _turn_away(send: Send, address: Address, *, is_lost: bool) -> None:

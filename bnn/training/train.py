@@ -180,6 +180,7 @@ class Lesson(NamedTuple):
             seed=config.seed,
             batch_size=config.batch_size,
             augment=config.augment,
+            pens=config.pens,
             held_out=HELD_OUT if self.is_own else CALIBRATION_SHARE,
             by_class=self.is_own,
         )
