@@ -141,12 +141,12 @@ def _options(
     config: TrainConfig, lesson: Lesson, seconds: float, ood: Sequence[str], limit: int | None
 ) -> dict[str, Any]:
     """What all rows of a comparison have in common, plain values."""
-    same = {name: value for name, value in config.plain().items() if name not in VARY}
-    return (
-        {"seconds": seconds, "ood": list(ood), "limit": limit}
-        | same
-        | {"images": lesson.images.fingerprint()}
-    )
+    others = {"seconds": seconds, "ood": list(ood), "limit": limit, "images": lesson.images.fingerprint()}
+    return _of_all(config) | others
+
+
+def _of_all(config: TrainConfig) -> dict[str, Any]:
+    return {name: value for name, value in config.plain().items() if name not in VARY}
 
 
 @contextmanager
@@ -173,7 +173,8 @@ def _plan_in(out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     plan = _read(out / PLAN)
     try:
-        before, guides = dict(plan["options"]), dict(plan["guides"])
+        # Before an option was, all was as its default has it.
+        before, guides = _of_all(TrainConfig()) | dict(plan["options"]), dict(plan["guides"])
         _ = [(float(one["step"]), int(one["steps"])) for one in guides.values()]
     except (TypeError, KeyError, ValueError, IndexError) as error:
         raise InputError(f"{out / PLAN} is no plan of a comparison: name another folder (--out).") from error

@@ -121,6 +121,7 @@ COMPARED_BY = (
     "lr",
     "schedule",
     "augment",
+    "pens",
     "draws",
     "risk",
     "delta",
