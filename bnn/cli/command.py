@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from bnn.cli.options import (
     EVALUATE,
     PREDICT,
     READ,
+    SCORE,
     SERVE,
     TRAIN,
     add_adapt,
@@ -29,6 +31,7 @@ from bnn.cli.options import (
     add_evaluate,
     add_predict,
     add_read,
+    add_score,
     add_serve,
     add_train,
 )
@@ -46,6 +49,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn serve      open the drawing page in a browser
   bnn predict    decide on image files
   bnn read       read the digits of numbers, lines and pages
+  bnn score      decide on millions of images, into Parquet files
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
@@ -60,6 +64,8 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "pytorch_lightning": "train",
     "jinja2": "evaluate",
     "matplotlib": "evaluate",
+    "pyarrow": "score",
+    "fsspec": "score",
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
@@ -147,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     add_adapt(_command(commands, "adapt", ADAPT, _adapt))
     add_predict(_command(commands, "predict", PREDICT, _predict))
     add_read(_command(commands, "read", READ, _read))
+    add_score(_command(commands, "score", SCORE, _score))
     add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
 
@@ -326,6 +333,22 @@ def _read(arguments: argparse.Namespace) -> int:
         boxes=arguments.boxes,
         out=arguments.out,
         overwrite=arguments.overwrite,
+    )
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from bnn.classifier import ADAPTIVE, ALL
+    from bnn.cli.score import score_command
+
+    return score_command(
+        partial(_classifier, arguments),
+        arguments.checkpoint,
+        arguments.images,
+        arguments.out,
+        draws=ADAPTIVE if arguments.draws == ADAPTIVE else ALL,
+        chunk=arguments.chunk,
+        workers=arguments.workers,
+        share=arguments.share,
     )
 
 

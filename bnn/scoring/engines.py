@@ -1,0 +1,111 @@
+"""Who does the chunks: this process, several on this machine, or a Ray cluster."""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import torch
+
+from bnn.classifier import Classifier
+from bnn.errors import InputError
+from bnn.scoring.parts import write_part
+from bnn.scoring.plan import Chunk
+
+Counts = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker does with the chunks it gets.
+
+    Attributes:
+        load: gives the classifier, in another process or on another machine as well.
+        draws: see `Classifier.predict`.
+        size: rows of the plan's chunks.
+        out: the run's folder.
+    """
+
+    load: Callable[[], Classifier]
+    draws: str
+    size: int
+    out: Path
+
+    def do(self, classifier: Classifier, chunk: Chunk) -> Counts:
+        """Writes the part of `chunk`; see `bnn.scoring.parts.write_part`."""
+        return write_part(classifier, self.draws, chunk, self.size, self.out)
+
+
+def done_here(job: Job, chunks: Iterable[Chunk], classifier: Classifier) -> Iterator[Counts]:
+    """What comes of the chunks, one after another in this process, which has loaded the `classifier`."""
+    return (job.do(classifier, chunk) for chunk in chunks)
+
+
+def done_by_processes(job: Job, chunks: Iterable[Chunk], workers: int) -> Iterator[Counts]:
+    """What comes of the chunks, as they are done by so many processes of one thread each.
+
+    Raises:
+        InputError: a process was ended from outside.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    lines: list[Connection] = []
+    processes = []
+    left = iter(chunks)
+    try:
+        for _ in range(workers):
+            ours, theirs = context.Pipe()
+            processes.append(context.Process(target=_work, args=(job, theirs), daemon=True))
+            processes[-1].start()
+            theirs.close()  # so that the end of the process is the end of the line
+            lines.append(ours)
+        busy = [line for line in lines if _handed(line, left)]
+        while busy:
+            for line in wait(busy):
+                assert isinstance(line, Connection)  # noqa: S101
+                yield _answer(line)
+                if not _handed(line, left):
+                    busy.remove(line)
+    finally:
+        for process in processes:
+            process.terminate()  # a part is written whole or not at all
+            process.join()
+
+
+def _handed(line: Connection, left: Iterator[Chunk]) -> bool:
+    """Whether there was another chunk for the worker at the other end."""
+    chunk = next(left, None)
+    if chunk is not None:
+        line.send(chunk)
+    return chunk is not None
+
+
+def _answer(line: Connection) -> Counts:
+    try:
+        said = line.recv()
+    except (EOFError, OSError) as error:
+        raise InputError(
+            "a worker was ended from outside, maybe for want of memory: give the same command again, with "
+            "fewer workers, and it goes on."
+        ) from error
+    if isinstance(said, Exception):
+        raise said
+    counts: Counts = said
+    return counts
+
+
+def _work(job: Job, line: Connection) -> None:
+    """Does what comes over the `line`, until its other end is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it
+    torch.set_num_threads(1)
+    try:
+        classifier = job.load()
+        while True:
+            line.send(job.do(classifier, line.recv()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        line.send(error)
