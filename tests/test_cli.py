@@ -41,7 +41,9 @@ def failing(arguments, capsys):
     return error
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "calibrate", "adapt", "predict", "read", "serve"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "calibrate", "adapt", "predict", "read", "score", "serve"]
+)
 def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -267,6 +269,7 @@ def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
     allowed = {
         "app": {"gradio"} | with_gradio,
         "training": {"pyro", "pytorch_lightning", "lightning_fabric"},
+        "scoring": {"pyarrow"},
         "evaluation": {name for name, group in GROUPS.items() if group == "evaluate"},
     }
     for path in (ROOT / "bnn").rglob("*.py"):
