@@ -21,6 +21,7 @@ from bnn.cli.options import (
     ADAPT,
     CALIBRATE,
     EVALUATE,
+    MERGE,
     PREDICT,
     READ,
     SCORE,
@@ -29,6 +30,7 @@ from bnn.cli.options import (
     add_adapt,
     add_calibrate,
     add_evaluate,
+    add_merge,
     add_predict,
     add_read,
     add_score,
@@ -54,6 +56,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
   bnn train      train a Bayesian network and write its checkpoint
+  bnn merge      make one checkpoint of components trained as separate jobs
 
 `bnn COMMAND --help` explains each."""
 
@@ -148,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show the version, and what it stands on")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_train(_command(commands, "train", TRAIN, _train))
+    add_merge(_command(commands, "merge", MERGE, _merge))
     add_evaluate(_command(commands, "evaluate", EVALUATE, _evaluate))
     add_calibrate(_command(commands, "calibrate", CALIBRATE, _calibrate))
     add_adapt(_command(commands, "adapt", ADAPT, _adapt))
@@ -206,6 +210,7 @@ def _train(arguments: argparse.Namespace) -> int:
         runs=arguments.runs,
         resume=arguments.resume,
         refit=arguments.refit,
+        component=arguments.component,
         overwrite=arguments.overwrite,
         trainer_options=trainer_options,
     )
@@ -215,6 +220,22 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.preset.startswith("notebook") and config.data in LABELLED:
         print_notebook_comparison(classifier, arguments.data_dir)
     return bool(classifier.record["data"].get("left_out"))
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from bnn.training.merge import merge_command
+    from bnn.training.summary import print_summary
+
+    merged = merge_command(
+        arguments.checkpoints,
+        arguments.out,
+        data=arguments.data,
+        data_dir=arguments.data_dir,
+        download=arguments.download,
+        overwrite=arguments.overwrite,
+    )
+    print_summary(merged, arguments.out)
+    return 0
 
 
 def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:

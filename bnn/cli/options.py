@@ -24,10 +24,22 @@ abstention rule on digits held out of training, and writes one checkpoint file.
                                              your own images: sub-folders are the classes (docs/own-data.md)
   bnn train --resume                         go on with the latest run after an interruption
   bnn train --preset notebook                the 2018 notebook, its results beside ours
+  bnn train --preset best --component 3 --out 3.safetensors
+                                             one of the six alone, as a job; `bnn merge` makes them one
   bnn train --trainer.devices 2 --trainer.strategy ddp
 
 Ctrl-C ends the training and keeps the finished components, or else the best epoch of the first. Any
 argument of Lightning's Trainer can be given as --trainer.NAME VALUE."""
+
+MERGE = """\
+Makes one checkpoint of components that were trained as separate jobs, on one machine or on many: the one that
+`bnn train` would have written, had it trained them all. OOD scores and rule are fitted to all together.
+
+  bnn train --preset best --component 1 --out 1.safetensors --runs runs/1
+  bnn train --preset best --component 2 --out 2.safetensors --runs runs/2
+  bnn merge 1.safetensors 2.safetensors --out both.safetensors
+
+The images must be those that they were trained on."""
 
 EVALUATE = """\
 Runs labelled digits and images that are no digits through the classifier and writes a report:
@@ -168,6 +180,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         help="keep the posterior of this checkpoint, of the same preset and options, and fit only its OOD "
         "scores and its rule anew, to the same digits",
     )
+    parser.add_argument(
+        "--component",
+        type=int,
+        metavar="K",
+        help="train only the K-th component, from 1, for `bnn merge` (default: all --components)",
+    )
     _add_data(parser)
     hints = typing.get_type_hints(TrainConfig)
     group = parser.add_argument_group("training", "defaults are those of the preset fast")
@@ -237,6 +255,23 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     _add_data(parser)
     _add_classifier(parser)
+
+
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn merge`."""
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="a checkpoint of `bnn train --component`",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="where the result goes")
+    _add_overwrite(parser)
+    parser.add_argument(
+        "--data", help="the images, where they are your own (default: the set that they were trained on)"
+    )
+    _add_data(parser)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,58 @@
+"""Components as separate jobs, and what `bnn merge` makes of them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bnn.cli.command import main
+
+TRAIN = [
+    *("train", "--data=digits", "--network=mlp", "--network-options", '{"hidden": 8}', "--epochs=1"),
+    *("--components=2", "--draws=4", "--rule=entropy", "--scores", '["entropy", "pixels"]'),
+    *("--combination=fisher", "--trainer.enable_progress_bar=false"),
+]
+
+
+def trained(folder: Path, name: str, *more: str) -> Path:
+    out = folder / f"{name}.safetensors"
+    assert main([*TRAIN, "--out", str(out), "--runs", str(folder / f"runs-{name}"), *more]) == 0
+    return out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("bnn: ")
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.slow
+def test_components_as_separate_jobs_merge_to_what_one_run_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, first, second = (
+        trained(tmp_path, name, *more)
+        for name, more in (("both", ()), ("1", ("--component=1",)), ("2", ("--component=2",)))
+    )
+    out = tmp_path / "merged.safetensors"
+    assert main(["merge", str(second), str(first), "--out", str(out)]) == 0
+    assert "of 2 component(s)" in capsys.readouterr().out
+    wanted, got = load_file(both), load_file(out)
+    assert wanted.keys() == got.keys()
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    assert both.read_bytes() == out.read_bytes()  # the rule, and all that the record tells, too
+
+    assert "is there already" in refused(capsys, "merge", first, second, "--out", out)
+    new = ["--out", tmp_path / "new.safetensors"]
+    assert "at least two" in refused(capsys, "merge", first, *new)
+    assert "is component 1, as another is" in refused(capsys, "merge", first, first, *new)
+    assert "no component by itself" in refused(capsys, "merge", first, both, *new)
+    other = trained(tmp_path, "other", "--component=2", "--beta=0.5")
+    assert "was trained with --beta 0.5" in refused(capsys, "merge", first, other, *new)
+    assert "there is no component 3 of 2" in refused(capsys, *TRAIN, "--component=3", *new)
+    assert "not both" in refused(capsys, *TRAIN, "--component=1", "--refit", both, *new)
+    assert not new[1].exists()  # type: ignore[attr-defined]
