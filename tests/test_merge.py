@@ -1,9 +1,11 @@
 """Components as separate jobs, and what `bnn merge` makes of them."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from documented import words_of
 from safetensors.torch import load_file
 
 from bnn.cli.command import main
@@ -31,15 +33,16 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no bash")
 def test_components_as_separate_jobs_merge_to_what_one_run_gives(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    both, first, second = (
-        trained(tmp_path, name, *more)
-        for name, more in (("both", ()), ("1", ("--component=1",)), ("2", ("--component=2",)))
-    )
+    both, (first, second) = trained(tmp_path, "both"), (tmp_path / f"{one}.safetensors" for one in (1, 2))
+    for task in (1, 2):  # as docs/scaling.md has it
+        words = words_of("--component ", tmp_path, OPTIONS="", OUT=tmp_path, SLURM_ARRAY_TASK_ID=task)
+        assert main([*TRAIN, *words[1:]]) == 0
+    assert main(words_of("bnn merge", tmp_path, OUT=tmp_path)) == 0
     out = tmp_path / "merged.safetensors"
-    assert main(["merge", str(second), str(first), "--out", str(out)]) == 0
     assert "of 2 component(s)" in capsys.readouterr().out
     wanted, got = load_file(both), load_file(out)
     assert wanted.keys() == got.keys()

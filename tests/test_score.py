@@ -177,6 +177,14 @@ def test_two_processes_write_what_one_does(checkpoint: Path, tmp_path: Path) -> 
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
+def test_an_engine_and_its_address_must_fit(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written("idx", digits(2), tmp_path)
+    assert "with --engine ray" in refused(capsys, checkpoint, tmp_path / "out", path, "--address=auto")
+    assert "no engine 'x'" in refused(capsys, checkpoint, tmp_path / "out", path, "--engine=x")
+
+
 KILLED = """
 import os, signal, sys
 import bnn.cli.score  # so that no child has to

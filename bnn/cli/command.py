@@ -69,11 +69,11 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "matplotlib": "evaluate",
     "pyarrow": "score",
     "fsspec": "score",
+    "ray": "ray",
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
-
-
+APART = ("ray",)  # groups that `make install` leaves out: they are large, and few need them
 STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", "numpy", "safetensors")
 
 
@@ -138,8 +138,9 @@ def _ended(said: str, status: int) -> int:
 
 
 def _how_to_install(module: str) -> str:
+    made = "" if GROUPS[module] in APART else "`make install`, or "
     return (
-        f"this needs {module}, which is not installed: in the project's folder, run `make install`, or "
+        f"this needs {module}, which is not installed: in the project's folder, run {made}"
         f"`python -m pip install --constraint constraints.txt --editable '.[{GROUPS[module]}]'`."
     )
 
@@ -368,7 +369,9 @@ def _score(arguments: argparse.Namespace) -> int:
         arguments.out,
         draws=ADAPTIVE if arguments.draws == ADAPTIVE else ALL,
         chunk=arguments.chunk,
+        engine=arguments.engine,
         workers=arguments.workers,
+        address=arguments.address,
         share=arguments.share,
     )
 

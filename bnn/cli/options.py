@@ -88,6 +88,7 @@ none, how sure that is, and of what cannot be read the reason.
   bnn score shards/*.tar --out scores --workers 4     tar archives, WebDataset's shards too
   bnn score digits.zip t10k-images-idx3-ubyte images.parquet --out scores
   bnn score s3://bucket/shards --out scores           a URL that fsspec knows, with its package installed
+  bnn score shards/ --out scores --engine ray --address auto --workers 64
   bnn score shards/ --out scores --share 2/8          the second of 8 jobs, such as those of a SLURM array
 
 Give the same command again after an interruption, and it goes on: what is written stays, and no image is
@@ -357,8 +358,14 @@ def add_score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the scores")
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)"
+        "--workers", type=int, default=1, metavar="N", help="of a thread each (default: %(default)s)"
     )
+    parser.add_argument(
+        "--engine",
+        default="processes",
+        help="who they are: processes of this machine, or ray (default: %(default)s)",
+    )
+    parser.add_argument("--address", help="of a Ray cluster (default: one on this machine, while it runs)")
     parser.add_argument(
         "--share",
         metavar="K/N",

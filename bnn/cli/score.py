@@ -11,11 +11,13 @@ from typing import Any
 from bnn import __version__
 from bnn.classifier import ADAPTIVE, Classifier
 from bnn.core.checkpoint import shipped
-from bnn.errors import InputError, shown
+from bnn.errors import InputError, choose, shown
 from bnn.progress import progress
-from bnn.scoring.engines import Job, done_by_processes, done_here
+from bnn.scoring.engines import Job, done_by_processes, done_by_ray, done_here
 from bnn.scoring.parts import OUTCOMES, UNREADABLE, counted_in
 from bnn.scoring.plan import planned
+
+PROCESSES, RAY = ENGINES = ("processes", "ray")
 
 
 def score_command(
@@ -26,7 +28,9 @@ def score_command(
     *,
     draws: str,
     chunk: int,
+    engine: str = PROCESSES,
     workers: int = 1,
+    address: str | None = None,
     share: str | None = None,
 ) -> bool:
     """`bnn score`: writes what is not yet in `out`, and prints how many images have each outcome.
@@ -38,7 +42,9 @@ def score_command(
         out: folder of the run.
         draws: see `Classifier.predict`.
         chunk: images of a part.
-        workers: processes.
+        engine: "processes" of this machine, or "ray".
+        workers: how many.
+        address: of a Ray cluster; None for one on this machine.
         share: such as 2/8: of every 8 parts the second is done, and the others by other processes.
 
     Returns:
@@ -49,6 +55,9 @@ def score_command(
     """
     if workers < 1:
         raise InputError(f"the number of workers must be at least 1, and {workers} is not.")
+    choose(dict.fromkeys(ENGINES), engine, "engine")
+    if address is not None and engine != RAY:
+        raise InputError("an address is of a Ray cluster: give it with --engine ray.")
     first, step = _share(share)
     classifier = load()
     plan = planned(places, out, chunk, _asked(classifier, checkpoint, draws))
@@ -66,7 +75,10 @@ def score_command(
     job = Job(load, draws, plan.size, out)
     todo = (one for one in plan.chunks() if one.number in left)
     few = min(workers, len(left))
-    done = done_here(job, todo, classifier) if few <= 1 else done_by_processes(job, todo, few)
+    if engine == RAY and left:
+        done = done_by_ray(job, todo, few, address)
+    else:
+        done = done_by_processes(job, todo, few) if few > 1 else done_here(job, todo, classifier)
     for more in _tracked(done, rows):
         counts.update(more)
     print(_summary(counts, out, share))

@@ -1,6 +1,7 @@
 """Who does the chunks: this process, several on this machine, or a Ray cluster."""
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,11 +12,15 @@ from pathlib import Path
 import torch
 
 from bnn.classifier import Classifier
-from bnn.errors import InputError
+from bnn.errors import InputError, cause_in
 from bnn.scoring.parts import write_part
 from bnn.scoring.plan import Chunk
 
 Counts = Mapping[str, int]
+_ENDED = (
+    "a worker was ended from outside, maybe for want of memory: give the same command again, with fewer "
+    "workers, and it goes on."
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,57 @@ def done_by_processes(job: Job, chunks: Iterable[Chunk], workers: int) -> Iterat
             process.join()
 
 
+def done_by_ray(job: Job, chunks: Iterable[Chunk], workers: int, address: str | None) -> Iterator[Counts]:
+    """What comes of the chunks, as they are done by so many Ray workers of one thread each.
+
+    Every one of them must reach the images, the checkpoint and the run's folder under the same names.
+
+    Args:
+        job, chunks, workers: as above.
+        address: of the cluster; None for one on this machine, which ends with the run.
+
+    Raises:
+        InputError: there is no cluster, or a worker was ended from outside.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # which would call out
+    import ray
+
+    here = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **here)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"there is no Ray cluster to be had ({cause_in(error)}).") from error
+    left = iter(chunks)
+    try:
+        remote = ray.remote(_RayWorker)
+        idle = [remote.remote(job, Path.cwd()) for _ in range(workers)]
+        busy = {one.do.remote(chunk): one for one, chunk in zip(idle, left, strict=False)}
+        while busy:
+            (done, *_), _ = ray.wait(list(busy))
+            worker = busy.pop(done)
+            yield ray.get(done)
+            if (chunk := next(left, None)) is not None:
+                busy[worker.do.remote(chunk)] = worker
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise InputError(_ENDED) from error
+    finally:
+        ray.shutdown()
+
+
+class _RayWorker:
+    """What Ray keeps in a process of its own: a classifier that is loaded once."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        os.chdir(folder)  # to which paths are relative
+        torch.set_num_threads(1)
+        self._job, self._classifier = job, job.load()
+
+    def do(self, chunk: Chunk) -> Counts:
+        return self._job.do(self._classifier, chunk)
+
+
 def _handed(line: Connection, left: Iterator[Chunk]) -> bool:
     """Whether there was another chunk for the worker at the other end."""
     chunk = next(left, None)
@@ -86,10 +142,7 @@ def _answer(line: Connection) -> Counts:
     try:
         said = line.recv()
     except (EOFError, OSError) as error:
-        raise InputError(
-            "a worker was ended from outside, maybe for want of memory: give the same command again, with "
-            "fewer workers, and it goes on."
-        ) from error
+        raise InputError(_ENDED) from error
     if isinstance(said, Exception):
         raise said
     counts: Counts = said
