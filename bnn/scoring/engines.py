@@ -94,14 +94,15 @@ def done_by_ray(job: Job, chunks: Iterable[Chunk], workers: int, address: str | 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # which would call out
     import ray
 
-    here = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+    # Ray's workers are nice to others, by 15, of which a busy machine leaves them next to nothing.
+    alone = {"num_cpus": workers, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **here)
+        ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else alone))
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"there is no Ray cluster to be had ({cause_in(error)}).") from error
     left = iter(chunks)
     try:
-        remote = ray.remote(_RayWorker)
+        remote = ray.remote(num_cpus=1)(_RayWorker)
         idle = [remote.remote(job, Path.cwd()) for _ in range(workers)]
         busy = {one.do.remote(chunk): one for one, chunk in zip(idle, left, strict=False)}
         while busy:
