@@ -1,8 +1,10 @@
 """`bnn score`: a row an image whatever it comes in, and the same rows however often it was killed."""
 
 import json
+import os
 import random
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,11 @@ from shards import KINDS, digits, png, tarred, written, zipped
 from bnn.classifier import Classifier
 from bnn.cli.command import main
 from bnn.core import checkpoint as checkpoint_file
+from bnn.data.sources import Source
+from bnn.errors import InputError
+from bnn.scoring.engines import Job, done_by_processes
 from bnn.scoring.parts import SCHEMA, UNREADABLE
-from bnn.scoring.plan import MANIFEST
+from bnn.scoring.plan import MANIFEST, Chunk
 
 MAIN = "import sys; from bnn.cli import main; sys.exit(main())"
 TESTS = Path(__file__).parent
@@ -247,3 +252,11 @@ def test_ten_times_as_many_images_take_the_same_memory(checkpoint: Path, tmp_pat
     said = printed(sys.executable, "-c", FLAT, str(checkpoint), *map(str, paths))
     few, many = json.loads(said.splitlines()[-1])
     assert many < 1.1 * few
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_ended_is_one_sentence(tmp_path: Path) -> None:
+    source = Source(str(tmp_path / "x.png"), "0 0")
+    job = Job(partial(os._exit, 9), "all", 1, tmp_path)
+    with pytest.raises(InputError, match="ended from outside"):
+        list(done_by_processes(job, [Chunk(0, [source], 0, 1)], 1))

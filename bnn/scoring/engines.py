@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -68,8 +69,7 @@ def done_by_processes(job: Job, chunks: Iterable[Chunk], workers: int) -> Iterat
             lines.append(ours)
         busy = [line for line in lines if _handed(line, left)]
         while busy:
-            for line in wait(busy):
-                assert isinstance(line, Connection)  # noqa: S101
+            for line in cast(list[Connection], wait(busy)):
                 yield _answer(line)
                 if not _handed(line, left):
                     busy.remove(line)
@@ -134,9 +134,13 @@ class _RayWorker:
 def _handed(line: Connection, left: Iterator[Chunk]) -> bool:
     """Whether there was another chunk for the worker at the other end."""
     chunk = next(left, None)
-    if chunk is not None:
+    if chunk is None:
+        return False
+    try:
         line.send(chunk)
-    return chunk is not None
+    except OSError as error:
+        raise InputError(_ENDED) from error
+    return True
 
 
 def _answer(line: Connection) -> Counts:
