@@ -1,6 +1,7 @@
 """Components as separate jobs, and what `bnn merge` makes of them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,13 @@ from documented import words_of
 from safetensors.torch import load_file
 
 from bnn.cli.command import main
+from bnn.core import checkpoint as checkpoint_file
 
 TRAIN = [
     *("train", "--data=digits", "--network=mlp", "--network-options", '{"hidden": 8}', "--epochs=1"),
     *("--components=2", "--draws=4", "--rule=entropy", "--scores", '["entropy", "pixels"]'),
     *("--combination=fisher", "--trainer.enable_progress_bar=false"),
 ]
-
-
-def trained(folder: Path, name: str, *more: str) -> Path:
-    out = folder / f"{name}.safetensors"
-    assert main([*TRAIN, "--out", str(out), "--runs", str(folder / f"runs-{name}"), *more]) == 0
-    return out
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -37,7 +33,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 def test_components_as_separate_jobs_merge_to_what_one_run_gives(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    both, (first, second) = trained(tmp_path, "both"), (tmp_path / f"{one}.safetensors" for one in (1, 2))
+    both, first, second = (tmp_path / f"{name}.safetensors" for name in ("both", 1, 2))
+    assert main([*TRAIN, "--out", str(both), "--runs", str(tmp_path / "runs")]) == 0
     for task in (1, 2):  # as docs/scaling.md has it
         words = words_of("--component ", tmp_path, OPTIONS="", OUT=tmp_path, SLURM_ARRAY_TASK_ID=task)
         assert main([*TRAIN, *words[1:]]) == 0
@@ -54,7 +51,9 @@ def test_components_as_separate_jobs_merge_to_what_one_run_gives(
     assert "at least two" in refused(capsys, "merge", first, *new)
     assert "is component 1, as another is" in refused(capsys, "merge", first, first, *new)
     assert "no component by itself" in refused(capsys, "merge", first, both, *new)
-    other = trained(tmp_path, "other", "--component=2", "--beta=0.5")
+    part = checkpoint_file.load(second)
+    record = {**part.record, "config": {**part.record["config"], "beta": 0.5}}
+    checkpoint_file.save(replace(part, record=record), other := tmp_path / "other.safetensors")
     assert "was trained with --beta 0.5" in refused(capsys, "merge", first, other, *new)
     assert "there is no component 3 of 2" in refused(capsys, *TRAIN, "--component=3", *new)
     assert "not both" in refused(capsys, *TRAIN, "--component=1", "--refit", both, *new)

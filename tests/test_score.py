@@ -192,8 +192,9 @@ def test_an_engine_and_its_address_must_fit(
 
 KILLED = """
 import os, signal, sys
-import bnn.cli.score  # so that no child has to
+import bnn.cli.score, pyarrow
 from bnn.cli import main
+pyarrow.array([1])  # which imports pandas, once for all children
 out, seen = sys.argv[1], 0
 def of_the_files(event, arguments):
     global seen
