@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 from programs import printed
 
-from bnn.cli.command import FAULT, GROUPS, main
+from bnn.cli.command import APART, FAULT, GROUPS, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -41,7 +41,9 @@ def failing(arguments, capsys):
     return error
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "calibrate", "adapt", "predict", "read", "serve"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "calibrate", "adapt", "predict", "read", "score", "merge", "serve"]
+)
 def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -225,9 +227,8 @@ def test_a_missing_group_of_packages_is_named_with_how_to_install_it(module, dig
 
     monkeypatch.setattr("bnn.cli.command._predict", missing)
     error = failing(["predict", str(digit)], capsys)
-    (group,) = re.findall(
-        r"make install.*pip install --constraint constraints.txt --editable '\.\[(\w+)\]'", error
-    )
+    assert ("make install" in error) == (GROUPS[module] not in APART)
+    (group,) = re.findall(r"run .*pip install --constraint constraints.txt --editable '\.\[(\w+)\]'", error)
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][group]
     names = {re.split("[>=<]", requirement)[0] for requirement in wanted}
     assert names & {
@@ -267,6 +268,7 @@ def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
     allowed = {
         "app": {"gradio"} | with_gradio,
         "training": {"pyro", "pytorch_lightning", "lightning_fabric"},
+        "scoring": {"pyarrow"},
         "evaluation": {name for name, group in GROUPS.items() if group == "evaluate"},
     }
     for path in (ROOT / "bnn").rglob("*.py"):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,19 @@ from bnn.cli.options import (
     ADAPT,
     CALIBRATE,
     EVALUATE,
+    MERGE,
     PREDICT,
     READ,
+    SCORE,
     SERVE,
     TRAIN,
     add_adapt,
     add_calibrate,
     add_evaluate,
+    add_merge,
     add_predict,
     add_read,
+    add_score,
     add_serve,
     add_train,
 )
@@ -46,10 +51,12 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn serve      open the drawing page in a browser
   bnn predict    decide on image files
   bnn read       read the digits of numbers, lines and pages
+  bnn score      decide on millions of images, into Parquet files
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
   bnn train      train a Bayesian network and write its checkpoint
+  bnn merge      make one checkpoint of components trained as separate jobs
 
 `bnn COMMAND --help` explains each."""
 
@@ -60,11 +67,13 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "pytorch_lightning": "train",
     "jinja2": "evaluate",
     "matplotlib": "evaluate",
+    "pyarrow": "score",
+    "fsspec": "score",
+    "ray": "ray",
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
-
-
+APART = ("ray",)  # groups that `make install` leaves out: they are large, and few need them
 STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", "numpy", "safetensors")
 
 
@@ -129,8 +138,9 @@ def _ended(said: str, status: int) -> int:
 
 
 def _how_to_install(module: str) -> str:
+    made = "" if GROUPS[module] in APART else "`make install`, or "
     return (
-        f"this needs {module}, which is not installed: in the project's folder, run `make install`, or "
+        f"this needs {module}, which is not installed: in the project's folder, run {made}"
         f"`python -m pip install --constraint constraints.txt --editable '.[{GROUPS[module]}]'`."
     )
 
@@ -142,11 +152,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show the version, and what it stands on")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_train(_command(commands, "train", TRAIN, _train))
+    add_merge(_command(commands, "merge", MERGE, _merge))
     add_evaluate(_command(commands, "evaluate", EVALUATE, _evaluate))
     add_calibrate(_command(commands, "calibrate", CALIBRATE, _calibrate))
     add_adapt(_command(commands, "adapt", ADAPT, _adapt))
     add_predict(_command(commands, "predict", PREDICT, _predict))
     add_read(_command(commands, "read", READ, _read))
+    add_score(_command(commands, "score", SCORE, _score))
     add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
 
@@ -199,6 +211,7 @@ def _train(arguments: argparse.Namespace) -> int:
         runs=arguments.runs,
         resume=arguments.resume,
         refit=arguments.refit,
+        component=arguments.component,
         overwrite=arguments.overwrite,
         trainer_options=trainer_options,
     )
@@ -208,6 +221,22 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.preset.startswith("notebook") and config.data in LABELLED:
         print_notebook_comparison(classifier, arguments.data_dir)
     return bool(classifier.record["data"].get("left_out"))
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from bnn.training.merge import merge_command
+    from bnn.training.summary import print_summary
+
+    merged = merge_command(
+        arguments.checkpoints,
+        arguments.out,
+        data=arguments.data,
+        data_dir=arguments.data_dir,
+        download=arguments.download,
+        overwrite=arguments.overwrite,
+    )
+    print_summary(merged, arguments.out)
+    return 0
 
 
 def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:
@@ -326,6 +355,24 @@ def _read(arguments: argparse.Namespace) -> int:
         boxes=arguments.boxes,
         out=arguments.out,
         overwrite=arguments.overwrite,
+    )
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from bnn.classifier import ADAPTIVE, ALL
+    from bnn.cli.score import score_command
+
+    return score_command(
+        partial(_classifier, arguments),
+        arguments.checkpoint,
+        arguments.images,
+        arguments.out,
+        draws=ADAPTIVE if arguments.draws == ADAPTIVE else ALL,
+        chunk=arguments.chunk,
+        engine=arguments.engine,
+        workers=arguments.workers,
+        address=arguments.address,
+        share=arguments.share,
     )
 
 
