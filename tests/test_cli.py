@@ -42,7 +42,8 @@ def failing(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "calibrate", "adapt", "predict", "read", "score", "merge", "serve"]
+    "command",
+    ["train", "merge", "compare", "evaluate", "calibrate", "adapt", "predict", "read", "score", "serve"],
 )
 def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
     with pytest.raises(SystemExit) as stopped:

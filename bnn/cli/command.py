@@ -20,6 +20,8 @@ from bnn import __version__
 from bnn.cli.options import (
     ADAPT,
     CALIBRATE,
+    COMPARE,
+    COMPARED,
     EVALUATE,
     MERGE,
     PREDICT,
@@ -29,6 +31,7 @@ from bnn.cli.options import (
     TRAIN,
     add_adapt,
     add_calibrate,
+    add_compare,
     add_evaluate,
     add_merge,
     add_predict,
@@ -57,6 +60,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn adapt      teach a checkpoint a few hundred digits of one's own
   bnn train      train a Bayesian network and write its checkpoint
   bnn merge      make one checkpoint of components trained as separate jobs
+  bnn compare    train several posteriors at equal cost and tell them apart
 
 `bnn COMMAND --help` explains each."""
 
@@ -153,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_train(_command(commands, "train", TRAIN, _train))
     add_merge(_command(commands, "merge", MERGE, _merge))
+    add_compare(_command(commands, "compare", COMPARE, _compare))
     add_evaluate(_command(commands, "evaluate", EVALUATE, _evaluate))
     add_calibrate(_command(commands, "calibrate", CALIBRATE, _calibrate))
     add_adapt(_command(commands, "adapt", ADAPT, _adapt))
@@ -194,9 +199,7 @@ def _command(
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    preset = choose(PRESETS, arguments.preset, "preset")
-    given = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig) if hasattr(arguments, f.name)}
-    config = replace(preset, **given)
+    config = _config(choose(PRESETS, arguments.preset, "preset"), arguments)
     trainer_options = _trainer_options(arguments.trainer)
 
     from bnn.data.digits import LABELLED
@@ -237,6 +240,30 @@ def _merge(arguments: argparse.Namespace) -> int:
     )
     print_summary(merged, arguments.out)
     return 0
+
+
+def _config(start: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+    """`start` with the fields that were given."""
+    given = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig) if hasattr(arguments, f.name)}
+    return replace(start, **given)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    config = _config(COMPARED, arguments)
+
+    from bnn.cli.compare import compare_command
+
+    return compare_command(
+        config,
+        arguments.guides,
+        arguments.seeds,
+        arguments.seconds,
+        arguments.out,
+        ood=arguments.out_of_distribution,
+        limit=arguments.limit,
+        data_dir=arguments.data_dir,
+        download=arguments.download,
+    )
 
 
 def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import argparse
 import json
 import types
 import typing
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,51 @@ kept.
 
 Places are pixels of the picture, held upright: left, top, right, bottom, the last two exclusive."""
 
+COMPARE = """\
+Trains several posteriors of one network for the same time, and says which is best at what: accuracy and
+calibration on images held out of the training, how many are answered under a promise, how well images of no
+class are told apart (beside the scores that others use), and what a step, an image and a checkpoint cost.
+
+  bnn compare --guides mean-field map swag --seconds 60 --seeds 0 1 2 --out compare
+  bnn compare --data digits --network mlp --seconds 5 --risk 0.05 --alpha 0.02 --out small
+  bnn compare --data FashionMNIST --ood KMNIST --ood noise --risk 0.1 --out fashion
+
+First a few steps of each guide are measured; its schedule is then made for as many as --seconds of the
+processor are enough for. What one seed holds out is the same for all guides, and no test image is looked at.
+
+Each training is kept in --out as soon as it is measured. After Ctrl-C the same command goes on; with more
+guides or seeds, it trains the new ones alone. comparison.md has the tables, comparison.svg the plot."""
+
 SERVE = """\
 Opens the page on which anyone can draw a digit and see the sampled networks vote.
 
   bnn serve
   bnn serve --port 8000 --checkpoint mine.safetensors"""
+
+
+# Where all trainings of a comparison start, with draws that cost less than a training, and what may differ.
+COMPARED = replace(PRESETS["fast"], draws=20, scores=("pixels", "entropy"), combination="fisher")
+GUIDES = ["mean-field", "low-rank", "map", "mc-dropout", "swag", "laplace", "sghmc"]
+COMPARED_BY = (
+    "data",
+    "layout",
+    "network",
+    "network_options",
+    "estimator",
+    "prior",
+    "prior_scale",
+    "beta",
+    "kl_warmup",
+    "batch_size",
+    "lr",
+    "schedule",
+    "augment",
+    "pens",
+    "draws",
+    "risk",
+    "delta",
+    "alpha",
+)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -188,16 +229,21 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         help="train only the K-th component, from 1, for `bnn merge` (default: all --components)",
     )
     _add_data(parser)
-    hints = typing.get_type_hints(TrainConfig)
     group = parser.add_argument_group("training", "defaults are those of the preset fast")
-    for field in fields(TrainConfig):
-        default = getattr(PRESETS["fast"], field.name)
+    _add_fields(group, [field.name for field in fields(TrainConfig)], PRESETS["fast"])
+
+
+def _add_fields(group: Any, names: Sequence[str], start: TrainConfig) -> None:
+    """Adds the fields of `TrainConfig` called `names`; their defaults are shown, and left to the command."""
+    hints = typing.get_type_hints(TrainConfig)
+    for name in names:
+        default = getattr(start, name)
         shown = "" if default is None or default == {} else f" (default: {default})"
         group.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            help=field.metadata["help"].replace("%", "%%") + shown,
+            f"--{name.replace('_', '-')}",
+            help=TrainConfig.__dataclass_fields__[name].metadata["help"].replace("%", "%%") + shown,
             default=argparse.SUPPRESS,
-            **_parsing(hints[field.name]),
+            **_parsing(hints[name]),
         )
 
 
@@ -284,6 +330,48 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="the checkpoint file (default: the one that ships)",
     )
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn compare`."""
+    parser.add_argument(
+        "--guides",
+        nargs="+",
+        default=GUIDES,
+        metavar="GUIDE",
+        help=f"posteriors, as `bnn train --guide` has them (default: {' '.join(GUIDES)})",
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        metavar="SEED",
+        help="each of the images held out, the start, the noise and the draws (default: 0 1 2)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="of the processor, for each training, with what its guide does at the end (default: 60)",
+    )
+    parser.add_argument(
+        "--out-of-distribution",
+        "--ood",
+        action="append",
+        default=[],
+        metavar="SET",
+        help="images of no class, as for `bnn evaluate`; may be given again (default: the generated ones)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="images of each of these sets at most")
+    parser.add_argument(
+        "--out", type=Path, default=Path("compare"), help="folder for all of it (default: %(default)s)"
+    )
+    _add_data(parser)
+    group = parser.add_argument_group(
+        "training", "the same for all; whatever else `bnn train` takes is as in its preset fast"
+    )
+    _add_fields(group, COMPARED_BY, COMPARED)
 
 
 def add_calibrate(parser: argparse.ArgumentParser) -> None:

@@ -139,10 +139,7 @@ def train_command(
     overwrite = overwrite or (resume and is_from(Path(out), config))
     require_free(out, overwrite=overwrite)
     given = lesson_of(spec, config, data_dir, download)
-    for file, why in given.left_out[:LISTED]:
-        print(f"bnn: {file}: {why}", file=sys.stderr)
-    if more := len(given.left_out[LISTED:]):
-        print(f"bnn: {more:,} more images cannot be used.", file=sys.stderr)
+    given.tell_left_out()
     if refit is not None:
         refitted = _refitted(config, given, Path(refit))
         refitted.save(out)
@@ -202,6 +199,13 @@ class Lesson(NamedTuple):
             by_class=self.is_own,
         )
 
+    def tell_left_out(self) -> None:
+        """Names the images that cannot be used, on standard error."""
+        for file, why in self.left_out[:LISTED]:
+            print(f"bnn: {file}: {why}", file=sys.stderr)
+        if more := len(self.left_out[LISTED:]):
+            print(f"bnn: {more:,} more images cannot be used.", file=sys.stderr)
+
     def told(self, trained: Classifier) -> Classifier:
         """`trained` with what is to be known of data of one's own in its record."""
         if self.is_own:
@@ -245,7 +249,7 @@ def train_run(
             Trainer refuses its options.
     """
     data = lesson.split(config)
-    _require_trainable(config, data)
+    require_trainable(config, data)
     components = range(config.components) if only is None else [only - 1]
     config = replace(config, components=len(components))
     fits = _fit_all(config, components, data, run, trainer_options or {})
@@ -267,7 +271,7 @@ def train_run(
 def _refitted(config: TrainConfig, lesson: Lesson, path: Path) -> Classifier:
     """The checkpoint at `path` with OOD scores and a rule that are fitted anew, as `config` says."""
     data = lesson.split(config)
-    _require_trainable(config, data)
+    require_trainable(config, data)
     given = checkpoint_to_refit(path, config, data.fingerprint)
     posterior = Classifier(given).posterior
     config = replace(config, components=len(posterior.components))
@@ -310,8 +314,12 @@ def lesson_of(
     return Lesson(rest, task, is_own=True, kept_apart=len(test), left_out=images.unreadable)
 
 
-def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
-    """Checks all that would otherwise fail after the training."""
+def require_trainable(config: TrainConfig, data: TrainingData) -> None:
+    """Checks all that would otherwise fail after the training.
+
+    Raises:
+        InputError: as `train_run`.
+    """
     rule = choose(RULES, config.rule, "abstention rule")
     rule.require_fittable(len(data.calibration_images), config.promise)
     require_names(config.scores)
