@@ -6,7 +6,8 @@
 training step of a plain network, of a Bayesian one by hand, and of ours in Lightning. `cost`: time and peak
 memory by images, draws and components. What is compared takes turns, on one thread, and CPU time is
 measured; the speed of a matrix product stands beside it. Each run leaves a JSON in FOLDER; `page` writes
-docs/performance.md from these. `--short` runs in minutes, `--tiny` shows in seconds that all of it runs.
+docs/performance.md from these, and from that of `peers.py`, which compares with others. `--short` runs in
+minutes, `--tiny` shows in seconds that all of it runs.
 """
 
 import argparse
@@ -14,18 +15,19 @@ import json
 import logging
 import multiprocessing
 import resource
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peers
 import pyro
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pyro.infer import Predictive
+from timing import Works, matrix_peak, seconds
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,25 +55,6 @@ SIZES: dict[str, dict[str, Any]] = {  # of each form
 DRAWS: dict[str, tuple[int, ...]] = {"full": (1, 50, 1000), "short": (1, 50), "tiny": ()}
 COMPONENTS: dict[str, tuple[int, ...]] = {"full": (1, 6, 12), "short": (1, 12), "tiny": ()}
 BATCH = 128
-Works = Mapping[str, Callable[[], object]]
-
-
-def seconds(works: Works, rounds: int) -> dict[str, float]:
-    """The median CPU time of each of `works`, which take turns, after one round that does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for counts in range(rounds + 1):
-        for name, work in works.items():
-            before = time.process_time()
-            work()
-            if counts:
-                taken[name].append(time.process_time() - before)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
-def matrix_peak() -> float:
-    """The speed of a matrix product in single precision, in GFLOP/s."""
-    left, right = torch.rand(2, 1024, 1024)
-    return 2 * 1024**3 / seconds({"product": lambda: left @ right}, 9)["product"] / 1e9
 
 
 def predict(form: str) -> dict[str, Any]:
@@ -272,7 +255,7 @@ def _head(run: dict[str, Any], title: str) -> str:
     return f"## {title}\n\nForm: {run['form']}; a matrix product on the same thread reached {peak}.\n"
 
 
-_PARTS = {"predict": _predict_part, "step": _step_part, "cost": _cost_part}
+_PARTS = {"compare": peers.part, "cost": _cost_part, "predict": _predict_part, "step": _step_part}
 
 
 def main() -> None:
