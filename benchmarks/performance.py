@@ -26,6 +26,8 @@ import pyro
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from pyro.infer import Predictive
 from timing import Works, matrix_peak, seconds
 from torch import Tensor, nn
@@ -49,11 +51,11 @@ from bnn.training.module import SVIModule
 DOCS = Path(__file__).parents[1] / "docs"
 SIZES: dict[str, dict[str, Any]] = {  # of each form
     "full": {"counts": (1, 32, 10_000), "rounds": 5, "steps": 40, "images": (10**3, 10**4, 10**5, 10**6)},
-    "short": {"counts": (1, 32, 320), "rounds": 5, "steps": 12, "images": (10**3, 10**4)},
+    "short": {"counts": (1, 32, 320), "rounds": 5, "steps": 12, "images": (1000, 3000, 10_000)},
     "tiny": {"counts": (1, 2), "rounds": 1, "steps": 2, "images": (10, 20)},
 }
-DRAWS: dict[str, tuple[int, ...]] = {"full": (1, 50, 1000), "short": (1, 50), "tiny": ()}
-COMPONENTS: dict[str, tuple[int, ...]] = {"full": (1, 6, 12), "short": (1, 12), "tiny": ()}
+DRAWS: dict[str, tuple[int, ...]] = {"full": (1, 10, 100, 1000), "short": (1, 10, 200), "tiny": ()}
+COMPONENTS: dict[str, tuple[int, ...]] = {"full": (1, 3, 12), "short": (1, 3, 12), "tiny": ()}
 BATCH = 128
 
 
@@ -239,14 +241,41 @@ def _step_part(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+COST_PLOT = "cost.png"  # beside the page
+VARIED = ("images", "draws", "components")
+
+
+def cost_plot(rows: Sequence[dict[str, float]]) -> Figure:
+    """Time and peak memory by images, draws and components, each where the others are as in the first row."""
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    for told, line in zip(
+        ("seconds", "peak_mb"), figure.subplots(2, 3, sharex="col", sharey="row"), strict=True
+    ):
+        for varied, axes in zip(VARIED, line, strict=True):
+            fixed = [name for name in VARIED if name != varied]
+            alike = [row for row in rows if all(row[name] == rows[0][name] for name in fixed)]
+            points = sorted((row[varied], row[told]) for row in alike)
+            axes.loglog(*zip(*points, strict=True), "o-")
+            axes.set_xticks([x for x, _ in points], [f"{x:,.0f}" for x, _ in points], minor=False)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:,g}")
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+            if told == "peak_mb":
+                axes.set_xlabel(f"{varied} ({', '.join(f'{rows[0][name]:,.0f} {name}' for name in fixed)})")
+        line[0].set_ylabel({"seconds": "CPU seconds", "peak_mb": "peak MB"}[told])
+    return figure
+
+
 def _cost_part(run: dict[str, Any]) -> str:
-    names = ("images", "draws", "components", "seconds", "peak_mb")
+    names = (*VARIED, "seconds", "peak_mb")
     lines = [
         _head(run, "Time and memory"),
         "| images | draws | components | s | peak MB |",
         "|---|---|---|---|---|",
     ]
-    lines += ["| " + " | ".join(f"{row[name]:.4g}" for name in names) + " |" for row in run["rows"]]
+    lines += ["| " + " | ".join(f"{row[name]:,.5g}" for name in names) + " |" for row in run["rows"]]
+    lines.append(f"\n![Time and peak memory by images, draws and components, on log axes]({COST_PLOT})")
     return "\n".join(lines)
 
 
@@ -272,6 +301,9 @@ def main() -> None:
     pyro.set_rng_seed(0)
     if asked.what == "page":
         asked.page.write_text(page(asked.out), encoding="utf-8")
+        if (measured_cost := asked.out / "cost.json").exists():
+            figure = cost_plot(json.loads(measured_cost.read_text())["rows"])
+            figure.savefig(asked.page.with_name(COST_PLOT), dpi=100)
         return
     peak = matrix_peak()
     measured = {"predict": predict, "step": step, "cost": cost}[asked.what](asked.form)
