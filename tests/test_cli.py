@@ -43,7 +43,10 @@ def failing(arguments, capsys):
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "merge", "compare", "evaluate", "calibrate", "adapt", "predict", "read", "score", "serve"],
+    [
+        *("train", "merge", "compare", "evaluate", "calibrate", "adapt"),
+        *("predict", "read", "score", "monitor", "serve"),
+    ],
 )
 def test_help_explains_each_command_with_examples_and_defaults(command, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -24,6 +24,7 @@ from bnn.cli.options import (
     COMPARED,
     EVALUATE,
     MERGE,
+    MONITOR,
     PREDICT,
     READ,
     SCORE,
@@ -34,6 +35,7 @@ from bnn.cli.options import (
     add_compare,
     add_evaluate,
     add_merge,
+    add_monitor,
     add_predict,
     add_read,
     add_score,
@@ -55,6 +57,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn predict    decide on image files
   bnn read       read the digits of numbers, lines and pages
   bnn score      decide on millions of images, into Parquet files
+  bnn monitor    say when what comes in is no longer like the calibration digits
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
@@ -85,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` (default: the process's arguments) and returns its exit status.
 
     0: all done; 1: done, but some files could not be read; 2: bad input, described in one sentence; 3: the
-    machine could not (a full disk, no memory); 70: a fault of this program, with its traceback; 130: Ctrl-C;
-    141: whoever read what was printed did not want all of it.
+    machine could not (a full disk, no memory); 4: done, and `bnn monitor` raises its alarm; 70: a fault of
+    this program, with its traceback; 130: Ctrl-C; 141: whoever read what was printed did not want all of it.
     """
     parser = _parser()
     arguments, extra = parser.parse_known_args(argv)
@@ -164,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add_predict(_command(commands, "predict", PREDICT, _predict))
     add_read(_command(commands, "read", READ, _read))
     add_score(_command(commands, "score", SCORE, _score))
+    add_monitor(_command(commands, "monitor", MONITOR, _monitor))
     add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
 
@@ -400,6 +404,22 @@ def _score(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         address=arguments.address,
         share=arguments.share,
+    )
+
+
+def _monitor(arguments: argparse.Namespace) -> int:
+    from bnn.classifier import Classifier
+    from bnn.cli.monitor import monitor_command
+
+    return monitor_command(
+        Classifier.load(arguments.checkpoint),
+        arguments.files,
+        false_alarms=arguments.false_alarms,
+        state=arguments.state,
+        out=arguments.out,
+        as_json=arguments.json,
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
     )
 
 

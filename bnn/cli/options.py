@@ -124,6 +124,23 @@ processor are enough for. What one seed holds out is the same for all guides, an
 Each training is kept in --out as soon as it is measured. After Ctrl-C the same command goes on; with more
 guides or seeds, it trains the new ones alone. comparison.md has the tables, comparison.svg the plot."""
 
+MONITOR = """\
+Says whether the images that come in are still like the digits that the checkpoint was calibrated on, for
+which alone its promises hold. Files are taken in the order given, those of a folder by name.
+
+  bnn monitor monday/                                  a table, and one sentence
+  bnn monitor --state post.drift monday/               keeps where it stands in post.drift ...
+  bnn monitor --state post.drift tuesday/              ... and goes on there, as if both were one run
+  bnn monitor --json --out drift.png --overwrite scans/ > drift.jsonl
+
+Each image's OOD score and entropy are ranked among those of the calibration digits and of all images before
+it. Two tests bet that the ranks are not those of chance, and the evidence is by how much a stake has grown:
+10^0 is where each begins. Where nothing has changed, one of them ever reaches the alarm with probability at
+most --false-alarms, however many images come and however often it is looked at; so an alarm stays one. After
+it, find out what changed; then `bnn calibrate --digits` or `bnn adapt`, and begin a new --state.
+
+Exit status: 0 no alarm; 4 an alarm; 1 no alarm, but some files could not be used; 2 bad input."""
+
 SERVE = """\
 Opens the page on which anyone can draw a digit and see the sampled networks vote.
 
@@ -490,6 +507,28 @@ def add_read(parser: argparse.ArgumentParser) -> None:
     )
     _add_overwrite(parser)
     _add_classifier(parser)
+
+
+def add_monitor(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn monitor`."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of images")
+    parser.add_argument(
+        "--state", type=Path, metavar="FILE", help="go on from this file, and keep there where it then stands"
+    )
+    parser.add_argument(
+        "--false-alarms",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="probability that there is ever an alarm where nothing has changed (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="one line of JSON an image instead of a table")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="draw the evidence and the refusals here")
+    _add_overwrite(parser)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the numbers that break ties (default: %(default)s)"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
