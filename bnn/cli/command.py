@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,22 @@ from bnn.cli.options import (
     COMPARE,
     COMPARED,
     EVALUATE,
+    MERGE,
+    MONITOR,
     PREDICT,
     READ,
+    SCORE,
     SERVE,
     TRAIN,
     add_adapt,
     add_calibrate,
     add_compare,
     add_evaluate,
+    add_merge,
+    add_monitor,
     add_predict,
     add_read,
+    add_score,
     add_serve,
     add_train,
 )
@@ -49,10 +56,13 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn serve      open the drawing page in a browser
   bnn predict    decide on image files
   bnn read       read the digits of numbers, lines and pages
+  bnn score      decide on millions of images, into Parquet files
+  bnn monitor    say when what comes in is no longer like the calibration digits
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
   bnn train      train a Bayesian network and write its checkpoint
+  bnn merge      make one checkpoint of components trained as separate jobs
   bnn compare    train several posteriors at equal cost and tell them apart
 
 `bnn COMMAND --help` explains each."""
@@ -64,11 +74,13 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "pytorch_lightning": "train",
     "jinja2": "evaluate",
     "matplotlib": "evaluate",
+    "pyarrow": "score",
+    "fsspec": "score",
+    "ray": "ray",
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
-
-
+APART = ("ray",)  # groups that `make install` leaves out: they are large, and few need them
 STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", "numpy", "safetensors")
 
 
@@ -76,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` (default: the process's arguments) and returns its exit status.
 
     0: all done; 1: done, but some files could not be read; 2: bad input, described in one sentence; 3: the
-    machine could not (a full disk, no memory); 70: a fault of this program, with its traceback; 130: Ctrl-C;
-    141: whoever read what was printed did not want all of it.
+    machine could not (a full disk, no memory); 4: done, and `bnn monitor` raises its alarm; 70: a fault of
+    this program, with its traceback; 130: Ctrl-C; 141: whoever read what was printed did not want all of it.
     """
     parser = _parser()
     arguments, extra = parser.parse_known_args(argv)
@@ -133,8 +145,9 @@ def _ended(said: str, status: int) -> int:
 
 
 def _how_to_install(module: str) -> str:
+    made = "" if GROUPS[module] in APART else "`make install`, or "
     return (
-        f"this needs {module}, which is not installed: in the project's folder, run `make install`, or "
+        f"this needs {module}, which is not installed: in the project's folder, run {made}"
         f"`python -m pip install --constraint constraints.txt --editable '.[{GROUPS[module]}]'`."
     )
 
@@ -146,12 +159,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show the version, and what it stands on")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_train(_command(commands, "train", TRAIN, _train))
+    add_merge(_command(commands, "merge", MERGE, _merge))
     add_compare(_command(commands, "compare", COMPARE, _compare))
     add_evaluate(_command(commands, "evaluate", EVALUATE, _evaluate))
     add_calibrate(_command(commands, "calibrate", CALIBRATE, _calibrate))
     add_adapt(_command(commands, "adapt", ADAPT, _adapt))
     add_predict(_command(commands, "predict", PREDICT, _predict))
     add_read(_command(commands, "read", READ, _read))
+    add_score(_command(commands, "score", SCORE, _score))
+    add_monitor(_command(commands, "monitor", MONITOR, _monitor))
     add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
 
@@ -202,6 +218,7 @@ def _train(arguments: argparse.Namespace) -> int:
         runs=arguments.runs,
         resume=arguments.resume,
         refit=arguments.refit,
+        component=arguments.component,
         overwrite=arguments.overwrite,
         trainer_options=trainer_options,
     )
@@ -211,6 +228,22 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.preset.startswith("notebook") and config.data in LABELLED:
         print_notebook_comparison(classifier, arguments.data_dir)
     return bool(classifier.record["data"].get("left_out"))
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from bnn.training.merge import merge_command
+    from bnn.training.summary import print_summary
+
+    merged = merge_command(
+        arguments.checkpoints,
+        arguments.out,
+        data=arguments.data,
+        data_dir=arguments.data_dir,
+        download=arguments.download,
+        overwrite=arguments.overwrite,
+    )
+    print_summary(merged, arguments.out)
+    return 0
 
 
 def _config(start: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
@@ -352,6 +385,40 @@ def _read(arguments: argparse.Namespace) -> int:
         grid=arguments.grid,
         boxes=arguments.boxes,
         out=arguments.out,
+        overwrite=arguments.overwrite,
+    )
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from bnn.classifier import ADAPTIVE, ALL
+    from bnn.cli.score import score_command
+
+    return score_command(
+        partial(_classifier, arguments),
+        arguments.checkpoint,
+        arguments.images,
+        arguments.out,
+        draws=ADAPTIVE if arguments.draws == ADAPTIVE else ALL,
+        chunk=arguments.chunk,
+        engine=arguments.engine,
+        workers=arguments.workers,
+        address=arguments.address,
+        share=arguments.share,
+    )
+
+
+def _monitor(arguments: argparse.Namespace) -> int:
+    from bnn.classifier import Classifier
+    from bnn.cli.monitor import monitor_command
+
+    return monitor_command(
+        Classifier.load(arguments.checkpoint),
+        arguments.files,
+        false_alarms=arguments.false_alarms,
+        state=arguments.state,
+        out=arguments.out,
+        as_json=arguments.json,
+        seed=arguments.seed,
         overwrite=arguments.overwrite,
     )
 

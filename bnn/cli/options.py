@@ -25,10 +25,22 @@ abstention rule on digits held out of training, and writes one checkpoint file.
                                              your own images: sub-folders are the classes (docs/own-data.md)
   bnn train --resume                         go on with the latest run after an interruption
   bnn train --preset notebook                the 2018 notebook, its results beside ours
+  bnn train --preset best --component 3 --out 3.safetensors
+                                             one of the six alone, as a job; `bnn merge` makes them one
   bnn train --trainer.devices 2 --trainer.strategy ddp
 
 Ctrl-C ends the training and keeps the finished components, or else the best epoch of the first. Any
 argument of Lightning's Trainer can be given as --trainer.NAME VALUE."""
+
+MERGE = """\
+Makes one checkpoint of components that were trained as separate jobs, on one machine or on many: the one that
+`bnn train` would have written, had it trained them all. OOD scores and rule are fitted to all together.
+
+  bnn train --preset best --component 1 --out 1.safetensors --runs runs/1
+  bnn train --preset best --component 2 --out 2.safetensors --runs runs/2
+  bnn merge 1.safetensors 2.safetensors --out both.safetensors
+
+The images must be those that they were trained on."""
 
 EVALUATE = """\
 Runs labelled digits and images that are no digits through the classifier and writes a report:
@@ -69,6 +81,21 @@ Prints for each image the digit, or "I don't know" and why.
   bnn predict --draws adaptive scans/      several times as fast, the same decisions but for rare exceptions
   bnn predict --json *.png > decisions.jsonl"""
 
+SCORE = """\
+Decides on any number of images and writes Parquet files, a row an image: its id, the decision or why there is
+none, how sure that is, and of what cannot be read the reason.
+
+  bnn score scans/ --out scores                       a folder, whatever lies in its sub-folders
+  bnn score shards/*.tar --out scores --workers 4     tar archives, WebDataset's shards too
+  bnn score digits.zip t10k-images-idx3-ubyte images.parquet --out scores
+  bnn score s3://bucket/shards --out scores           a URL that fsspec knows, with its package installed
+  bnn score shards/ --out scores --engine ray --address auto --workers 64
+  bnn score shards/ --out scores --share 2/8          the second of 8 jobs, such as those of a SLURM array
+
+Give the same command again after an interruption, and it goes on: what is written stays, and no image is
+scored twice or left out. Other options, another checkpoint or other images need another folder. All at once:
+pandas.read_parquet("scores"). docs/scaling.md has what it costs, and how to use many machines."""
+
 READ = """\
 Finds the digits of a number, a line, a form's field or a page, and decides on each: 4 ? 7 1 is what it
 reads where one digit is refused. The number itself is answered only if every digit is; leading zeros are
@@ -96,6 +123,23 @@ processor are enough for. What one seed holds out is the same for all guides, an
 
 Each training is kept in --out as soon as it is measured. After Ctrl-C the same command goes on; with more
 guides or seeds, it trains the new ones alone. comparison.md has the tables, comparison.svg the plot."""
+
+MONITOR = """\
+Says whether the images that come in are still like the digits that the checkpoint was calibrated on, for
+which alone its promises hold. Files are taken in the order given, those of a folder by name.
+
+  bnn monitor monday/                                  a table, and one sentence
+  bnn monitor --state post.drift monday/               keeps where it stands in post.drift ...
+  bnn monitor --state post.drift tuesday/              ... and goes on there, as if both were one run
+  bnn monitor --json --out drift.png --overwrite scans/ > drift.jsonl
+
+Each image's OOD score and entropy are ranked among those of the calibration digits and of all images before
+it. Two tests bet that the ranks are not those of chance, and the evidence is by how much a stake has grown:
+10^0 is where each begins. Where nothing has changed, one of them ever reaches the alarm with probability at
+most --false-alarms, however many images come and however often it is looked at; so an alarm stays one. After
+it, find out what changed; then `bnn calibrate --digits` or `bnn adapt`, and begin a new --state.
+
+Exit status: 0 no alarm; 4 an alarm; 1 no alarm, but some files could not be used; 2 bad input."""
 
 SERVE = """\
 Opens the page on which anyone can draw a digit and see the sampled networks vote.
@@ -136,13 +180,17 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="fetch a missing data set from the network")
 
 
-def _add_classifier(parser: argparse.ArgumentParser, *, adaptive: bool = False) -> None:
+def _add_classifier(
+    parser: argparse.ArgumentParser, *, adaptive: bool = False, default: str | None = None
+) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
     also = ", or adaptive: a few at a time until the decision stands" if adaptive else ""
+    usual = default or "the checkpoint's"
     parser.add_argument(
         "--draws",
         type=_draws if adaptive else int,
-        help=f"networks in the ensemble{also} (default: the checkpoint's)",
+        default=default,
+        help=f"networks in the ensemble{also} (default: {usual})",
     )
     _add_rule(parser)
 
@@ -190,6 +238,12 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="keep the posterior of this checkpoint, of the same preset and options, and fit only its OOD "
         "scores and its rule anew, to the same digits",
+    )
+    parser.add_argument(
+        "--component",
+        type=int,
+        metavar="K",
+        help="train only the K-th component, from 1, for `bnn merge` (default: all --components)",
     )
     _add_data(parser)
     group = parser.add_argument_group("training", "defaults are those of the preset fast")
@@ -265,6 +319,23 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
     _add_data(parser)
     _add_classifier(parser)
+
+
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn merge`."""
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="a checkpoint of `bnn train --component`",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="where the result goes")
+    _add_overwrite(parser)
+    parser.add_argument(
+        "--data", help="the images, where they are your own (default: the set that they were trained on)"
+    )
+    _add_data(parser)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -382,6 +453,40 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     _add_classifier(parser, adaptive=True)
 
 
+def add_score(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn score`."""
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGES",
+        help="an image, a zip, tar (.tar.gz too), IDX or Parquet file, a folder of any of these, or a URL",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the scores")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="of a thread each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--engine",
+        default="processes",
+        help="who they are: processes of this machine, or ray (default: %(default)s)",
+    )
+    parser.add_argument("--address", help="of a Ray cluster (default: one on this machine, while it runs)")
+    parser.add_argument(
+        "--share",
+        metavar="K/N",
+        help="do the K-th of N shares, K from 1; others do the rest in the same folder (default: all of it)",
+    )
+    parser.add_argument(
+        "--chunk",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="images of a part file, which is what a kill may cost; 10,000 for many millions (default: "
+        "%(default)s)",
+    )
+    _add_classifier(parser, adaptive=True, default="adaptive")
+
+
 def add_read(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `bnn read`."""
     parser.add_argument(
@@ -402,6 +507,28 @@ def add_read(parser: argparse.ArgumentParser) -> None:
     )
     _add_overwrite(parser)
     _add_classifier(parser)
+
+
+def add_monitor(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn monitor`."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="an image, or a folder of images")
+    parser.add_argument(
+        "--state", type=Path, metavar="FILE", help="go on from this file, and keep there where it then stands"
+    )
+    parser.add_argument(
+        "--false-alarms",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="probability that there is ever an alarm where nothing has changed (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="one line of JSON an image instead of a table")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="draw the evidence and the refusals here")
+    _add_overwrite(parser)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the numbers that break ties (default: %(default)s)"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:

@@ -47,7 +47,7 @@ def predict_command(
         Whether some file could not be used.
     """
     found, failed = walked(files)
-    decisions = _decisions(classifier, found, failed, draws)
+    decisions = decided(classifier, found, failed, draws)
     if explain is not None:
         require_writable(explain / "1.png")
         decisions = _with_figures(classifier, decisions, explain)
@@ -75,7 +75,7 @@ def walked(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return found, empty
 
 
-def _decisions(
+def decided(
     classifier: Classifier, files: Sequence[Path], failed: list[Path], draws: str
 ) -> Iterator[tuple[Path, Prediction]]:
     """Each file with its decision; those that cannot be used are added to `failed`."""

@@ -1,0 +1,174 @@
+"""`bnn monitor`: whether the images that come in are still like those that were calibrated on."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from bnn.classifier import Classifier
+from bnn.cli.predict import decided, walked
+from bnn.errors import InputError
+from bnn.files import printable, require_free, require_writable, written_whole
+from bnn.monitoring import TESTS, Monitor, Step
+from bnn.numerals import percent, percent_interval
+from bnn.prediction import Prediction
+from bnn.rules.martingale import rate_limits
+from bnn.rules.risk_control import exact_interval
+from bnn.tables import table
+
+ALARM, SOME_FAILED = 4, 1  # exit statuses
+STRETCHES = 10  # rows of the table
+LEVEL = 0.95
+
+
+def monitor_command(
+    classifier: Classifier,
+    files: Sequence[Path],
+    *,
+    false_alarms: float = 0.01,
+    state: Path | None = None,
+    out: Path | None = None,
+    as_json: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> int:
+    """Prints whether the images in `files`, in their order, are like the calibration images.
+
+    A file that cannot be used is named on standard error, and the others are seen.
+
+    Args:
+        classifier: decides.
+        files: image files and folders of them.
+        false_alarms: probability that there is ever an alarm where nothing has changed.
+        state: what it goes on from, where it is there, and can be gone on from afterwards.
+        out: a PNG for the plot.
+        as_json: one line of JSON an image instead of the table.
+        seed: of the numbers that break ties, where nothing is gone on from.
+        overwrite: whether `out` is replaced where it is there already.
+
+    Returns:
+        The exit status: 4 where there is an alarm, else 1 where some file could not be used, else 0.
+
+    Raises:
+        InputError: `state` or `out` cannot be used, or no image; nothing is written then.
+    """
+    monitor = _monitor(classifier, false_alarms, state, seed)
+    if state is not None:
+        require_writable(state)
+    if out is not None:
+        _require_drawable(out, overwrite=overwrite)
+    before = len(monitor)
+    found, failed = walked(files)
+    alarmed = ""
+    for file, prediction in decided(classifier, found, failed, "all"):
+        was = monitor.alarm
+        (step,) = monitor.see(prediction)
+        if as_json:
+            print(json.dumps(_line(file, len(monitor), prediction, step), allow_nan=False), flush=True)
+        alarmed = printable(file) if was is None and monitor.alarm is not None else alarmed
+    if len(monitor) == before:
+        raise InputError("none of these files could be used, so there is nothing to tell: name some images.")
+    if state is not None:
+        monitor.save(state)
+    if out is not None:
+        _draw(monitor, out)
+    _tell(monitor, before, alarmed, as_json=as_json)
+    return ALARM if monitor.alarm is not None else SOME_FAILED if failed else 0
+
+
+def _monitor(classifier: Classifier, false_alarms: float, state: Path | None, seed: int) -> Monitor:
+    if state is not None and state.exists():
+        return Monitor.resume(state, classifier, false_alarms=false_alarms)
+    return Monitor(classifier, false_alarms=false_alarms, seed=seed)
+
+
+def _require_drawable(out: Path, *, overwrite: bool) -> None:
+    import matplotlib as mpl  # noqa: F401  # which may not be installed: said before long work
+
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out} must end in .png, for the plot is one.")
+    require_free(out, overwrite=overwrite)
+
+
+def _line(file: Path, number: int, prediction: Prediction, step: Step) -> dict[str, Any]:
+    (decision,) = prediction.plain()
+    return {
+        "file": str(file),
+        "image": number,
+        **{name: decision[name] for name in ("label", "reason", *TESTS)},
+        "p": dict(zip(TESTS, step.p, strict=True)),
+        "log10_wealth": dict(zip(TESTS, _powers(step.log_wealth), strict=True)),
+        "alarm": step.alarm,
+    }
+
+
+def _powers(logs: Sequence[float]) -> list[float]:
+    """Natural logarithms as powers of ten."""
+    return [log / math.log(10) for log in logs]
+
+
+def _draw(monitor: Monitor, out: Path) -> None:
+    from bnn.evaluation.drift import drift_figure
+
+    figure = drift_figure(monitor)
+    with written_whole(out) as path:
+        figure.savefig(path, format="png", dpi=150)
+
+
+def _tell(monitor: Monitor, before: int, file: str, *, as_json: bool) -> None:
+    """Prints the table and what it comes to; beside JSON the latter alone, on standard error."""
+    console = Console(stderr=as_json)
+    if not as_json:
+        console.print(_table(monitor))
+    for sentence in (_said_of_refusals(monitor), _verdict(monitor, before, file)):
+        console.print(Text(sentence), soft_wrap=True)
+
+
+def _table(monitor: Monitor) -> Any:
+    what = (monitor.promised or ("refused", 0))[0]
+    tests = [f"evidence,\n{said}" for said in TESTS.values()]
+    shown = table("images", f"{what}\n(95 % interval)", "ambiguous", *tests)
+    powers, refused, reasons = monitor.log_wealth / math.log(10), monitor.refused, monitor.reasons
+    for rows in np.array_split(np.arange(len(monitor)), min(STRETCHES, len(monitor))):
+        count, n = int(refused[rows].sum()), len(rows)
+        interval = percent_interval(exact_interval(count, n, LEVEL), ".2g")
+        shown.add_row(
+            f"{rows[0] + 1:,} to {rows[-1] + 1:,}",
+            f"{percent(count / n, '.3g')} {interval}",
+            percent(float((reasons[rows] == "ambiguous").mean()), ".3g"),
+            *(f"10^{power:.1f}" for power in powers[rows[-1]]),
+        )
+    return shown
+
+
+def _said_of_refusals(monitor: Monitor) -> str:
+    what, allowed = monitor.promised or ("refused", None)
+    count, n = int(monitor.refused.sum()), len(monitor)
+    limits = percent_interval(rate_limits(count, n, LEVEL), ".3g")
+    promise = (
+        "" if allowed is None else f"; of images like the calibration images at most {percent(allowed)} are"
+    )
+    return f"{count:,} of {n:,} images {what}: {percent(count / n, '.3g')} {limits}{promise}."
+
+
+def _verdict(monitor: Monitor, before: int, file: str) -> str:
+    chance = (
+        f"where nothing has changed, this comes ever with probability at most {percent(monitor.false_alarms)}"
+    )
+    needed = f"10^{monitor.threshold / math.log(10):.1f}"
+    if monitor.alarm is None:
+        most = max(_powers(monitor.log_wealth.max(0).tolist()))
+        return f"No alarm: the evidence reached 10^{most:.1f}, and {needed} is one ({chance})."
+    wealth = monitor.log_wealth[monitor.alarm - 1]
+    by = " and ".join(
+        said for said, log in zip(TESTS.values(), wealth, strict=True) if log >= monitor.threshold
+    )
+    where = f"image {monitor.alarm:,}" + (f" ({file})" if monitor.alarm > before else ", in an earlier run")
+    return (
+        f"ALARM at {where}: by their {by}, the images are no longer like the calibration images ({chance})."
+    )
