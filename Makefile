@@ -41,12 +41,13 @@ lint: .venv/tests  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/all  ## measure what predicting and training cost, and write docs/performance.md (ARGS=--short: minutes)
+bench: .venv/bench  ## measure what it costs, compare with other libraries, write docs/performance.md (hours; ARGS=--short)
+	$(BIN)/python benchmarks/peers.py $(ARGS)
 	set -e; for what in predict step cost page; do $(BIN)/python benchmarks/performance.py $$what $(ARGS); done
 
 docs: .venv/docs  ## build the documentation, with the API reference, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The groups of packages in pyproject.toml; install.sh says what each holds.
-.venv/page .venv/all .venv/examples .venv/docs .venv/tests: pyproject.toml constraints.txt
+.venv/page .venv/all .venv/bench .venv/examples .venv/docs .venv/tests: pyproject.toml constraints.txt
 	@MAKECMDGOALS='$(MAKECMDGOALS)' sh install.sh $(@F)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv, or adds to it, so that a make target has what it needs: sh install.sh page|all|examples|docs|tests
+# Makes .venv, or adds to it, so that a make target has what it needs: sh install.sh page|all|bench|examples|docs|tests
 # PYTHON names the Python to make it with; otherwise the first that fits is taken. What was left half-made
 # (by an error, or Ctrl-C) is made anew.
 set -eu
@@ -61,9 +61,10 @@ END
 case $1 in
   page) extras=page holds='page' what='the page' ;;
   all) extras=all holds='page all' what='training and evaluation' ;;
+  bench) extras=all,bench holds='page all bench' what='the measurements, and the libraries compared with' ;;
   examples) extras=examples holds='page all examples' what='the examples, PyMC and Jupyter among it' ;;
   docs) extras=docs holds='docs' what='the documentation' ;;
-  tests) extras=tests,lint,benchmarks,docs holds='page all examples docs tests' what='the tests' ;;
+  tests) extras=tests,lint,bench,docs holds='page all bench examples docs tests' what='the tests' ;;
 esac
 if [ -e .venv/unfinished ] || ! fits .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   make_environment

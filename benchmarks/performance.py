@@ -6,7 +6,8 @@
 training step of a plain network, of a Bayesian one by hand, and of ours in Lightning. `cost`: time and peak
 memory by images, draws and components. What is compared takes turns, on one thread, and CPU time is
 measured; the speed of a matrix product stands beside it. Each run leaves a JSON in FOLDER; `page` writes
-docs/performance.md from these. `--short` runs in minutes, `--tiny` shows in seconds that all of it runs.
+docs/performance.md from these, and from that of `peers.py`, which compares with others. `--short` runs in
+minutes, `--tiny` shows in seconds that all of it runs.
 """
 
 import argparse
@@ -14,18 +15,21 @@ import json
 import logging
 import multiprocessing
 import resource
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import peers
 import pyro
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from pyro.infer import Predictive
+from timing import Works, matrix_peak, seconds
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils.flop_counter import FlopCounterMode
@@ -47,31 +51,12 @@ from bnn.training.module import SVIModule
 DOCS = Path(__file__).parents[1] / "docs"
 SIZES: dict[str, dict[str, Any]] = {  # of each form
     "full": {"counts": (1, 32, 10_000), "rounds": 5, "steps": 40, "images": (10**3, 10**4, 10**5, 10**6)},
-    "short": {"counts": (1, 32, 320), "rounds": 5, "steps": 12, "images": (10**3, 10**4)},
+    "short": {"counts": (1, 32, 320), "rounds": 5, "steps": 12, "images": (1000, 3000, 10_000)},
     "tiny": {"counts": (1, 2), "rounds": 1, "steps": 2, "images": (10, 20)},
 }
-DRAWS: dict[str, tuple[int, ...]] = {"full": (1, 50, 1000), "short": (1, 50), "tiny": ()}
-COMPONENTS: dict[str, tuple[int, ...]] = {"full": (1, 6, 12), "short": (1, 12), "tiny": ()}
+DRAWS: dict[str, tuple[int, ...]] = {"full": (1, 10, 100, 1000), "short": (1, 10, 200), "tiny": ()}
+COMPONENTS: dict[str, tuple[int, ...]] = {"full": (1, 3, 12), "short": (1, 3, 12), "tiny": ()}
 BATCH = 128
-Works = Mapping[str, Callable[[], object]]
-
-
-def seconds(works: Works, rounds: int) -> dict[str, float]:
-    """The median CPU time of each of `works`, which take turns, after one round that does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for counts in range(rounds + 1):
-        for name, work in works.items():
-            before = time.process_time()
-            work()
-            if counts:
-                taken[name].append(time.process_time() - before)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
-def matrix_peak() -> float:
-    """The speed of a matrix product in single precision, in GFLOP/s."""
-    left, right = torch.rand(2, 1024, 1024)
-    return 2 * 1024**3 / seconds({"product": lambda: left @ right}, 9)["product"] / 1e9
 
 
 def predict(form: str) -> dict[str, Any]:
@@ -256,14 +241,41 @@ def _step_part(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+COST_PLOT = "cost.png"  # beside the page
+VARIED = ("images", "draws", "components")
+
+
+def cost_plot(rows: Sequence[dict[str, float]]) -> Figure:
+    """Time and peak memory by images, draws and components, each where the others are as in the first row."""
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    for told, line in zip(
+        ("seconds", "peak_mb"), figure.subplots(2, 3, sharex="col", sharey="row"), strict=True
+    ):
+        for varied, axes in zip(VARIED, line, strict=True):
+            fixed = [name for name in VARIED if name != varied]
+            alike = [row for row in rows if all(row[name] == rows[0][name] for name in fixed)]
+            points = sorted((row[varied], row[told]) for row in alike)
+            axes.loglog(*zip(*points, strict=True), "o-")
+            axes.set_xticks([x for x, _ in points], [f"{x:,.0f}" for x, _ in points], minor=False)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:,g}")
+            axes.minorticks_off()
+            axes.grid(alpha=0.3)
+            if told == "peak_mb":
+                axes.set_xlabel(f"{varied} ({', '.join(f'{rows[0][name]:,.0f} {name}' for name in fixed)})")
+        line[0].set_ylabel({"seconds": "CPU seconds", "peak_mb": "peak MB"}[told])
+    return figure
+
+
 def _cost_part(run: dict[str, Any]) -> str:
-    names = ("images", "draws", "components", "seconds", "peak_mb")
+    names = (*VARIED, "seconds", "peak_mb")
     lines = [
         _head(run, "Time and memory"),
         "| images | draws | components | s | peak MB |",
         "|---|---|---|---|---|",
     ]
-    lines += ["| " + " | ".join(f"{row[name]:.4g}" for name in names) + " |" for row in run["rows"]]
+    lines += ["| " + " | ".join(f"{row[name]:,.5g}" for name in names) + " |" for row in run["rows"]]
+    lines.append(f"\n![Time and peak memory by images, draws and components, on log axes]({COST_PLOT})")
     return "\n".join(lines)
 
 
@@ -272,7 +284,7 @@ def _head(run: dict[str, Any], title: str) -> str:
     return f"## {title}\n\nForm: {run['form']}; a matrix product on the same thread reached {peak}.\n"
 
 
-_PARTS = {"predict": _predict_part, "step": _step_part, "cost": _cost_part}
+_PARTS = {"compare": peers.part, "cost": _cost_part, "predict": _predict_part, "step": _step_part}
 
 
 def main() -> None:
@@ -289,6 +301,9 @@ def main() -> None:
     pyro.set_rng_seed(0)
     if asked.what == "page":
         asked.page.write_text(page(asked.out), encoding="utf-8")
+        if (measured_cost := asked.out / "cost.json").exists():
+            figure = cost_plot(json.loads(measured_cost.read_text())["rows"])
+            figure.savefig(asked.page.with_name(COST_PLOT), dpi=100)
         return
     peak = matrix_peak()
     measured = {"predict": predict, "step": step, "cost": cost}[asked.what](asked.form)

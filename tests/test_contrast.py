@@ -97,7 +97,7 @@ def test_it_is_stored_in_half_precision_and_comes_back_the_same(classes: int) ->
     task = Task(tuple(map(str, range(classes))))
     contrast = Contrast(posterior(classes), classes)
     stored = contrast.tensors()
-    assert all(tensor.dtype == torch.float16 for tensor in stored.values())
+    assert {tensor.dtype for name, tensor in stored.items() if name != "draws"} == {torch.float16}
     features = observed(IMAGES).extractor
     again = Contrast.from_tensors(stored, task, features)
     said = observed(IMAGES, torch.full((len(IMAGES), classes), 1 / classes))
@@ -106,7 +106,22 @@ def test_it_is_stored_in_half_precision_and_comes_back_the_same(classes: int) ->
         Contrast.from_tensors(stored, Task(("one", "two", "three")), features)
 
 
-@pytest.mark.parametrize("spoil", ["missing", "strange", "negative", "infinite", "precise", "none"])
+DAMAGED = {
+    "no draws": torch.tensor(0),
+    "many draws": torch.tensor(2**40),
+    "half draws": torch.tensor(1.5),
+    "several draws": torch.tensor([2, 2]),
+}
+
+
+def test_a_checkpoint_that_does_not_say_how_many_draws_has_as_many_as_it_was_calibrated_with() -> None:
+    given = posterior()
+    before = Contrast.from_tensors(given.tensors(), DIGITS, observed(IMAGES).extractor)
+    assert before.score(observed(IMAGES)).equal(Contrast(given, 10, draws=5).score(observed(IMAGES)))
+    assert not before.score(observed(IMAGES)).equal(Contrast(given, 10, draws=2).score(observed(IMAGES)))
+
+
+@pytest.mark.parametrize("spoil", ["missing", "strange", "negative", "infinite", "precise", "none", *DAMAGED])
 def test_damaged_tensors_are_refused(spoil: str) -> None:
     stored = Contrast(posterior(), 10).tensors()
     name = "scale/out.bias"
@@ -123,6 +138,8 @@ def test_damaged_tensors_are_refused(spoil: str) -> None:
             stored[name] = stored[name].float()
         case "none":
             stored = {}
+        case _:
+            stored["draws"] = DAMAGED[spoil]
     with pytest.raises(InputError):
         Contrast.from_tensors(stored, DIGITS, observed(IMAGES).extractor)
 

@@ -13,8 +13,9 @@ from PIL import Image
 from bnn.app.examples import examples
 from bnn.app.files import SAMPLE_SIDE, data_url, files_choice, sample_archive, uploaded
 from bnn.app.many import decisions
-from bnn.app.uploads import CLUTTER, MOST_IMAGES, MOST_NAME, SavedFile, Unusable, read_files
+from bnn.app.uploads import MOST_IMAGES, MOST_NAME, SavedFile, Unusable, read_files
 from bnn.classifier import Classifier
+from bnn.data.archives import CLUTTER
 from bnn.errors import InputError
 
 JSON = st.recursive(

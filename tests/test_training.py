@@ -23,7 +23,7 @@ from bnn.core.networks import build_network
 from bnn.core.task import DIGITS
 from bnn.data.imageset import ImageSet
 from bnn.progress import Lines
-from bnn.training.augmentation import handwriting
+from bnn.training.augmentation import by_other_pens, handwriting
 from bnn.training.config import PRESETS, TrainConfig
 from bnn.training.datamodule import TrainingData
 from bnn.training.module import SVIModule
@@ -316,6 +316,7 @@ def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
         ({"schedule": "zigzag"}, "schedule must be one-cycle or constant"),
         ({"refuse": 1.0}, "refuse must lie between 0 and 1"),
         ({"components": 0}, "components must be above 0"),
+        ({"pens": 1.5}, "pens must be between 0 and 1"),
     ],
 )
 def test_impossible_numbers_are_refused_at_once(change, message):
@@ -447,6 +448,20 @@ def test_the_presets_are_the_notebooks_network():
         config = PRESETS[name]
         assert (config.network, config.prior_scale, config.epochs, config.lr) == ("mlp", 1.0, 5, 0.01)
         assert (config.draws, config.rule, config.beta) == (100, "median", 1.0)
+
+
+def test_another_pen_draws_a_third_of_the_images_again_and_leaves_them_where_they_are():
+    torch.manual_seed(0)
+    images = ImageSet.from_name("digits").images[:90]
+    drawn = by_other_pens(images, 1 / 3)
+    touched = ((drawn - images).abs() > 1e-3).flatten(1).any(1)
+    assert 20 <= touched.sum() <= 30  # some are but drawn again by the pen they had
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    columns = torch.arange(28.0)
+    before, after = (((x * columns).sum((1, 2, 3)) / x.sum((1, 2, 3)))[touched] for x in (images, drawn))
+    assert (before - after).abs().max() < 0.5  # pixels
+    assert by_other_pens(images, 0.0).equal(images)
 
 
 def test_a_blur_keeps_the_ink_and_takes_a_third_of_the_images():

@@ -15,15 +15,8 @@ import gradio as gr
 from PIL import Image
 
 from bnn.app.examples import Example
-from bnn.app.uploads import (
-    CLUTTER,
-    MOST_BYTES,
-    MOST_BYTES_TOGETHER,
-    MOST_IMAGES,
-    MOST_NAME,
-    SavedFile,
-    Unusable,
-)
+from bnn.app.uploads import MOST_BYTES_TOGETHER, MOST_IMAGES, MOST_NAME, SavedFile, Unusable
+from bnn.data.archives import CLUTTER, MOST_BYTES
 from bnn.data.pictures import framed
 from bnn.errors import InputError
 

@@ -1,26 +1,22 @@
 """What visitors upload: image files and zip archives of them, bounded and never unpacked to disk."""
 
 import io
-import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bnn.core.networks import IMAGE_SIZE
+from bnn.data.archives import MOST_BYTES, entries, require_small, require_unpackable, unpacked
 from bnn.data.preprocess import INK, MAX_PIXELS, Prepared, open_stream, read_images
 from bnn.data.quality import SEVERAL
 from bnn.errors import InputError
 
 MOST_IMAGES = 1000
-MOST_BYTES = 20_000_000  # of one file, unpacked
 MOST_BYTES_TOGETHER = 200_000_000  # of all, unpacked
 MOST_PIXELS_TOGETHER = 1_000_000_000  # of all: reading so many takes a minute or two
 MOST_NAME = 200  # characters of a name: an answer holds it several times, and an archive may claim 65,535
 MOST_WHY = 300  # characters of a reason
-_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others unpack without bound, a kilobyte to gigabytes
-# Hidden files, and what systems add to folders and archives unasked. The page's script has it too.
-CLUTTER = r"(^|/)(\.[^/.][^/]*|__MACOSX|Thumbs\.db|desktop\.ini)(/|$)"
 
 
 @dataclass(frozen=True)
@@ -158,33 +154,29 @@ def _alone(file: SavedFile) -> Upload | Unusable:
             content = stream.read(MOST_BYTES + 1)
     except OSError:  # such as that it was deleted meanwhile
         return Unusable(file.name, "it is here no longer: upload it again.")
-    return Upload(file.name, content) if len(content) <= MOST_BYTES else Unusable(file.name, _too_large())
+    try:
+        require_small(len(content), MOST_BYTES)
+    except InputError as error:
+        return Unusable(file.name, str(error))
+    return Upload(file.name, content)
 
 
 def _in_archive(file: SavedFile) -> Iterator[Upload | Unusable]:
     try:
         with zipfile.ZipFile(file.path) as archive:
-            for entry in archive.infolist():
-                if not entry.filename.endswith("/") and not re.search(CLUTTER, entry.filename):
-                    yield _entry(archive, entry)
+            for entry in entries(archive):
+                yield _entry(archive, entry)
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         yield Unusable(file.name, f"the archive is damaged: {error}.")
 
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Upload | Unusable:
     name = entry.filename
-    if entry.flag_bits & 1:
-        return Unusable(name, "it is encrypted.")
-    if entry.compress_type not in _PACKINGS:
-        return Unusable(name, "it is packed in an unusual way: pack it with deflate, as most programs do.")
-    if entry.file_size > MOST_BYTES:
-        return Unusable(name, _too_large())
     try:
-        with archive.open(entry) as stream:
-            return Upload(name, stream.read(entry.file_size))  # if there is more, it is damaged
+        require_unpackable(entry, MOST_BYTES)
+    except InputError as error:
+        return Unusable(name, str(error))
+    try:
+        return Upload(name, unpacked(archive, entry))
     except Exception:  # damaged archives raise exceptions of nearly any kind
         return Unusable(name, "it cannot be unpacked: the archive is damaged there.", entry.file_size)
-
-
-def _too_large() -> str:
-    return f"it has more than {MOST_BYTES // 10**6} MB."

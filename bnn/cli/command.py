@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +20,25 @@ from bnn import __version__
 from bnn.cli.options import (
     ADAPT,
     CALIBRATE,
+    COMPARE,
+    COMPARED,
     EVALUATE,
+    MERGE,
     MONITOR,
     PREDICT,
     READ,
+    SCORE,
     SERVE,
     TRAIN,
     add_adapt,
     add_calibrate,
+    add_compare,
     add_evaluate,
+    add_merge,
     add_monitor,
     add_predict,
     add_read,
+    add_score,
     add_serve,
     add_train,
 )
@@ -48,11 +56,14 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn serve      open the drawing page in a browser
   bnn predict    decide on image files
   bnn read       read the digits of numbers, lines and pages
+  bnn score      decide on millions of images, into Parquet files
   bnn monitor    say when what comes in is no longer like the calibration digits
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
   bnn train      train a Bayesian network and write its checkpoint
+  bnn merge      make one checkpoint of components trained as separate jobs
+  bnn compare    train several posteriors at equal cost and tell them apart
 
 `bnn COMMAND --help` explains each."""
 
@@ -64,11 +75,13 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "pytorch_lightning": "train",
     "jinja2": "evaluate",
     "matplotlib": "evaluate",
+    "pyarrow": "score",
+    "fsspec": "score",
+    "ray": "ray",
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
-
-
+APART = ("ray",)  # groups that `make install` leaves out: they are large, and few need them
 STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", "numpy", "safetensors")
 
 
@@ -133,8 +146,9 @@ def _ended(said: str, status: int) -> int:
 
 
 def _how_to_install(module: str) -> str:
+    made = "" if GROUPS[module] in APART else "`make install`, or "
     return (
-        f"this needs {module}, which is not installed: in the project's folder, run `make install`, or "
+        f"this needs {module}, which is not installed: in the project's folder, run {made}"
         f"`python -m pip install --constraint constraints.txt --editable '.[{GROUPS[module]}]'`."
     )
 
@@ -146,11 +160,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="show the version, and what it stands on")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_train(_command(commands, "train", TRAIN, _train))
+    add_merge(_command(commands, "merge", MERGE, _merge))
+    add_compare(_command(commands, "compare", COMPARE, _compare))
     add_evaluate(_command(commands, "evaluate", EVALUATE, _evaluate))
     add_calibrate(_command(commands, "calibrate", CALIBRATE, _calibrate))
     add_adapt(_command(commands, "adapt", ADAPT, _adapt))
     add_predict(_command(commands, "predict", PREDICT, _predict))
     add_read(_command(commands, "read", READ, _read))
+    add_score(_command(commands, "score", SCORE, _score))
     add_monitor(_command(commands, "monitor", MONITOR, _monitor))
     add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
@@ -187,9 +204,7 @@ def _command(
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    preset = choose(PRESETS, arguments.preset, "preset")
-    given = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig) if hasattr(arguments, f.name)}
-    config = replace(preset, **given)
+    config = _config(choose(PRESETS, arguments.preset, "preset"), arguments)
     trainer_options = _trainer_options(arguments.trainer)
 
     from bnn.data.digits import LABELLED
@@ -204,6 +219,7 @@ def _train(arguments: argparse.Namespace) -> int:
         runs=arguments.runs,
         resume=arguments.resume,
         refit=arguments.refit,
+        component=arguments.component,
         overwrite=arguments.overwrite,
         trainer_options=trainer_options,
     )
@@ -213,6 +229,46 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.preset.startswith("notebook") and config.data in LABELLED:
         print_notebook_comparison(classifier, arguments.data_dir)
     return bool(classifier.record["data"].get("left_out"))
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from bnn.training.merge import merge_command
+    from bnn.training.summary import print_summary
+
+    merged = merge_command(
+        arguments.checkpoints,
+        arguments.out,
+        data=arguments.data,
+        data_dir=arguments.data_dir,
+        download=arguments.download,
+        overwrite=arguments.overwrite,
+    )
+    print_summary(merged, arguments.out)
+    return 0
+
+
+def _config(start: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+    """`start` with the fields that were given."""
+    given = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig) if hasattr(arguments, f.name)}
+    return replace(start, **given)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    config = _config(COMPARED, arguments)
+
+    from bnn.cli.compare import compare_command
+
+    return compare_command(
+        config,
+        arguments.guides,
+        arguments.seeds,
+        arguments.seconds,
+        arguments.out,
+        ood=arguments.out_of_distribution,
+        limit=arguments.limit,
+        data_dir=arguments.data_dir,
+        download=arguments.download,
+    )
 
 
 def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:
@@ -331,6 +387,24 @@ def _read(arguments: argparse.Namespace) -> int:
         boxes=arguments.boxes,
         out=arguments.out,
         overwrite=arguments.overwrite,
+    )
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from bnn.classifier import ADAPTIVE, ALL
+    from bnn.cli.score import score_command
+
+    return score_command(
+        partial(_classifier, arguments),
+        arguments.checkpoint,
+        arguments.images,
+        arguments.out,
+        draws=ADAPTIVE if arguments.draws == ADAPTIVE else ALL,
+        chunk=arguments.chunk,
+        engine=arguments.engine,
+        workers=arguments.workers,
+        address=arguments.address,
+        share=arguments.share,
     )
 
 

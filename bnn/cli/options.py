@@ -4,7 +4,8 @@ import argparse
 import json
 import types
 import typing
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,22 @@ abstention rule on digits held out of training, and writes one checkpoint file.
                                              your own images: sub-folders are the classes (docs/own-data.md)
   bnn train --resume                         go on with the latest run after an interruption
   bnn train --preset notebook                the 2018 notebook, its results beside ours
+  bnn train --preset best --component 3 --out 3.safetensors
+                                             one of the six alone, as a job; `bnn merge` makes them one
   bnn train --trainer.devices 2 --trainer.strategy ddp
 
 Ctrl-C ends the training and keeps the finished components, or else the best epoch of the first. Any
 argument of Lightning's Trainer can be given as --trainer.NAME VALUE."""
+
+MERGE = """\
+Makes one checkpoint of components that were trained as separate jobs, on one machine or on many: the one that
+`bnn train` would have written, had it trained them all. OOD scores and rule are fitted to all together.
+
+  bnn train --preset best --component 1 --out 1.safetensors --runs runs/1
+  bnn train --preset best --component 2 --out 2.safetensors --runs runs/2
+  bnn merge 1.safetensors 2.safetensors --out both.safetensors
+
+The images must be those that they were trained on."""
 
 EVALUATE = """\
 Runs labelled digits and images that are no digits through the classifier and writes a report:
@@ -68,6 +81,21 @@ Prints for each image the digit, or "I don't know" and why.
   bnn predict --draws adaptive scans/      several times as fast, the same decisions but for rare exceptions
   bnn predict --json *.png > decisions.jsonl"""
 
+SCORE = """\
+Decides on any number of images and writes Parquet files, a row an image: its id, the decision or why there is
+none, how sure that is, and of what cannot be read the reason.
+
+  bnn score scans/ --out scores                       a folder, whatever lies in its sub-folders
+  bnn score shards/*.tar --out scores --workers 4     tar archives, WebDataset's shards too
+  bnn score digits.zip t10k-images-idx3-ubyte images.parquet --out scores
+  bnn score s3://bucket/shards --out scores           a URL that fsspec knows, with its package installed
+  bnn score shards/ --out scores --engine ray --address auto --workers 64
+  bnn score shards/ --out scores --share 2/8          the second of 8 jobs, such as those of a SLURM array
+
+Give the same command again after an interruption, and it goes on: what is written stays, and no image is
+scored twice or left out. Other options, another checkpoint or other images need another folder. All at once:
+pandas.read_parquet("scores"). docs/scaling.md has what it costs, and how to use many machines."""
+
 READ = """\
 Finds the digits of a number, a line, a form's field or a page, and decides on each: 4 ? 7 1 is what it
 reads where one digit is refused. The number itself is answered only if every digit is; leading zeros are
@@ -80,6 +108,21 @@ kept.
   bnn read --boxes boxes.csv form.png         cells anywhere: lines of left,top,right,bottom under these heads
 
 Places are pixels of the picture, held upright: left, top, right, bottom, the last two exclusive."""
+
+COMPARE = """\
+Trains several posteriors of one network for the same time, and says which is best at what: accuracy and
+calibration on images held out of the training, how many are answered under a promise, how well images of no
+class are told apart (beside the scores that others use), and what a step, an image and a checkpoint cost.
+
+  bnn compare --guides mean-field map swag --seconds 60 --seeds 0 1 2 --out compare
+  bnn compare --data digits --network mlp --seconds 5 --risk 0.05 --alpha 0.02 --out small
+  bnn compare --data FashionMNIST --ood KMNIST --ood noise --risk 0.1 --out fashion
+
+First a few steps of each guide are measured; its schedule is then made for as many as --seconds of the
+processor are enough for. What one seed holds out is the same for all guides, and no test image is looked at.
+
+Each training is kept in --out as soon as it is measured. After Ctrl-C the same command goes on; with more
+guides or seeds, it trains the new ones alone. comparison.md has the tables, comparison.svg the plot."""
 
 MONITOR = """\
 Says whether the images that come in are still like the digits that the checkpoint was calibrated on, for
@@ -105,6 +148,31 @@ Opens the page on which anyone can draw a digit and see the sampled networks vot
   bnn serve --port 8000 --checkpoint mine.safetensors"""
 
 
+# Where all trainings of a comparison start, with draws that cost less than a training, and what may differ.
+COMPARED = replace(PRESETS["fast"], draws=20, scores=("pixels", "entropy"), combination="fisher")
+GUIDES = ["mean-field", "low-rank", "map", "mc-dropout", "swag", "laplace", "sghmc"]
+COMPARED_BY = (
+    "data",
+    "layout",
+    "network",
+    "network_options",
+    "estimator",
+    "prior",
+    "prior_scale",
+    "beta",
+    "kl_warmup",
+    "batch_size",
+    "lr",
+    "schedule",
+    "augment",
+    "pens",
+    "draws",
+    "risk",
+    "delta",
+    "alpha",
+)
+
+
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", type=Path, help="where data sets lie (default: BNN_DATA_DIR, else ./data)"
@@ -112,13 +180,17 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="fetch a missing data set from the network")
 
 
-def _add_classifier(parser: argparse.ArgumentParser, *, adaptive: bool = False) -> None:
+def _add_classifier(
+    parser: argparse.ArgumentParser, *, adaptive: bool = False, default: str | None = None
+) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
     also = ", or adaptive: a few at a time until the decision stands" if adaptive else ""
+    usual = default or "the checkpoint's"
     parser.add_argument(
         "--draws",
         type=_draws if adaptive else int,
-        help=f"networks in the ensemble{also} (default: the checkpoint's)",
+        default=default,
+        help=f"networks in the ensemble{also} (default: {usual})",
     )
     _add_rule(parser)
 
@@ -167,17 +239,28 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         help="keep the posterior of this checkpoint, of the same preset and options, and fit only its OOD "
         "scores and its rule anew, to the same digits",
     )
+    parser.add_argument(
+        "--component",
+        type=int,
+        metavar="K",
+        help="train only the K-th component, from 1, for `bnn merge` (default: all --components)",
+    )
     _add_data(parser)
-    hints = typing.get_type_hints(TrainConfig)
     group = parser.add_argument_group("training", "defaults are those of the preset fast")
-    for field in fields(TrainConfig):
-        default = getattr(PRESETS["fast"], field.name)
+    _add_fields(group, [field.name for field in fields(TrainConfig)], PRESETS["fast"])
+
+
+def _add_fields(group: Any, names: Sequence[str], start: TrainConfig) -> None:
+    """Adds the fields of `TrainConfig` called `names`; their defaults are shown, and left to the command."""
+    hints = typing.get_type_hints(TrainConfig)
+    for name in names:
+        default = getattr(start, name)
         shown = "" if default is None or default == {} else f" (default: {default})"
         group.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            help=field.metadata["help"].replace("%", "%%") + shown,
+            f"--{name.replace('_', '-')}",
+            help=TrainConfig.__dataclass_fields__[name].metadata["help"].replace("%", "%%") + shown,
             default=argparse.SUPPRESS,
-            **_parsing(hints[field.name]),
+            **_parsing(hints[name]),
         )
 
 
@@ -238,6 +321,23 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_classifier(parser)
 
 
+def add_merge(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn merge`."""
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="a checkpoint of `bnn train --component`",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="where the result goes")
+    _add_overwrite(parser)
+    parser.add_argument(
+        "--data", help="the images, where they are your own (default: the set that they were trained on)"
+    )
+    _add_data(parser)
+
+
 def _add_start(parser: argparse.ArgumentParser) -> None:
     """Adds the checkpoint that another is made of."""
     parser.add_argument(
@@ -247,6 +347,48 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="the checkpoint file (default: the one that ships)",
     )
+
+
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn compare`."""
+    parser.add_argument(
+        "--guides",
+        nargs="+",
+        default=GUIDES,
+        metavar="GUIDE",
+        help=f"posteriors, as `bnn train --guide` has them (default: {' '.join(GUIDES)})",
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        metavar="SEED",
+        help="each of the images held out, the start, the noise and the draws (default: 0 1 2)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="of the processor, for each training, with what its guide does at the end (default: 60)",
+    )
+    parser.add_argument(
+        "--out-of-distribution",
+        "--ood",
+        action="append",
+        default=[],
+        metavar="SET",
+        help="images of no class, as for `bnn evaluate`; may be given again (default: the generated ones)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="images of each of these sets at most")
+    parser.add_argument(
+        "--out", type=Path, default=Path("compare"), help="folder for all of it (default: %(default)s)"
+    )
+    _add_data(parser)
+    group = parser.add_argument_group(
+        "training", "the same for all; whatever else `bnn train` takes is as in its preset fast"
+    )
+    _add_fields(group, COMPARED_BY, COMPARED)
 
 
 def add_calibrate(parser: argparse.ArgumentParser) -> None:
@@ -309,6 +451,40 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         help="write a figure an image there: the picture, its ink and parts, and what the network saw",
     )
     _add_classifier(parser, adaptive=True)
+
+
+def add_score(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn score`."""
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGES",
+        help="an image, a zip, tar (.tar.gz too), IDX or Parquet file, a folder of any of these, or a URL",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the scores")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="of a thread each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--engine",
+        default="processes",
+        help="who they are: processes of this machine, or ray (default: %(default)s)",
+    )
+    parser.add_argument("--address", help="of a Ray cluster (default: one on this machine, while it runs)")
+    parser.add_argument(
+        "--share",
+        metavar="K/N",
+        help="do the K-th of N shares, K from 1; others do the rest in the same folder (default: all of it)",
+    )
+    parser.add_argument(
+        "--chunk",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="images of a part file, which is what a kill may cost; 10,000 for many millions (default: "
+        "%(default)s)",
+    )
+    _add_classifier(parser, adaptive=True, default="adaptive")
 
 
 def add_read(parser: argparse.ArgumentParser) -> None:

@@ -204,3 +204,8 @@ def feature_layer(network: nn.Module) -> str:
             f"{'' if named is None else f' called {named!r}'}."
         )
     return linear[-1]
+
+
+def last_layer(network: nn.Module) -> str:
+    """The name of the last linear layer of a `network` that has one."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]

@@ -66,7 +66,7 @@ def plots(report: Report) -> Mapping[str, Plot]:
     names = report.in_distribution.prediction.names
     with mpl.rc_context(STYLE):
         return {
-            name: Plot(_svg(draw(report)), worded(names, caption))
+            name: Plot(as_svg(draw(report)), worded(names, caption))
             for name, (draw, caption) in drawings.items()
         }
 
@@ -219,7 +219,8 @@ def _shade_refused(axes: Axes, report: Report) -> None:
         axes.axvspan(angle - half, angle + half, color="grey", alpha=0.2, linewidth=0, label=label)
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """`figure` as SVG, the same bytes whenever it is drawn under `STYLE`."""
     text = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name may have letters that the font lacks

@@ -15,9 +15,12 @@ from bnn.core.task import Task
 from bnn.errors import InputError
 from bnn.ood.score import Observed, OODScore
 
-DRAWS = 5  # sampled networks: a wider network is worth more of the time than further draws
+DRAWS = 2  # sampled networks: more tell no more (docs/model-card.md), and take longer
+BEFORE = 5  # of a checkpoint that does not say how many
+MOST_DRAWS = 50
 SEED = 0  # of the draws
 DEFAULTS: Mapping[str, Any] = {"channels": (12, 24, 48), "hidden": 64}  # of a network that is trained
+_DRAWS = "draws"
 LEAST = 1e-6  # probability of a class below which the ensemble does not speak for it
 
 
@@ -36,15 +39,16 @@ class Contrast(OODScore):
     Args:
         posterior: over the weights of `contrast_network`.
         classes: of the task, C.
+        draws: of networks, S.
     """
 
     name = "contrast"
     says = "it looks more like some other drawing"
 
-    def __init__(self, posterior: Posterior, classes: int) -> None:
-        self._posterior = posterior
+    def __init__(self, posterior: Posterior, classes: int, draws: int = DRAWS) -> None:
+        self._posterior, self._draws = posterior, draws
         network = _network_of(posterior.tensors(), classes)
-        self._networks = StackedNetwork(network, posterior.sample(DRAWS, SEED))
+        self._networks = StackedNetwork(network, posterior.sample(draws, SEED))
 
     @torch.inference_mode()
     def score(self, observed: Observed) -> Tensor:
@@ -62,13 +66,14 @@ class Contrast(OODScore):
         raise InputError("the contrast is trained: bnn.training.contrast.fit_contrast does it.")
 
     def tensors(self) -> dict[str, Tensor]:
-        return self._posterior.tensors()
+        return self._posterior.tensors() | {_DRAWS: torch.tensor(self._draws)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], task: Task, features: Features) -> Self:
-        network = _network_of(tensors, task.classes)
+        weights = {name: value for name, value in tensors.items() if name != _DRAWS}
+        network = _network_of(weights, task.classes)
         shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
-        return cls(MeanField.from_tensors(tensors, shapes), task.classes)
+        return cls(MeanField.from_tensors(weights, shapes), task.classes, _draws_of(tensors))
 
 
 class Turned(Contrast):
@@ -96,6 +101,13 @@ def contrast_network(classes: int, options: Mapping[str, Any]) -> nn.Module:
         InputError: the options do not fit it.
     """
     return constructed("the contrast's network", partial(VGG, **DEFAULTS), options, classes + 1)
+
+
+def _draws_of(tensors: Mapping[str, Tensor]) -> int:
+    draws = tensors.get(_DRAWS, torch.tensor(BEFORE))
+    if draws.dtype != torch.int64 or draws.shape != () or not 1 <= draws.item() <= MOST_DRAWS:
+        raise InputError(f"the contrast's draws must be a whole number from 1 to {MOST_DRAWS}.")
+    return int(draws)
 
 
 def _network_of(tensors: Mapping[str, Tensor], classes: int) -> nn.Module:

@@ -3,14 +3,17 @@
 A new one is one function here and one name in `AUGMENTATIONS`.
 """
 
+import math
 from collections.abc import Callable, MutableMapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bnn.core.blur import gaussian_blur
 from bnn.core.networks import IMAGE_SIZE
+from bnn.data.styles import by_another_pen
 
 _PIXEL = 2 / IMAGE_SIZE  # in the units of torch's sampling grids, where an image goes from -1 to 1
 _REACH = 4  # pixels to either side that a blur mixes in
@@ -78,6 +81,19 @@ def _blurred(images: Tensor, most: float) -> Tensor:
     sigma = most * torch.rand(len(chosen), device=images.device) + 0.01  # 0.01: next to none
     channels = images[chosen].transpose(0, 1)  # an image a channel, so that each has its own Gaussian
     return images.index_copy(0, chosen, gaussian_blur(channels, sigma, _REACH).transpose(0, 1))
+
+
+def by_other_pens(images: Tensor, share: float) -> Tensor:
+    """A `share` of `images` (N, 1, 28, 28), white on black, as another pen or scanner would have given them.
+
+    See `by_another_pen`. Which they are follows from torch's generator.
+    """
+    chosen = torch.randperm(len(images), device=images.device)[: math.ceil(share * len(images))]
+    if not len(chosen):
+        return images
+    rng = np.random.default_rng(int(torch.randint(2**62, ())))
+    drawn = by_another_pen(images[chosen, 0].cpu(), rng)
+    return images.index_copy(0, chosen, drawn[:, None].to(images.device))
 
 
 def unchanged(images: Tensor) -> Tensor:

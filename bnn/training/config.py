@@ -78,6 +78,9 @@ class TrainConfig:
     augment: bool = _option(
         True, "whether training images are varied, as the task says: moved, slanted, bent and blurred"
     )
+    pens: float = _option(
+        0.0, "share of training images that are also inked, blurred, coarse or pale as by another pen"
+    )
     seed: int = _option(0, "of the calibration split, the initial guide and all noise")
     scores: tuple[str, ...] = _option(
         ("contrast", "turned", "pixels", "entropy"),
@@ -107,6 +110,7 @@ class TrainConfig:
         for name in ("components", "epochs", "contrast_epochs", "batch_size", "draws", "lr"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         _require(self.beta >= 0, "beta", self.beta, "0 or more")
+        _require(0 <= self.pens <= 1, "pens", self.pens, "between 0 and 1")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "between 0 and 2^32 - 1")
         _require(0 <= self.test_share < 1, "test_share", self.test_share, "0 or more, and below 1")
         _require(0 <= self.kl_warmup <= 1, "kl_warmup", self.kl_warmup, "between 0 and 1")
@@ -162,6 +166,7 @@ PRESETS: Mapping[str, TrainConfig] = {
         components=6,
         beta=0.1,
         epochs=30,
+        pens=0.3,
         contrast_options={"channels": [24, 48, 96], "hidden": 128},
         contrast_epochs=16,
     ),

@@ -11,8 +11,9 @@ from numpy.random import Generator
 from torch import Tensor
 
 from bnn.core.posterior import Posterior
-from bnn.data.background import background, by_any_pen, turned
+from bnn.data.background import background, turned
 from bnn.data.imageset import ImageSet
+from bnn.data.styles import by_any_pen
 from bnn.errors import InputError
 from bnn.ood.contrast import Contrast, Turned, contrast_network
 from bnn.training.config import TrainConfig

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from bnn.core.task import Task
 from bnn.data.imageset import CALIBRATION_SHARE, ImageSet
 from bnn.errors import choose
-from bnn.training.augmentation import AUGMENTATIONS
+from bnn.training.augmentation import AUGMENTATIONS, by_other_pens
 
 
 class TrainingData(pl.LightningDataModule):
@@ -25,6 +25,7 @@ class TrainingData(pl.LightningDataModule):
         seed: chooses the calibration split, and the order and noise of every step; see `with_noise`.
         batch_size: images a training step.
         augment: whether training images are varied.
+        pens: share of the training images that are also varied as by another pen.
         held_out: share of the images that are held out for calibration.
         by_class: whether that share is held out of each class.
 
@@ -40,6 +41,7 @@ class TrainingData(pl.LightningDataModule):
         seed: int = 0,
         batch_size: int = 128,
         augment: bool = True,
+        pens: float = 0.0,
         held_out: float = CALIBRATION_SHARE,
         by_class: bool = False,
     ) -> None:
@@ -51,6 +53,7 @@ class TrainingData(pl.LightningDataModule):
         self.train_images, self.calibration_images = split(seed, held_out)
         task.require_every_class(self.train_images.truth(), "learnt")
         self._augmentation = choose(AUGMENTATIONS, task.augmentation if augment else "none", "augmentation")
+        self._pens = pens
         self.noise_seed = seed
         self.batch_size = batch_size
 
@@ -83,7 +86,7 @@ class TrainingData(pl.LightningDataModule):
         # A step's noise depends on nothing before it, so that a resumed run goes on as the uninterrupted
         # one; and each rank has its own, or all would draw the same weights.
         pyro.set_rng_seed(hash((self.noise_seed, self.trainer.global_step, self.trainer.global_rank)) % 2**32)
-        return self._augmentation(images), labels
+        return by_other_pens(self._augmentation(images), self._pens), labels
 
 
 class _EpochOrder(Sampler[int]):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bnn.core.networks import last_layer
 from bnn.core.posterior import Kronecker, Weights
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
@@ -78,11 +79,6 @@ class LaplaceGuide(PointGuide):
         """What was fitted, to be drawn from without Pyro."""
         assert self._around is not None  # noqa: S101
         return self._around
-
-
-def last_layer(network: nn.Module) -> str:
-    """The name of the last linear layer."""
-    return [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
 
 
 def softmax_hessian(logits: Tensor) -> Tensor:

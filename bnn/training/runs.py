@@ -15,6 +15,7 @@ from bnn.files import held
 from bnn.training.config import TrainConfig
 from bnn.training.states import BEFORE, LAST, config_of, whole_state
 
+COMPONENT = "component"  # in a record of the training of one alone: its number, from 1
 # What may change when a run is resumed, or a posterior kept: it does not concern how a component is trained.
 AFTERWARDS = (
     "components",

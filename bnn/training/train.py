@@ -41,7 +41,7 @@ from bnn.training.guides import GUIDES
 from bnn.training.lightning_private import MisconfigurationException, fitting
 from bnn.training.module import DivergedError, SVIModule
 from bnn.training.prior import PRIORS
-from bnn.training.runs import checkpoint_to_refit, is_from, keep_log, new_run, run_to_resume
+from bnn.training.runs import COMPONENT, checkpoint_to_refit, is_from, keep_log, new_run, run_to_resume
 from bnn.training.states import LAST, WholeStates, whole_state
 
 LISTED = 20  # images that cannot be used, by name
@@ -104,6 +104,7 @@ def train_command(
     runs: str | Path = "runs",
     resume: bool = False,
     refit: str | Path | None = None,
+    component: int | None = None,
     overwrite: bool = False,
     trainer_options: Mapping[str, Any] | None = None,
 ) -> Classifier | None:
@@ -119,6 +120,7 @@ def train_command(
         resume: whether to go on with the latest run under `runs`, which must have the same `config`.
         refit: a checkpoint of the same `config` and data, whose posterior is kept: its OOD scores and its
             rule alone are fitted anew, as `config` says.
+        component: which one is trained alone, from 1, to be merged with the others; None for all.
         overwrite: whether the checkpoint takes the place of a file that is there already. One that the
             resumed run wrote is replaced in any case.
         trainer_options: see `train`.
@@ -131,23 +133,32 @@ def train_command(
     """
     if resume and refit is not None:
         raise InputError("a run is resumed, or a checkpoint fitted anew (resume, refit): not both.")
+    if component is not None:
+        _require_component(component, config, refit)
     spec, config = config.data, replace(config, data=name_of(config.data))
     overwrite = overwrite or (resume and is_from(Path(out), config))
     require_free(out, overwrite=overwrite)
     given = lesson_of(spec, config, data_dir, download)
-    for file, why in given.left_out[:LISTED]:
-        print(f"bnn: {file}: {why}", file=sys.stderr)
-    if more := len(given.left_out[LISTED:]):
-        print(f"bnn: {more:,} more images cannot be used.", file=sys.stderr)
+    given.tell_left_out()
     if refit is not None:
         refitted = _refitted(config, given, Path(refit))
         refitted.save(out)
         return refitted
     with run_to_resume(Path(runs), config) if resume else new_run(Path(runs)) as run:
-        trained = train_run(config, given, run=run, trainer_options=trainer_options)
+        trained = train_run(config, given, run=run, trainer_options=trainer_options, only=component)
     if trained is not None:
         _save(trained, Path(out), overwrite=overwrite)
     return trained
+
+
+def _require_component(component: int, config: TrainConfig, refit: str | Path | None) -> None:
+    if refit is not None:
+        raise InputError("a component is trained, or a checkpoint fitted anew (component, refit): not both.")
+    if not 1 <= component <= config.components:
+        raise InputError(
+            f"there is no component {component} of {config.components}: give one from 1 on, and how many "
+            "there are in all (--components)."
+        )
 
 
 def _save(trained: Classifier, out: Path, *, overwrite: bool) -> None:
@@ -183,9 +194,17 @@ class Lesson(NamedTuple):
             seed=config.seed,
             batch_size=config.batch_size,
             augment=config.augment,
+            pens=config.pens,
             held_out=HELD_OUT if self.is_own else CALIBRATION_SHARE,
             by_class=self.is_own,
         )
+
+    def tell_left_out(self) -> None:
+        """Names the images that cannot be used, on standard error."""
+        for file, why in self.left_out[:LISTED]:
+            print(f"bnn: {file}: {why}", file=sys.stderr)
+        if more := len(self.left_out[LISTED:]):
+            print(f"bnn: {more:,} more images cannot be used.", file=sys.stderr)
 
     def told(self, trained: Classifier) -> Classifier:
         """`trained` with what is to be known of data of one's own in its record."""
@@ -207,6 +226,7 @@ def train_run(
     *,
     run: Path,
     trainer_options: Mapping[str, Any] | None = None,
+    only: int | None = None,
 ) -> Classifier | None:
     """Trains the components, mixes and calibrates them.
 
@@ -219,6 +239,7 @@ def train_run(
         lesson: what.
         run: folder of Lightning's log and checkpoints, from which it goes on where some are there.
         trainer_options: see `train`.
+        only: the one component that is trained, counted from 1; None for all.
 
     Returns:
         The classifier; None on the ranks of a distributed run that write none.
@@ -228,17 +249,21 @@ def train_run(
             Trainer refuses its options.
     """
     data = lesson.split(config)
-    _require_trainable(config, data)
-    fits = _fit_all(config, data, run, trainer_options or {})
+    require_trainable(config, data)
+    components = range(config.components) if only is None else [only - 1]
+    config = replace(config, components=len(components))
+    fits = _fit_all(config, components, data, run, trainer_options or {})
     if not fits[-1].trainer.is_global_zero:
         return None
-    for component, fit in enumerate(fits):
+    for component, fit in zip(components, fits, strict=False):  # those that were done are the first
         _finish(config, component, fit.module, data)
     training = {
         "interrupted": any(fit.ended_early for fit in fits) or len(fits) < config.components,
         "epochs_done": fits[-1].trainer.current_epoch,
         "components_done": len(fits),
     }
+    if only is not None:
+        training[COMPONENT] = only
     posterior = MixtureGuide([fit.module.guide for fit in fits]).posterior()
     return lesson.told(calibrated(config, posterior, data, training))
 
@@ -246,7 +271,7 @@ def train_run(
 def _refitted(config: TrainConfig, lesson: Lesson, path: Path) -> Classifier:
     """The checkpoint at `path` with OOD scores and a rule that are fitted anew, as `config` says."""
     data = lesson.split(config)
-    _require_trainable(config, data)
+    require_trainable(config, data)
     given = checkpoint_to_refit(path, config, data.fingerprint)
     posterior = Classifier(given).posterior
     config = replace(config, components=len(posterior.components))
@@ -289,8 +314,12 @@ def lesson_of(
     return Lesson(rest, task, is_own=True, kept_apart=len(test), left_out=images.unreadable)
 
 
-def _require_trainable(config: TrainConfig, data: TrainingData) -> None:
-    """Checks all that would otherwise fail after the training."""
+def require_trainable(config: TrainConfig, data: TrainingData) -> None:
+    """Checks all that would otherwise fail after the training.
+
+    Raises:
+        InputError: as `train_run`.
+    """
     rule = choose(RULES, config.rule, "abstention rule")
     rule.require_fittable(len(data.calibration_images), config.promise)
     require_names(config.scores)
@@ -324,10 +353,12 @@ class _Fit(NamedTuple):
         return self.trainer.interrupted or self.diverged is not None
 
 
-def _fit_all(config: TrainConfig, data: TrainingData, run: Path, options: Mapping[str, Any]) -> list[_Fit]:
+def _fit_all(
+    config: TrainConfig, components: Sequence[int], data: TrainingData, run: Path, options: Mapping[str, Any]
+) -> list[_Fit]:
     """One component after another; where one ends early, those that were done, or the first at its best."""
     fits: list[_Fit] = []
-    for component in range(config.components):
+    for component in components:
         fits.append(_fit(config, component, data, run / str(component), options))
         if fits[-1].ended_early:
             break
@@ -335,7 +366,7 @@ def _fit_all(config: TrainConfig, data: TrainingData, run: Path, options: Mappin
     if not done:
         _restore_best(fits[0])
     if fits[-1].diverged:
-        print(f"bnn: component {len(fits)}: {fits[-1].diverged}", file=sys.stderr)
+        print(f"bnn: component {components[len(fits) - 1] + 1}: {fits[-1].diverged}", file=sys.stderr)
     return done or fits
 
 
@@ -407,7 +438,8 @@ def _trainer(
         "enable_model_summary": False,
     }
     shown = options.get("enable_progress_bar", True)
-    bar = [training_bar(f"component {component + 1}/{config.components}")] if shown else []
+    which = f"component {component + 1}" + f"/{config.components}" * (component < config.components)
+    bar = [training_bar(which)] if shown else []
     plugins = [WholeStates(), *_several(options.get("plugins"))]
     asked = {**defaults, **options, "plugins": plugins}
     try:

@@ -1,6 +1,7 @@
 """Trainings that leave nothing behind: no log, no state to resume from."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,7 +11,15 @@ from bnn.training.lightning_private import fitting
 from bnn.training.module import SVIModule
 
 
-def fit_unlogged(module: SVIModule, batches: Any, epochs: int, what: str) -> bool:
+def fit_unlogged(
+    module: SVIModule,
+    batches: Any,
+    epochs: int,
+    what: str,
+    *,
+    steps: int = -1,
+    callbacks: Sequence[pl.Callback] = (),
+) -> bool:
     """Fits `module` on the processor, and says whether it got to the end: it may be interrupted.
 
     Args:
@@ -18,6 +27,8 @@ def fit_unlogged(module: SVIModule, batches: Any, epochs: int, what: str) -> boo
         batches: a data module, or what gives pairs of images and labels; of images held out none are asked.
         epochs: passes over them.
         what: is fitted, for people.
+        steps: after which it ends in any case; -1 for none.
+        callbacks: look on.
 
     Raises:
         DivergedError: the training diverged.
@@ -27,11 +38,12 @@ def fit_unlogged(module: SVIModule, batches: Any, epochs: int, what: str) -> boo
         accelerator="cpu",
         devices=1,
         max_epochs=epochs,
+        max_steps=steps,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
         limit_val_batches=0,  # the images held out choose nothing
-        callbacks=[training_bar(what)],
+        callbacks=[training_bar(what), *callbacks],
     )
     with fitting(trainer):
         trainer.fit(module, batches)
