@@ -23,8 +23,9 @@ from bnn import ImageSet, read
 from bnn.app import Address, api_keys_in, served
 from bnn.app.keys import MOST_REQUESTS, _whose
 from bnn.app.login import MOST_WRONG
-from bnn.app.uploads import MOST_BYTES, MOST_IMAGES
+from bnn.app.uploads import MOST_IMAGES
 from bnn.classifier import Classifier
+from bnn.data.archives import MOST_BYTES
 from bnn.data.pictures import picture
 from bnn.decisions import plain_reading
 from bnn.errors import InputError

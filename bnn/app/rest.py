@@ -41,7 +41,6 @@ from bnn.app.keys import problem
 from bnn.app.measures import Measures
 from bnn.app.sheets import require_few_marks
 from bnn.app.uploads import (
-    MOST_BYTES,
     MOST_IMAGES,
     MOST_PIXELS_TOGETHER,
     Unusable,
@@ -50,6 +49,7 @@ from bnn.app.uploads import (
     prepared_upload,
 )
 from bnn.classifier import STREAMED, Classifier
+from bnn.data.archives import MOST_BYTES
 from bnn.data.preprocess import Prepared, brightness_of
 from bnn.decisions import plain_reading
 from bnn.errors import InputError

@@ -141,7 +141,7 @@ def _all(files: Iterable[SavedFile | Upload | Unusable]) -> Iterator[Upload | Un
         if isinstance(file, Unusable):
             yield file
         elif isinstance(file, Upload):
-            yield file if file.size <= MOST_BYTES else Unusable(file.name, _too_large())
+            yield _bounded(file)
         elif zipfile.is_zipfile(file.path):
             yield from _in_archive(file)
         else:
@@ -154,11 +154,16 @@ def _alone(file: SavedFile) -> Upload | Unusable:
             content = stream.read(MOST_BYTES + 1)
     except OSError:  # such as that it was deleted meanwhile
         return Unusable(file.name, "it is here no longer: upload it again.")
+    return _bounded(Upload(file.name, content))
+
+
+def _bounded(upload: Upload) -> Upload | Unusable:
+    """`upload`, unless it is too large."""
     try:
-        require_small(len(content), MOST_BYTES)
+        require_small(upload.size, MOST_BYTES)
     except InputError as error:
-        return Unusable(file.name, str(error))
-    return Upload(file.name, content)
+        return Unusable(upload.name, str(error))
+    return upload
 
 
 def _in_archive(file: SavedFile) -> Iterator[Upload | Unusable]:
