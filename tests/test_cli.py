@@ -268,9 +268,9 @@ def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
         "bnn",
         *sys.stdlib_module_names,
     }
-    with_gradio = {"anyio", "fastapi", "h11", "pandas", "uvicorn"}
+    with_gradio = {"anyio", "fastapi", "h11", "pandas", "pydantic", "starlette", "uvicorn"}
     allowed = {
-        "app": {"gradio"} | with_gradio,
+        "app": {"gradio", "prometheus_client"} | with_gradio,
         "training": {"pyro", "pytorch_lightning", "lightning_fabric"},
         "scoring": {"pyarrow"},
         "evaluation": {name for name, group in GROUPS.items() if group == "evaluate"},

@@ -28,7 +28,7 @@ from bnn.app.login import (
     SESSION_SECONDS,
     WRONG_SECONDS,
     Sessions,
-    WrongTries,
+    Tries,
     place_of,
     with_login,
 )
@@ -42,6 +42,10 @@ pytestmark = [
 
 ACCOUNTS = [("ada", "lovelace"), ("bob", "ünï:cödé")]
 PROXY, VISITOR = "10.0.0.1", "192.0.2.7"
+PROGRAMS = {  # for which `tests/test_rest.py` has the keys
+    *(("POST", f"/v1/{path}") for path in ("classify", "classify-batch", "read")),
+    *(("GET", path) for path in ("/ready", "/metrics", "/v1/openapi.json")),
+}
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 
 
@@ -154,7 +158,7 @@ SAME = {"host": "localhost:7860"}
         {"origin": "http://evil.org", "sec-fetch-site": "same-origin"},
     ],
 )
-@pytest.mark.parametrize("path", ["/", "/logout", "/gradio_api/queue/join", "/config"])
+@pytest.mark.parametrize("path", ["/", "/logout", "/gradio_api/queue/join", "/config", "/v1/classify"])
 def test_another_origin_is_refused_by_any_method(headers: dict[str, str], path: str) -> None:
     for method in METHODS:
         assert passed(Address(), SAME | headers, path=path, method=method) == 403
@@ -221,7 +225,7 @@ def test_who_can_choose_an_address_has_the_same_place(one: str, other: str, alik
 
 def test_wrong_tries_are_forgotten_after_a_while_and_are_bounded() -> None:
     now = 0.0
-    tries = WrongTries(lambda: now)
+    tries = Tries(MOST_WRONG, WRONG_SECONDS, lambda: now)
     for _ in range(MOST_WRONG):
         assert not tries.are_too_many("a")
         tries.add("a")
@@ -272,7 +276,8 @@ def routes(classifier: Classifier) -> list[tuple[str, str]]:
         gr.mount_gradio_app(app, build_page(classifier), path="/")
 
     asyncio.run(mount())
-    found = {("GET", "/health"), ("POST", "/login"), ("POST", "/logout"), ("GET", "/"), *_routes(app.routes)}
+    ours = {("GET", "/health"), ("POST", "/login"), ("POST", "/logout"), ("GET", "/"), *PROGRAMS}
+    found = {*ours, *_routes(app.routes)}
     assert len(found) > 70
     return sorted((method, re.sub(r"\{[^}]*\}", "x", path)) for method, path in found)
 
@@ -306,7 +311,15 @@ def test_without_password_there_is_the_health_and_the_login_alone(
         got = {(method, path): status_of(nobody, method, path) for method, path in routes}
     open_to_all = {one for one, status in got.items() if status != 401}
     assert open_to_all == {("GET", "/health"), ("POST", "/logout")}  # which ends no session but one's own
-    for path in ("//health", "/health/", "/health/../config", "/%2e/config", "/login/x", "/assets/index.js"):
+    for path in (
+        "//health",
+        "/health/",
+        "/health/../config",
+        "/%2e/config",
+        "/login/x",
+        "/assets/index.js",
+        "//v1/read",
+    ):
         assert httpx.get(f"{url}{path}", timeout=PATIENCE).status_code == 401
 
 
@@ -434,6 +447,8 @@ DOORS = [
     ("POST", "/gradio_api/cancel"),
     ("POST", "/login"),
     ("POST", "/logout"),
+    ("POST", "/v1/classify"),
+    ("GET", "/metrics"),
 ]
 FORM = """
 ([url, path]) => {

@@ -10,6 +10,7 @@ from pathlib import Path
 from bnn.errors import InputError
 
 MAX_UPLOAD = 50_000_000  # bytes
+LEAST_KEY = 16  # characters of an API key
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -26,6 +27,8 @@ class Address:
             the page, `Host`, `X-Forwarded-Host` and `X-Forwarded-Proto`, and from where, `X-Forwarded-For`.
         names: host names by which visitors reach it without a proxy, beside "localhost", `host` and this
             machine's own.
+        api_keys: (name, key) pairs, of which a program must give one; none lets every program in, but none
+            where there are accounts.
 
     Raises:
         InputError: one of them is out of its range.
@@ -38,6 +41,7 @@ class Address:
     max_upload: int = MAX_UPLOAD
     proxies: Sequence[str] = ()
     names: Sequence[str] = ()
+    api_keys: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -98,22 +102,44 @@ def accounts_in(path: Path) -> list[tuple[str, str]]:
     Raises:
         InputError: it cannot be read, holds no account, or has a line without a colon or with an empty half.
     """
+    return _pairs(path, "accounts", "account", "user:password")
+
+
+def api_keys_in(path: Path) -> list[tuple[str, str]]:
+    """The (name, key) pairs in a file of lines `name:key`, read as `accounts_in` does.
+
+    Raises:
+        InputError: as that, or a key is shorter than `LEAST_KEY` characters or not plain ASCII.
+    """
+    keys = _pairs(path, "API keys", "API key", "name:key")
+    for name, key in keys:
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise InputError(f"the key of {name} in {path} must be of plain letters, digits and signs.")
+        if len(key) < LEAST_KEY:
+            raise InputError(
+                f"the key of {name} in {path} can be guessed: take {LEAST_KEY} characters or more, such as "
+                "`openssl rand -hex 24` makes."
+            )
+    return keys
+
+
+def _pairs(path: Path, what: str, one: str, form: str) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows begins it with a mark
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"the file of accounts {path} cannot be read: {why}.") from error
-    accounts = []
+        raise InputError(f"the file of {what} {path} cannot be read: {why}.") from error
+    pairs = []
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line or line.startswith("#"):
             continue
-        user, _, password = line.partition(":")
-        if not (user and password):
-            raise InputError(f"line {number} of {path} is no account: write user:password.")
-        accounts.append((user, password))
-    if not accounts:
-        raise InputError(f"the file of accounts {path} holds none: write lines of user:password.")
-    return accounts
+        name, _, secret = line.partition(":")
+        if not (name and secret):
+            raise InputError(f"line {number} of {path} is no {one}: write {form}.")
+        pairs.append((name, secret))
+    if not pairs:
+        raise InputError(f"the file of {what} {path} holds none: write lines of {form}.")
+    return pairs
 
 
 def is_loopback(host: str) -> bool:

@@ -50,7 +50,7 @@ def bounded(app: AsgiApp, max_upload: int) -> AsgiApp:
             return
         most = max_upload if scope["path"].endswith(_UPLOAD) else MOST_MESSAGE_BYTES
         too_long = f"A request here may have {most:,} bytes."
-        if _declared(scope) > most:
+        if declared(scope) > most:
             await refuse(send, 413, too_long)
             return
         exchange = _Exchange(receive, send, most)
@@ -121,7 +121,8 @@ def _is_open(path: str) -> bool:
     return called.split("/")[0] in _OPEN or (called.startswith(_FILE) and "://" not in called)
 
 
-def _declared(scope: Message) -> int:
+def declared(scope: Message) -> int:
+    """How many bytes a request says that it has; 0 where it does not."""
     length = dict(scope["headers"]).get(b"content-length", b"0")
     return int(length) if length.isdigit() else 0
 

@@ -61,17 +61,23 @@ class Sessions:
         self._ends.pop(token, None)
 
 
-class WrongTries:
-    """Wrong passwords by the place that they come from: an IPv4 address, or an IPv6 network of 64 bits."""
+class Tries:
+    """How often something came from a place, such as wrong passwords from an address.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        most: of them within `seconds`; then the place has to wait until these are over.
+        seconds: since the first.
+        clock: tells the seconds.
+    """
+
+    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._tries: OrderedDict[str, tuple[int, float]] = OrderedDict()  # how many, and since when
-        self._clock = clock
+        self._most, self._seconds, self._clock = most, seconds, clock
 
     def are_too_many(self, place: str) -> bool:
         """Whether `place` has to wait before another try."""
         count, _ = self._of(place)
-        return count >= MOST_WRONG
+        return count >= self._most
 
     def add(self, place: str) -> None:
         """Counts one more from `place`."""
@@ -82,7 +88,7 @@ class WrongTries:
 
     def _of(self, place: str) -> tuple[int, float]:
         count, since = self._tries.get(place, (0, self._clock()))
-        if self._clock() - since < WRONG_SECONDS:
+        if self._clock() - since < self._seconds:
             return count, since
         del self._tries[place]
         return 0, self._clock()
@@ -102,7 +108,7 @@ def with_login(app: AsgiApp, address: Address) -> AsgiApp:
     Others get `/health` and the login. Logging out is a POST: a link, or a picture's address, does it to
     nobody. Whoever gave `MOST_WRONG` wrong passwords gets status 429 for a while, with the right one too.
     """
-    sessions, tries = Sessions(), WrongTries()
+    sessions, tries = Sessions(), Tries(MOST_WRONG, WRONG_SECONDS)
     name = f"bnn-{address.port}"  # a browser tells hosts apart by no port
     if not address.accounts:
         return app

@@ -22,10 +22,12 @@ from bnn.app.address import Address
 from bnn.app.bounds import AsgiApp, bounded, with_headers
 from bnn.app.gate import gated
 from bnn.app.gradio_private import SIZE, Page
+from bnn.app.keys import with_keys
 from bnn.app.linger import SPARE_BYTES, lingering
 from bnn.app.login import with_login
 from bnn.app.page import build_page
 from bnn.app.patience import AT_ONCE, Patience
+from bnn.app.rest import rest
 from bnn.app.stored import KEPT_SECONDS, TOGETHER, Stored, upload_folder, within
 from bnn.app.waiting import waiting
 from bnn.classifier import Classifier
@@ -107,7 +109,7 @@ def served(classifier: Classifier, address: Address) -> Iterator[Serving]:
 
 
 def application(classifier: Classifier, address: Address, folder: Path) -> AsgiApp:
-    """The web application: the page at "/", and "/health"; uploads lie in `folder`."""
+    """The web application: the page, whose uploads lie in `folder`, and plain HTTP for programs."""
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
@@ -119,10 +121,6 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
     page = build_page(classifier)
     stored = Stored(folder, TOGETHER * address.max_upload)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=running)
-
-    @app.get("/health")
-    def health() -> dict[str, object]:
-        return {"status": "ok", "draws": len(classifier.ensemble), "rule": classifier.rule.to_dict()}
 
     gr.mount_gradio_app(
         app,
@@ -145,7 +143,8 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
     page.mounted()
     queued = within(waiting(app, SIZE, page.waiting_bytes), stored)
     inner = with_login(bounded(queued, address.max_upload), address)
-    guarded = with_headers(gated(inner, address))
+    doors = with_keys(rest(classifier, address), inner, address)
+    guarded = with_headers(gated(doors, address))
     return lingering(guarded, address.max_upload + SPARE_BYTES)
 
 

@@ -97,13 +97,23 @@ def sheets_html(sheets: Sequence[tuple[str, Sheet]]) -> str:
 
 def _marks(brightness: Pixels, left: int) -> int:
     """What a sheet counts for, which may be as many marks as are `left`."""
-    marks = max(_LEAST, len(find_ink(brightness).areas))
-    if marks > MOST_MARKS:
-        raise InputError(f"it has more than {MOST_MARKS} marks: cut it into parts, or use bnn read.")
+    marks = max(_LEAST, require_few_marks(brightness))
     if marks > left:
         raise InputError(
             f"the sheets before it have nearly {MOST_MARKS_TOGETHER:,} marks together: upload it by itself."
         )
+    return marks
+
+
+def require_few_marks(brightness: Pixels) -> int:
+    """How many marks a picture has.
+
+    Raises:
+        InputError: they are more than `MOST_MARKS`, which would take long.
+    """
+    marks = len(find_ink(brightness).areas)
+    if marks > MOST_MARKS:
+        raise InputError(f"it has more than {MOST_MARKS} marks: cut it into parts, or use bnn read.")
     return marks
 
 

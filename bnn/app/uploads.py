@@ -84,7 +84,7 @@ def read_files(files: Iterable[SavedFile | Unusable], layout: str = INK) -> Imag
         if isinstance(item, Unusable):
             unusable.append(item)
             continue
-        read = _prepared(item, layout)
+        read = prepared_upload(item, layout)
         if isinstance(read, Unusable):
             unusable.append(read)
             continue
@@ -99,7 +99,7 @@ def read_files(files: Iterable[SavedFile | Unusable], layout: str = INK) -> Imag
     return Images(names, Prepared.joined(prepared), unusable, several)
 
 
-def contents(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:
+def contents(files: Iterable[SavedFile | Upload | Unusable]) -> Iterator[Upload | Unusable]:
     """What `files` hold, archives replaced by what lies in them.
 
     Raises:
@@ -127,7 +127,7 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _prepared(upload: Upload, layout: str) -> tuple[Prepared, int] | Unusable:
+def prepared_upload(upload: Upload, layout: str) -> tuple[Prepared, int] | Unusable:
     """The image as the network sees it, and how many pixels it had."""
     try:
         image = open_stream(io.BytesIO(upload.content), "it", MAX_PIXELS)
@@ -136,10 +136,12 @@ def _prepared(upload: Upload, layout: str) -> tuple[Prepared, int] | Unusable:
         return Unusable(upload.name, cut(str(error), MOST_WHY))
 
 
-def _all(files: Iterable[SavedFile | Unusable]) -> Iterator[Upload | Unusable]:
+def _all(files: Iterable[SavedFile | Upload | Unusable]) -> Iterator[Upload | Unusable]:
     for file in files:
         if isinstance(file, Unusable):
             yield file
+        elif isinstance(file, Upload):
+            yield _bounded(file)
         elif zipfile.is_zipfile(file.path):
             yield from _in_archive(file)
         else:
@@ -152,11 +154,16 @@ def _alone(file: SavedFile) -> Upload | Unusable:
             content = stream.read(MOST_BYTES + 1)
     except OSError:  # such as that it was deleted meanwhile
         return Unusable(file.name, "it is here no longer: upload it again.")
+    return _bounded(Upload(file.name, content))
+
+
+def _bounded(upload: Upload) -> Upload | Unusable:
+    """`upload`, unless it is too large."""
     try:
-        require_small(len(content), MOST_BYTES)
+        require_small(upload.size, MOST_BYTES)
     except InputError as error:
-        return Unusable(file.name, str(error))
-    return Upload(file.name, content)
+        return Unusable(upload.name, str(error))
+    return upload
 
 
 def _in_archive(file: SavedFile) -> Iterator[Upload | Unusable]:

@@ -70,6 +70,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
 BAD_INPUT, FAILED, FAULT, INTERRUPTED, PIPE_CLOSED = 2, 3, 70, 130, 141  # exit statuses
 GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imported by
     "gradio": "page",
+    "prometheus_client": "page",
     "pyro": "train",
     "pytorch_lightning": "train",
     "jinja2": "evaluate",
@@ -428,13 +429,14 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     with ThreadPoolExecutor(1) as thread:
         loading = thread.submit(_classifier, arguments)  # while Gradio is imported, which takes seconds
-        from bnn.app import Address, accounts_in, launch
+        from bnn.app import Address, accounts_in, api_keys_in, launch
 
     address = Address(
         host=arguments.host,
         port=arguments.port,
         root_path=arguments.root_path,
         accounts=accounts_in(arguments.auth_file) if arguments.auth_file else (),
+        api_keys=api_keys_in(arguments.api_keys) if arguments.api_keys else (),
         max_upload=arguments.max_upload * 10**6,
         proxies=arguments.proxy,
         names=arguments.name,

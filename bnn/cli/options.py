@@ -565,6 +565,13 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         help="ask for a password: a text file of lines user:password (default: everybody is let in)",
     )
     parser.add_argument(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help="ask programs for a key: a text file of lines name:key (default: every program is let in, or, "
+        "with --auth-file, none)",
+    )
+    parser.add_argument(
         "--max-upload",
         type=int,
         default=50,
