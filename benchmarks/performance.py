@@ -257,7 +257,7 @@ def cost_plot(rows: Sequence[dict[str, float]]) -> Figure:
             points = sorted((row[varied], row[told]) for row in alike)
             axes.loglog(*zip(*points, strict=True), "o-")
             axes.set_xticks([x for x, _ in points], [f"{x:,.0f}" for x, _ in points], minor=False)
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if told == "seconds" else (1, 2, 4, 6, 8)))
             axes.yaxis.set_major_formatter("{x:,g}")
             axes.minorticks_off()
             axes.grid(alpha=0.3)

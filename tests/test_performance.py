@@ -32,7 +32,8 @@ def test_each_measurement_runs_and_the_page_tells_of_it(
     measured = [json.loads((tmp_path / f"{what}.json").read_text()) for what in ("cost", "predict", "step")]
     assert told.count("\n## ") == 3
     assert "(cost.png)" in told
-    assert Image.open(tmp_path / "cost.png").size == (1000, 500)
+    with Image.open(tmp_path / "cost.png") as picture:
+        assert picture.size == (1000, 500)
     assert len(re.findall(r"^\| \d", told, re.MULTILINE)) == 2 + 2 * len(measured[1]["seconds"]["1"])
     assert [row["images"] for row in measured[0]["rows"]] == [10, 20]
     assert all(row["seconds"] > 0 and row["peak_mb"] > 0 for row in measured[0]["rows"])
