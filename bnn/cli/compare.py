@@ -105,7 +105,7 @@ def compare_command(
         for one, cost in zip(new, costs_of(new, data[seeds[0]]), strict=True):
             steps = planned(one.guide, cost, seconds)
             _require_steps(one, data[seeds[0]], steps)
-            plan[one.guide] = {**cost._asdict(), "steps": steps}
+            plan[one.guide] = {"step": cost.step, "finish": cost.finish, "steps": steps}
         _keep(out / PLAN, {"options": options, "guides": plan})
         rows = _rows(config, [(guide, plan[guide]) for guide in guides], data, strange, out)
         _write(rows, options, out)
