@@ -8,7 +8,7 @@
 # once the environment is activated, it is in every shell that follows, for the reader is told to stay in that
 # one. Python blocks run in the python of that shell. What runs on is stopped by Ctrl-C, sent to all that the shell
 # has started, as soon as it has shown that it works; it must then end by itself and without a traceback. A page
-# that is served goes on while the Python block below it runs. Between two blocks that install something stand
+# that is served goes on while the blocks below it that ask it run. Between two blocks that install something stand
 # blocks that do not need one another: those that train are done beside the rest, and what they said is shown
 # when they end.
 #
@@ -90,14 +90,14 @@ said() {  # PATTERN: at its end, and nothing that no person should see
   grep -q "$1" "$log" || fail "after Ctrl-C it did not say: $1"
 }
 
-run_console() {  # BLOCK, NEXT BLOCK
+run_console() {  # BLOCK, NEXT BLOCKS...
   sed -n 's/^\$ //p' "$1" >"$scratch/commands"
   cat "$folder/activation" "$scratch/commands" >"$scratch/shell"
   start bash -e "$scratch/shell"
   case $(tail -n 1 "$scratch/commands") in
     'make demo'* | 'bnn serve'*)
       await page_answers
-      case $2 in *.python) ! grep -q 127.0.0.1 "$2" || run_python "$2" ;; esac  # it asks this server
+      ask "${@:2}"
       interrupt 0
       said 'Ended\.'
       ;;
@@ -121,11 +121,25 @@ run_console() {  # BLOCK, NEXT BLOCK
   grep '^source ' "$scratch/commands" >>"$folder/activation" || true
 }
 
+ask() {  # BLOCKS...: the first of them, as far as they ask the server that runs
+  local block
+  for block in "$@"; do
+    grep -q 127.0.0.1 "$block" || return 0
+    echo "== Meanwhile, $(basename "$block"):"
+    case $block in
+      *.python) run_python "$block" ;;
+      *.console)
+        { cat "$folder/activation"; sed -n 's/^\$ //p' "$block"; } >"$scratch/asking"
+        bash -e "$scratch/asking" </dev/null || fail "$(basename "$block") ended with status $?."
+        ;;
+    esac
+    done_already+=("$block")
+  done
+}
+
 run_python() {  # BLOCK
   { cat "$folder/activation"; echo 'exec python -'; } >"$scratch/python-shell"
-  echo "== Meanwhile, or now, in Python:"
   bash -e "$scratch/python-shell" <"$1" || fail "the Python in $(basename "$1") does not run."
-  done_already=$1
 }
 
 unset VIRTUAL_ENV PYTHONPATH PYTHONHOME MAKEFLAGS MFLAGS MAKELEVEL
@@ -147,11 +161,11 @@ lane_of() {  # BLOCK: what installs something is done alone
 run_block() {  # INDEX
   local block=${blocks[$1]} before=$SECONDS
   number=$(($1 + 1))
-  [ "$block" != "$done_already" ] || return 0
+  case " ${done_already[*]} " in *" $block "*) return 0 ;; esac
   printf '\n== Block %d of README.md, as written:\n%s\n\n' "$number" "$(cat "$block")"
   touch "$scratch/started"
   case $block in
-    *.console) run_console "$block" "${blocks[$number]:-}" ;;
+    *.console) run_console "$block" "${blocks[@]:$number}" ;;
     *.python) run_python "$block" ;;
   esac
   printf '\n== Block %d: %d s; .venv is %d MB.\n' "$number" "$((SECONDS - before))" "$(du -sm .venv | cut -f1)"
@@ -178,7 +192,7 @@ run_beside() {  # both lanes at once; what the second said is shown when it has 
 }
 
 blocks=("$folder"/[0-9][0-9].*)
-done_already=
+done_already=()
 using=() training=()
 for index in "${!blocks[@]}"; do
   case $(lane_of "${blocks[$index]}") in
