@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from bnn.classifier import Classifier
+from bnn.classifier import ALL, Classifier
 from bnn.cli.predict import decided, walked
 from bnn.errors import InputError
 from bnn.files import printable, require_free, require_writable, written_whole
@@ -65,7 +65,7 @@ def monitor_command(
     before = len(monitor)
     found, failed = walked(files)
     alarmed = ""
-    for file, prediction in decided(classifier, found, failed, "all"):
+    for file, prediction in decided(classifier, found, failed, ALL):
         was = monitor.alarm
         (step,) = monitor.see(prediction)
         if as_json:
