@@ -128,6 +128,17 @@ def test_what_is_erased_or_added_or_laid_over_only_takes_or_only_gives(seed: int
         assert (sign * (made - first) >= 0).all(), name
 
 
+@given(seeds)
+def test_a_dent_moves_ink_near_a_place_of_it_and_leaves_what_is_far(seed: int) -> None:
+    thin = torch.zeros(30, 28, 28)
+    thin[:, :, 3] = thin[:, :, 24] = 1.0
+    made = CHIMERAS["dented"](thin, thin, np.random.default_rng(seed))
+    moved = (made - thin).abs().amax(1) > 0.05  # which columns
+    touched = torch.stack((moved[:, :14].any(1), moved[:, 14:].any(1)), 1)
+    assert touched.any(1).all()
+    assert not touched.all()  # three in five have one dent, by one of the lines
+
+
 def test_chimeras_come_even_of_images_that_are_alike_or_blank() -> None:
     for images in (DIGITS[:1].expand(3, -1, -1), torch.zeros(2, 28, 28)):
         made = chimeras(images, 12, np.random.default_rng(0))

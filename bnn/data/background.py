@@ -3,6 +3,7 @@
 No letter and no thing is among its recipes: random pen strokes, and chimeras of given images.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.geometry import CENTRE, interpolated, laid_out, moves, smooth
+from bnn.data.geometry import CENTRE, interpolated, laid_out, moves, smooth, uniform
 from bnn.data.strokes import POINTS, WIDTHS, curves, drawn_by_pen, pen_strokes
 
 STROKES = 0.6  # share of pen strokes in a background
@@ -106,9 +107,37 @@ def erased(first: Tensor, second: Tensor, rng: Generator) -> Tensor:
     return first * (distance > reach).all(0)
 
 
+def dented(first: Tensor, second: Tensor, rng: Generator) -> Tensor:
+    """With the ink around one of its places, or two, moved aside: a notch, a bulge."""
+    across = torch.arange(IMAGE_SIZE).float()
+    places = torch.cartesian_prod(across, across).flip(1).view(1, IMAGE_SIZE, IMAGE_SIZE, 2)  # x before y
+    for share in (1.0, 0.4):
+        places = places + _dent(first, share, rng)
+    return interpolated(first, places)
+
+
+def _dent(images: Tensor, share: float, rng: Generator) -> Tensor:
+    """By how much a dent moves what is at each place, (N, 28, 28, 2) pixels, in a `share` of `images`."""
+    count = len(images)
+    chances = torch.from_numpy(rng.random(images.shape)).float() * images
+    at = chances.flatten(1).argmax(1)
+    middle = torch.stack((at % IMAGE_SIZE, at // IMAGE_SIZE), -1).float()
+    angle = uniform(count, rng, 0, 2 * math.pi)
+    size = uniform(count, rng, 5, 10) * torch.from_numpy(rng.random(count) < share)
+    move, width = size * torch.stack((angle.cos(), angle.sin())), uniform(count, rng, 2.5, 5)
+    near = _bell(middle[:, 1], width)[:, :, None] * _bell(middle[:, 0], width)[:, None, :]
+    return near[..., None] * move.mT[:, None, None]
+
+
+def _bell(middle: Tensor, width: Tensor) -> Tensor:
+    """exp(−(x − middle)² / 2 width²) at each pixel x of a row, (N, 28)."""
+    away = (torch.arange(IMAGE_SIZE) - middle[:, None]) / width[:, None]
+    return (-away.square() / 2).exp()
+
+
 Maker = Callable[[Tensor, Tensor, Generator], Tensor]
 CHIMERAS: Mapping[str, Maker] = {
-    make.__name__: make for make in (halves, quarters, overlaid, warped, added, erased)
+    make.__name__: make for make in (halves, quarters, overlaid, warped, added, erased, dented)
 }
 
 
