@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +19,12 @@ from bnn.classifier import Classifier
 from bnn.core.tensors import require
 from bnn.errors import InputError
 from bnn.files import written_whole
+from bnn.numerals import percent, percent_interval
 from bnn.prediction import REASONS, Prediction
-from bnn.rules.martingale import OnlineRanks, after_bet, alarm_at, first_capital, log_wealth
+from bnn.rules.martingale import OnlineRanks, after_bet, alarm_at, first_capital, log_wealth, rate_limits
 
 TESTS = {"ood_score": "OOD score", "total": "entropy"}  # what is ranked: measures of a `Prediction`
+LEVEL = 0.95  # of limits that are told
 FORMAT = 1
 _HEADER = "monitor"
 _WHAT = "the numbers of its images"
@@ -207,6 +210,37 @@ class Monitor:
         self._reasons = bytearray(tensors["reasons"].tolist())
         reached = (self.log_wealth >= self.threshold).any(1)
         self.alarm = int(reached.argmax()) + 1 if reached.any() else None
+
+
+def said_of_refusals(monitor: Monitor) -> str:
+    """How many images were refused, with limits that hold at all times at once, and what is promised."""
+    what, allowed = monitor.promised or ("refused", None)
+    count, n = int(monitor.refused.sum()), len(monitor)
+    limits = percent_interval(rate_limits(count, n, LEVEL), ".3g")
+    promise = (
+        "" if allowed is None else f"; of images like the calibration images at most {percent(allowed)} are"
+    )
+    return f"{count:,} of {n:,} images {what}: {percent(count / n, '.3g')} {limits}{promise}."
+
+
+def verdict(monitor: Monitor, where: str = "") -> str:
+    """Whether there is an alarm, and what that means; `where` is the image's file, or when it came."""
+    chance = (
+        f"where nothing has changed, this comes ever with probability at most {percent(monitor.false_alarms)}"
+    )
+    needed = f"10^{monitor.threshold / math.log(10):.1f}"
+    if monitor.alarm is None:
+        most = float(monitor.log_wealth.max()) / math.log(10)
+        return f"No alarm: the evidence reached 10^{most:.1f}, and {needed} is one ({chance})."
+    wealth = monitor.log_wealth[monitor.alarm - 1]
+    by = " and ".join(
+        said for said, log in zip(TESTS.values(), wealth, strict=True) if log >= monitor.threshold
+    )
+    place = f" ({where})" if where else ""
+    return (
+        f"ALARM at image {monitor.alarm:,}{place}: by their {by}, the images are no longer like the "
+        f"calibration images ({chance})."
+    )
 
 
 def _uniform(seed: int, image: int) -> list[float]:

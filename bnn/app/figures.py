@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from bnn.app.examples import FOOLING, STRANGE, examples
-from bnn.app.plots import Axis, Plot
+from bnn.app.plots import Axis, Plot, round_ticks
 from bnn.classifier import Classifier
 from bnn.core.task import are_digits, worded
 from bnn.data.generated import NOISE as NOISE_SETS
@@ -134,7 +134,7 @@ def risk_figure(curves: dict[str, tuple[Array, Array]], now: tuple[float, float]
     worst = 100 * max(risk[coverage >= LEAST_ANSWERED].max() for coverage, risk in curves.values())
     high = max(worst, 100 * now[1], 0.1)
     across = Axis("answered (%)", 100 * LEAST_ANSWERED, 100, (80, 85, 90, 95, 100))
-    up = Axis("wrong among the answered (%)", 0, high, _ticks(high))
+    up = Axis("wrong among the answered (%)", 0, high, round_ticks(high))
     caption = f"It answers {percent(now[0], '.1f')} of them, of which {percent(now[1], '.2f')} wrongly."
     plot = Plot(across, up, caption, zip(("first", "second"), curves, strict=True))
     for name, (coverage, risk) in zip(("second", "first"), reversed(curves.values()), strict=True):
@@ -151,7 +151,7 @@ def risk_figure(curves: dict[str, tuple[Array, Array]], now: tuple[float, float]
         for share in ANSWERED
     ]
     heads = ("answered", *(f"wrong, {name}" for name in curves))
-    return _figure(
+    return figure_html(
         "Errors left as it refuses more", plot, f"The dot is the rule as it is set. {caption}", heads, rows
     )
 
@@ -178,7 +178,7 @@ def reliability_figure(bins: Sequence[Bin]) -> str:
     )
     rows = [[percent(one.given, ".1f"), f"{one.digits:,}", _right(one)] for one in bins]
     heads = ("probability given", "digits", f"right ({percent(LEVEL)} interval)")
-    return _figure("Are its probabilities right?", plot, caption, heads, rows)
+    return figure_html("Are its probabilities right?", plot, caption, heads, rows)
 
 
 def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
@@ -190,7 +190,7 @@ def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
     caption = ", ".join(f"{percent(share, '.1f')} of the {name}" for name, share in beyond.items())
     plot = Plot(
         Axis("unfamiliarity (100: that and more)", 0, MOST_UNFAMILIAR, (0, 20, 40, 60, 80, 100)),
-        Axis("share of the images (%)", 0, high, _ticks(high)),
+        Axis("share of the images (%)", 0, high, round_ticks(high)),
         f"Refused as unfamiliar: {caption}." if caption else "How unfamiliar digits and others look.",
         [(kind, name) for kind, name in KINDS.items() if name in sets],
     )
@@ -205,7 +205,7 @@ def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
         [name, f"{len(values):,}", *(f"{quantile:.1f}" for quantile in np.quantile(values, (0.1, 0.5, 0.9)))]
         for name, values in sets.items()
     ]
-    return _figure(
+    return figure_html(
         "How unfamiliar digits and others look",
         plot,
         f"Refused as unfamiliar: {caption}." if caption else "This rule refuses nothing as unfamiliar.",
@@ -214,7 +214,17 @@ def familiarity_figure(sets: dict[str, Array], limit: float | None) -> str:
     )
 
 
-def _figure(title: str, plot: Plot, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def figure_html(
+    title: str, plot: Plot, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]
+) -> str:
+    """A `plot` under its `title`, its caption, and the same as a table that unfolds.
+
+    Args:
+        title, caption: words.
+        plot: drawn.
+        heads: of the table's columns.
+        rows: of the table, each named by its first cell.
+    """
     cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     body = "".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(one)}</td>" for one in others)}</tr>'
@@ -234,10 +244,3 @@ def _right(one: Bin) -> str:
 def _histogram(values: Array, edges: Array) -> Array:
     counts, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
     return np.asarray(counts / len(values), np.float64)
-
-
-def _ticks(high: float) -> list[float]:
-    """Round places from 0 to `high`, five steps at most."""
-    power = 10.0 ** math.floor(math.log10(high / 5))
-    step = next(power * factor for factor in (1, 2, 5, 10) if high / (power * factor) <= 5)
-    return [step * place for place in range(math.floor(high / step + 1e-9) + 1)]

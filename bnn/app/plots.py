@@ -4,6 +4,7 @@ As in `drawings.py`, colours and fonts are in `page.css`, and text is escaped by
 the series apart is never colour alone: the second one is dashed.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
@@ -11,7 +12,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from numpy.typing import NDArray
 
-Numbers = NDArray[np.floating] | Sequence[float]
+Numbers = NDArray[np.floating] | NDArray[np.integer] | Sequence[float]
 
 WIDTH, HEIGHT = 360, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, WIDTH - 12, 24, HEIGHT - 40  # where the data lie, below the legend
@@ -82,6 +83,11 @@ class Plot:
         self._add("path", "limit", d=f"M{self._across(x):.1f} {self._top}V{_BOTTOM}")
         self._add("text", "caption", words, x=self._across(x) + 5, y=self._top + 12)
 
+    def level(self, y: float, words: str) -> None:
+        """A line across the whole plot at the height `y`, with `words` above its start."""
+        self._add("path", "limit", d=f"M{_LEFT} {self._up(y):.1f}H{_RIGHT}")
+        self._add("text", "caption", words, x=_LEFT + 5, y=self._up(y) - 5)
+
     def marks(self, x: Numbers, y: float, name: str) -> None:
         """A small diamond at each of `x`, at the height `y`."""
         places = (f"M{self._across(a):.1f} {self._up(y):.1f}{_DIAMOND}" for a in x)
@@ -97,7 +103,7 @@ class Plot:
             self._add("text", "caption end", f"{tick:g}", x=_LEFT - 5, y=self._up(tick) + 4)
         for tick in self._x.ticks:
             self._add("path", "grid", d=f"M{self._across(tick):.1f} {_BOTTOM}v4")
-            self._add("text", "caption middle", f"{tick:g}", x=self._across(tick), y=_BOTTOM + 17)
+            self._add("text", "caption middle", f"{tick:,.10g}", x=self._across(tick), y=_BOTTOM + 17)
         self._add("text", "caption", self._y.name, x=_LEFT - 30, y=self._top - 9)
         self._add("text", "caption middle", self._x.name, x=(_LEFT + _RIGHT) / 2, y=HEIGHT - 6)
 
@@ -112,3 +118,10 @@ class Plot:
             key: f"{value:.5g}" if isinstance(value, float) else str(value) for key, value in places.items()
         }
         ET.SubElement(self._svg, tag, {"class": name, **numbers}).text = words
+
+
+def round_ticks(high: float) -> list[float]:
+    """Round places from 0 to `high`, five steps at most."""
+    power = 10.0 ** math.floor(math.log10(high / 5))
+    step = next(power * factor for factor in (1, 2, 5, 10) if high / (power * factor) <= 5)
+    return [step * place for place in range(math.floor(high / step + 1e-9) + 1)]

@@ -35,6 +35,7 @@ from bnn.app.answers import (
     ReadPicture,
     State,
 )
+from bnn.app.arrivals import Arrivals
 from bnn.app.bounds import AsgiApp, Message, Receive, Send, declared
 from bnn.app.gate import HEALTH
 from bnn.app.keys import problem
@@ -65,10 +66,10 @@ _log = logging.getLogger(__name__)
 Done = TypeVar("Done")
 
 
-def rest(classifier: Classifier, address: Address) -> AsgiApp:
-    """The application; to be made where the server's loop runs."""
+def rest(classifier: Classifier, address: Address, arrivals: Arrivals) -> AsgiApp:
+    """The application, which tells `arrivals` what it decides; to be made where the server's loop runs."""
     measures, turn = Measures(), CapacityLimiter(1)  # judging at once would only share the cores
-    judge = _Judge(classifier, measures)
+    judge = _Judge(classifier, measures, arrivals)
     app = FastAPI(
         title="bnn",
         version=__version__,
@@ -148,8 +149,8 @@ def rest(classifier: Classifier, address: Address) -> AsgiApp:
 class _Judge:
     """What is done in a thread; whatever it raises for its caller is an `HTTPException`."""
 
-    def __init__(self, classifier: Classifier, measures: Measures) -> None:
-        self._classifier, self._measures = classifier, measures
+    def __init__(self, classifier: Classifier, measures: Measures, arrivals: Arrivals) -> None:
+        self._classifier, self._measures, self._arrivals = classifier, measures, arrivals
 
     def classify(self, upload: Upload) -> dict[str, Any]:
         found = self._prepared(upload)
@@ -208,6 +209,7 @@ class _Judge:
 
     def _plain(self, prediction: Prediction) -> dict[str, Any]:
         self._measures.count(prediction.reasons.tolist())
+        self._arrivals.see(prediction)
         (decision,) = prediction.plain()
         return decision
 

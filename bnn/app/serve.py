@@ -19,6 +19,7 @@ from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
 from bnn.app.address import Address
+from bnn.app.arrivals import Arrivals
 from bnn.app.bounds import AsgiApp, bounded, with_headers
 from bnn.app.gate import gated
 from bnn.app.gradio_private import SIZE, Page
@@ -143,7 +144,7 @@ def application(classifier: Classifier, address: Address, folder: Path) -> AsgiA
     page.mounted()
     queued = within(waiting(app, SIZE, page.waiting_bytes), stored)
     inner = with_login(bounded(queued, address.max_upload), address)
-    doors = with_keys(rest(classifier, address), inner, address)
+    doors = with_keys(rest(classifier, address, Arrivals(classifier)), inner, address)
     guarded = with_headers(gated(doors, address))
     return lingering(guarded, address.max_upload + SPARE_BYTES)
 

@@ -14,16 +14,14 @@ from bnn.classifier import ALL, Classifier
 from bnn.cli.predict import decided, walked
 from bnn.errors import InputError
 from bnn.files import printable, require_free, require_writable, written_whole
-from bnn.monitoring import TESTS, Monitor, Step
+from bnn.monitoring import LEVEL, TESTS, Monitor, Step, said_of_refusals, verdict
 from bnn.numerals import percent, percent_interval
 from bnn.prediction import Prediction
-from bnn.rules.martingale import rate_limits
 from bnn.rules.risk_control import exact_interval
 from bnn.tables import table
 
 ALARM, SOME_FAILED = 4, 1  # exit statuses
 STRETCHES = 10  # rows of the table
-LEVEL = 0.95
 
 
 def monitor_command(
@@ -125,7 +123,8 @@ def _tell(monitor: Monitor, before: int, file: str, *, as_json: bool) -> None:
     console = Console(stderr=as_json)
     if not as_json:
         console.print(_table(monitor))
-    for sentence in (_said_of_refusals(monitor), _verdict(monitor, before, file)):
+    where = "in an earlier run" if monitor.alarm is not None and monitor.alarm <= before else file
+    for sentence in (said_of_refusals(monitor), verdict(monitor, where)):
         console.print(Text(sentence), soft_wrap=True)
 
 
@@ -144,31 +143,3 @@ def _table(monitor: Monitor) -> Any:
             *(f"10^{power:.1f}" for power in powers[rows[-1]]),
         )
     return shown
-
-
-def _said_of_refusals(monitor: Monitor) -> str:
-    what, allowed = monitor.promised or ("refused", None)
-    count, n = int(monitor.refused.sum()), len(monitor)
-    limits = percent_interval(rate_limits(count, n, LEVEL), ".3g")
-    promise = (
-        "" if allowed is None else f"; of images like the calibration images at most {percent(allowed)} are"
-    )
-    return f"{count:,} of {n:,} images {what}: {percent(count / n, '.3g')} {limits}{promise}."
-
-
-def _verdict(monitor: Monitor, before: int, file: str) -> str:
-    chance = (
-        f"where nothing has changed, this comes ever with probability at most {percent(monitor.false_alarms)}"
-    )
-    needed = f"10^{monitor.threshold / math.log(10):.1f}"
-    if monitor.alarm is None:
-        most = max(_powers(monitor.log_wealth.max(0).tolist()))
-        return f"No alarm: the evidence reached 10^{most:.1f}, and {needed} is one ({chance})."
-    wealth = monitor.log_wealth[monitor.alarm - 1]
-    by = " and ".join(
-        said for said, log in zip(TESTS.values(), wealth, strict=True) if log >= monitor.threshold
-    )
-    where = f"image {monitor.alarm:,}" + (f" ({file})" if monitor.alarm > before else ", in an earlier run")
-    return (
-        f"ALARM at {where}: by their {by}, the images are no longer like the calibration images ({chance})."
-    )

@@ -11,13 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnn.monitoring import TESTS, Monitor
+from bnn.monitoring import LEVEL, TESTS, Monitor
 from bnn.numerals import percent
 from bnn.rules.martingale import rate_limits
 
 BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"  # Okabe & Ito's, as in a report's plots
 STYLE: Any = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
-LEVEL = 0.95
 POINTS = 400  # along the images, of what takes long to reckon
 LOOKS = dict(zip(TESTS, ((BLUE, "-"), (ORANGE, "--")), strict=True))  # colour and line of each test
 
