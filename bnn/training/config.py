@@ -167,7 +167,7 @@ PRESETS: Mapping[str, TrainConfig] = {
         beta=0.1,
         epochs=30,
         pens=0.3,
-        contrast_options={"channels": [24, 48, 96], "hidden": 128},
+        contrast_options={"channels": [32, 64, 128], "hidden": 128},
         contrast_epochs=16,
     ),
     "notebook": _NOTEBOOK,
