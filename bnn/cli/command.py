@@ -71,6 +71,8 @@ BAD_INPUT, FAILED, FAULT, INTERRUPTED, PIPE_CLOSED = 2, 3, 70, 130, 141  # exit 
 GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imported by
     "gradio": "page",
     "prometheus_client": "page",
+    "sqlalchemy": "page",
+    "psycopg": "postgresql",
     "pyro": "train",
     "pytorch_lightning": "train",
     "jinja2": "evaluate",
@@ -81,7 +83,7 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
-APART = ("ray",)  # groups that `make install` leaves out: they are large, and few need them
+APART = ("ray", "postgresql")  # groups that `make install` leaves out: few need them
 STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", "numpy", "safetensors")
 
 
