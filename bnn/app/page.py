@@ -3,8 +3,10 @@
 A new tab is one function, in a file of its own, and one name in `TABS`.
 """
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from html import escape
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -17,9 +19,13 @@ from bnn.app.strictness import Promises, offered
 from bnn.classifier import Classifier
 from bnn.core.task import are_digits
 
+if TYPE_CHECKING:
+    from bnn.review.store import ReviewQueue
+
 TITLE = "A digit, or “I don't know”"
 _MOST_NAMED = 4  # classes in the title
-TABS: MutableMapping[str, Callable[[Classifier, Promises], None]] = {  # in their order; each lays itself out
+Tab = Callable[[Classifier, Promises], None]
+TABS: MutableMapping[str, Tab] = {  # in their order; each lays itself out
     "Draw": draw_tab,
     "Many images": many_tab,
     "Trust": lambda classifier, _: card_tab(classifier),
@@ -50,8 +56,13 @@ def title(names: Sequence[str]) -> str:
     return f"{named}, or “I don't know”"
 
 
-def build_page(classifier: Classifier) -> Page:
-    """The page of `classifier`, not yet served; `bnn.app.serve` gives it its style."""
+def build_page(classifier: Classifier, queue: "ReviewQueue | None" = None) -> Page:
+    """The page of `classifier`, not yet served; `bnn.app.serve` gives it its style.
+
+    Args:
+        classifier: whose page it is.
+        queue: where visitors may have refused images kept, and review them; by default none is kept.
+    """
     set_environment()
     promises = offered(classifier)
     called = title(classifier.task.names)
@@ -63,7 +74,7 @@ def build_page(classifier: Classifier) -> Page:
             js_on_load=_ARROWS,
         )
         with gr.Tabs():
-            for label, tab in TABS.items():
+            for label, tab in _tabs(queue).items():
                 with gr.Tab(label):
                     tab(classifier, promises)
         endpoints(classifier)
@@ -71,3 +82,13 @@ def build_page(classifier: Classifier) -> Page:
     page.queue(max_size=_WAITING, api_open=False)
     page.keep_few_answers()
     return page
+
+
+def _tabs(queue: "ReviewQueue | None") -> Mapping[str, Tab]:
+    """The tabs in their order; where there is a `queue`, those that fill it do, and one more reviews it."""
+    if queue is None:
+        return TABS
+    from bnn.app.review import review_tab  # which needs the tables of the queue
+
+    filling = {"Draw": draw_tab, "Many images": many_tab, "Review": review_tab}
+    return {**TABS, **{name: partial(tab, queue=queue) for name, tab in filling.items()}}

@@ -55,14 +55,15 @@ def shown(where: str) -> str:
     return "that URL"
 
 
-def engine_of(where: str, *, writes: bool) -> Engine:
+def engine_of(where: str, *, writes: bool, makes: bool) -> Engine:
     """What connects to the database that `where` names, and to no other.
 
     A file that is made is its owner's alone to read.
 
     Args:
         where: a file, or a URL of PostgreSQL.
-        writes: whether it is written to, and made where it is not there yet.
+        writes: whether it is written to.
+        makes: whether a file is made where there is none.
 
     Raises:
         InputError: it can be no queue.
@@ -70,10 +71,10 @@ def engine_of(where: str, *, writes: bool) -> Engine:
     if is_url(where):
         return create_engine(_postgresql(where), pool_pre_ping=True)
     path = Path(where)
+    if not (makes or path.is_file()):
+        raise InputError(f"there is no file {shown(where)}: name a queue that is there.")
     if writes:
         _require_file(path)
-    elif not path.is_file():
-        raise InputError(f"there is no file {shown(where)}: name a queue that is there.")
     url = URL.create("sqlite", database=str(path))
     engine = create_engine(url, connect_args={"timeout": PATIENCE})
     event.listen(engine, "connect", _connected)

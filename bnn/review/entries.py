@@ -12,6 +12,7 @@ from bnn.core.networks import IMAGE_SIZE
 MOST_NAME, MOST_WORD, MOST_WHY = 200, 40, 300  # characters that are kept
 MOST_VOTES = 10_000  # numbers that are kept of what the draws say of an image
 NO_DIGIT = -1  # the label of what is of no class
+DISPUTED, OLDEST = "disputed", "oldest"  # orders: what the draws disagree on most first, or what came first
 
 Bytes = NDArray[np.uint8]
 Half = NDArray[np.float16]

@@ -17,7 +17,7 @@ from bnn.decisions import as_text
 from bnn.errors import InputError
 from bnn.review.entries import NO_DIGIT, Reviewed
 
-CLASSES, NONE, LABELS = "digits", "no-digit", "labels.csv"  # what the export has at its top
+CLASSES, NONE, LABELS = "labelled", "no-digit", "labels.csv"  # what the export has at its top
 _HEADS = ("file", "name", "label", "reason", "quality", "added", "labelled")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's entries have a date: always the same bytes
 
@@ -25,8 +25,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's entries have a date: always the same b
 def exported(reviewed: Sequence[Reviewed], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Path and content of each file of the export.
 
-    They are `digits/NAME/000001.png` for an image of a class, `no-digit/000001.png` for one of none, and
-    `labels.csv`. A file is called by its image's number in the queue: what visitors called it stands in the CSV alone.
+    They are `labelled/NAME/000001.png` for an image of a class, `no-digit/000001.png` for one of none, and
+    `labels.csv`. Files are called by their images' numbers in the queue; visitors' names are in the CSV.
 
     Args:
         reviewed: images with labels.

@@ -32,12 +32,11 @@ from bnn.core.networks import IMAGE_SIZE
 from bnn.core.task import Task
 from bnn.errors import InputError, choose
 from bnn.review.database import POSTGRESQL, compact, engine_of, is_url, shown, told, transaction
-from bnn.review.entries import NO_DIGIT, Added, Entry, Progress, Refusal, Reviewed
+from bnn.review.entries import DISPUTED, NO_DIGIT, OLDEST, Added, Entry, Progress, Refusal, Reviewed
 from bnn.review.schema import METADATA, MOST_TOKEN, VERSION, about, refused
 
 MOST_IMAGES = 20_000  # of a queue: some 2 kB each with 50 draws, and 22 kB at most
 HELD_SECONDS = 300.0
-DISPUTED, OLDEST = "disputed", "oldest"  # orders: what the draws disagree on most first, or what came first
 ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
     DISPUTED: (refused.c.epistemic.desc(), refused.c.number),
     OLDEST: (refused.c.number,),
@@ -75,7 +74,7 @@ class ReviewQueue:
     def open(
         cls,
         where: str,
-        task: Task,
+        task: Task | None = None,
         *,
         retention: float | None = None,
         writes: bool = True,
@@ -85,7 +84,8 @@ class ReviewQueue:
 
         Args:
             where: a file, for SQLite, or a URL of PostgreSQL.
-            task: whose classes the labels are, and whose layout the images have.
+            task: whose classes the labels are, and whose layout the images have; by default that of the
+                queue, which must be there then.
             retention: see the class.
             writes: whether anything is to be changed; if not, none is made.
             clock: tells the seconds since 1970.
@@ -94,10 +94,10 @@ class ReviewQueue:
             InputError: the database cannot be used, or holds something else, or a queue of another version
                 or task.
         """
-        engine = engine_of(where, writes=writes)
+        engine = engine_of(where, writes=writes, makes=writes and task is not None)
         try:
             with transaction(engine, where) as connection:
-                _require_ours(connection, where, task, writes=writes)
+                task = _task_in(connection, where, task, writes=writes)
         except BaseException:
             engine.dispose()
             raise
@@ -211,7 +211,7 @@ class ReviewQueue:
         is_held = and_(refused.c.label.is_(None), refused.c.held_until > self._clock())
         with transaction(self._engine, self._where) as connection:
             counted = select(refused.c.label, func.count()).group_by(refused.c.label)
-            counts = dict(connection.execute(counted).tuples().all())
+            counts: dict[int | None, int] = dict(connection.execute(counted).tuples().all())
             held = connection.execute(select(func.count()).where(is_held)).scalar_one()
         return Progress.of(counts, held)
 
@@ -256,27 +256,30 @@ class ReviewQueue:
         return count
 
 
-def _require_ours(connection: Connection, where: str, task: Task, *, writes: bool) -> None:
-    """Checks that the database holds a queue for `task`, and makes one where it may and there is none."""
+def _task_in(connection: Connection, where: str, task: Task | None, *, writes: bool) -> Task:
+    """The task of the queue that the database holds; one for `task` is made where it may."""
     there = inspect(connection).get_table_names()
-    ours, is_new = {"names": list(task.names), "layout": task.layout}, about.name not in there
-    if is_new and (not writes or (there and not is_url(where))):
-        raise InputError(f"{shown(where)} holds no queue of refused images: name another one.")
-    if is_new:
+    if about.name not in there:
+        if task is None or not writes or (there and not is_url(where)):
+            raise InputError(f"{shown(where)} holds no queue of refused images: name another one.")
         METADATA.create_all(connection)
-        connection.execute(insert(about).values(version=VERSION, task=json.dumps(ours)))
-        return
+        kept = json.dumps({"names": list(task.names), "layout": task.layout})
+        connection.execute(insert(about).values(version=VERSION, task=kept))
+        return task
     version = connection.execute(select(about.c.version)).scalar_one_or_none()
     if version != VERSION:
         raise InputError(
             f"the queue {shown(where)} is of version {version}, and this program knows version {VERSION}: "
             "use the program that made it, or name another queue."
         )
-    if json.loads(connection.execute(select(about.c.task)).scalar_one()) != ours:
+    kept = json.loads(connection.execute(select(about.c.task)).scalar_one())
+    found = Task(tuple(kept["names"]), kept["layout"])
+    if task is not None and (task.names, task.layout) != (found.names, found.layout):
         raise InputError(
             f"the queue {shown(where)} is for other classes, or for images in another layout, than this "
             "checkpoint: name another queue."
         )
+    return task or found
 
 
 def _count(connection: Connection) -> int:
