@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
 
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from browser import (
     CHROMIUM,
     NAMES,
@@ -23,6 +22,7 @@ from browser import (
     Finger,
     Hand,
     Stylus,
+    assert_sound,
     chromium,
     draw,
     drop,
@@ -860,10 +860,3 @@ def test_every_tab_fits_the_screen_and_is_accessible(
     for summary in page.locator("#figures summary").all():
         visitor.use(summary)
     assert_sound(page)
-
-
-def assert_sound(page: Page) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    found = Axe().run(page).response["violations"]
-    grave = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [(one["id"], node["html"]) for one in grave for node in one["nodes"]] == []

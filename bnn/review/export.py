@@ -74,8 +74,9 @@ def _path(one: Reviewed, names: Sequence[str]) -> str:
 
 
 def _folder(name: str) -> str:
-    """The folder of a class: its name, where that is one of a folder."""
-    return quote(name, safe="") if set(name) & {"/", "\\", os.sep} or name.startswith(".") else name
+    """The folder of a class: its name, where that can be a folder's."""
+    is_plain = not (set(name) & {"/", "\\", os.sep} or name.startswith("."))
+    return name if is_plain else quote(name, safe="").replace(".", "%2E")
 
 
 def _png(one: Reviewed) -> bytes:

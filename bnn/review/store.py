@@ -210,8 +210,8 @@ class ReviewQueue:
         """How far the review is."""
         is_held = and_(refused.c.label.is_(None), refused.c.held_until > self._clock())
         with transaction(self._engine, self._where) as connection:
-            counted = select(refused.c.label, func.count()).group_by(refused.c.label)
-            counts: dict[int | None, int] = dict(connection.execute(counted).tuples().all())
+            counted = select(refused.c.label, func.count().label("images")).group_by(refused.c.label)
+            counts = {row.label: row.images for row in connection.execute(counted)}
             held = connection.execute(select(func.count()).where(is_held)).scalar_one()
         return Progress.of(counts, held)
 
