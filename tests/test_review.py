@@ -333,12 +333,14 @@ def test_what_stayed_too_long_is_deleted_whether_or_not_it_was_reviewed(place: s
 # Crashes
 
 
+@pytest.mark.slow
 def test_reviewers_who_are_killed_lose_no_label_and_get_no_image_twice() -> None:
     done = finished(sys.executable, str(HARNESS), "--kills", "6")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("6 kills")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not POSTGRESQL, reason="no server")
 def test_so_it_is_with_postgresql() -> None:
     done = finished(sys.executable, str(HARNESS), "--kills", "6", "--queue", str(POSTGRESQL))

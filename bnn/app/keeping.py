@@ -66,6 +66,7 @@ def keep_controls(
         keep,
         [*inputs],
         said,
+        trigger_mode="multiple",  # where an answer was lost, pressing again helps
         show_progress_on=said,
         concurrency_limit=1,
         concurrency_id="many",

@@ -41,7 +41,7 @@ function send(act, more = {}) {
 function decide(act, more = {}) {
     const number = current();
     if (!number || Date.now() < awaited) return;
-    if (act !== "delete") done.push(number);
+    if (act !== "delete" && done.at(-1) !== number) done.push(number); // the same once more, after a lost answer
     done.splice(0, done.length - KEPT);
     send(act, { number, ...more });
 }
