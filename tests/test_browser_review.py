@@ -1,4 +1,4 @@
-"""Keeping what was refused and reviewing it, in a real browser: by mouse, finger and keys, alone or by two."""
+"""Keeping what was refused and reviewing it, in a real browser: by mouse, finger and keys, alone, by two."""
 
 import zipfile
 from collections.abc import Callable, Iterator
@@ -109,8 +109,8 @@ class Reviewer:
 def insist(act: Callable[[], object], seen: Callable[[float], object]) -> None:
     """Does something again until it is `seen` within the milliseconds that it is given.
 
-    Gradio forgets what a browser asks for where it notices late that the stream of the answer before was closed:
-    on a busy machine a click was lost so.
+    On a busy machine a click came to nothing once. Where Gradio 6.31 notices late that a browser has closed the
+    stream of one answer, it drops all that it was asked for since (`clean_events` in its routes.py).
     """
     for _ in range(TOUCHES):
         act()
