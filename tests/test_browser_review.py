@@ -109,7 +109,7 @@ class Reviewer:
 def insist(act: Callable[[], object], seen: Callable[[float], object]) -> None:
     """Does something again until it is `seen` within the milliseconds that it is given.
 
-    On a busy machine a click came to nothing once. Where Gradio 6.31 notices late that a browser has closed the
+    On a busy machine a click came to nothing once. Where Gradio 6.31 notices late that a browser closed the
     stream of one answer, it drops all that it was asked for since (`clean_events` in its routes.py).
     """
     for _ in range(TOUCHES):
