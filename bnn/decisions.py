@@ -63,11 +63,11 @@ def _digits(name: str, reading: Reading) -> Iterator[Sequence[object]]:
     for number, row in enumerate(reading.rows, 1):
         for position, mark in enumerate(row, 1):
             decision, candidates = mark.answer or "refused", " ".join(mark.candidates)
-            place = (_as_text(name), number, position, *mark.box)
+            place = (as_text(name), number, position, *mark.box)
             yield (*place, decision, mark.reason, f"{mark.probability:.9g}", candidates)
 
 
-def _as_text(value: object) -> object:
+def as_text(value: object) -> object:
     """`value`, such as a file's name, as a spreadsheet takes it for text, and for no formula: quoted by '."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
@@ -76,7 +76,7 @@ def _rows(columns: Named, prediction: Prediction) -> Iterator[Sequence[object]]:
     for index in range(len(prediction)):
         numbers = (*prediction.probs[index], *(getattr(prediction, name)[index] for name in MEASURES))
         yield (
-            *(_as_text(values[index]) for values in columns.values()),
+            *(as_text(values[index]) for values in columns.values()),
             prediction.decision(index),
             prediction.reasons[index],
             prediction.quality[index],

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import httpx
 import pytest
 
 pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
 
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from browser import (
     CHROMIUM,
     NAMES,
@@ -23,6 +23,7 @@ from browser import (
     Finger,
     Hand,
     Stylus,
+    assert_sound,
     chromium,
     draw,
     drop,
@@ -825,6 +826,17 @@ def test_the_plots_can_be_had_as_numbers(visitor: Visitor, key: str) -> None:
         assert figure.locator("tbody tr").count() >= 3
 
 
+def test_trust_tells_of_what_programs_sent(visitor: Visitor, address: str) -> None:
+    four = png(EXAMPLES["4"].image)
+    assert httpx.post(f"{address}v1/classify", content=four, timeout=SLOW).json()["label"] == 4
+    visitor.page.goto(address)
+    open_tab(visitor.page, "Trust")
+    told = visitor.page.locator("#arrivals")
+    expect(told).to_contain_text("No alarm")
+    expect(told.locator("figure")).to_have_count(2)
+    assert_sound(visitor.page)
+
+
 def test_nothing_jumps_when_the_verdict_changes(visitor: Visitor) -> None:
     def places() -> list[float]:
         ids = ["#verdict", "#evidence", "#spread", "#examples"]
@@ -860,10 +872,3 @@ def test_every_tab_fits_the_screen_and_is_accessible(
     for summary in page.locator("#figures summary").all():
         visitor.use(summary)
     assert_sound(page)
-
-
-def assert_sound(page: Page) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    found = Axe().run(page).response["violations"]
-    grave = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [(one["id"], node["html"]) for one in grave for node in one["nodes"]] == []

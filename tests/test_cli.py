@@ -273,6 +273,7 @@ def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
         "app": {"gradio", "prometheus_client"} | with_gradio,
         "training": {"pyro", "pytorch_lightning", "lightning_fabric"},
         "scoring": {"pyarrow"},
+        "review": {"sqlalchemy"},
         "evaluation": {name for name, group in GROUPS.items() if group == "evaluate"},
     }
     for path in (ROOT / "bnn").rglob("*.py"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bnn.app.draw import DRAWS, _judge, _nearest, look
+from bnn.app.draw import DRAWS, _chosen, _judge, _nearest, look
 from bnn.app.drawings import seen_svg
 from bnn.app.examples import CAPITAL, DIGITS, DOODLES, DOUBTFUL
 from bnn.app.strictness import offered
@@ -166,7 +166,7 @@ def test_what_the_networks_saw_is_shown(classifier: Classifier) -> None:
 
 @pytest.fixture(scope="module")
 def judge(classifier: Classifier) -> Any:
-    return _judge(classifier, offered(classifier))
+    return _judge(_chosen(classifier, offered(classifier)))
 
 
 @pytest.mark.parametrize("draws", DRAWS)

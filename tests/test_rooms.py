@@ -14,7 +14,17 @@ FLOORS = (  # from the lowest to the highest; a name is a folder's or a module's
     ("errors", "files", "numerals", "progress", "tables"),
     ("core",),
     ("data", "ood", "rules"),
-    ("adaptive", "classifier", "decisions", "explanation", "export", "monitoring", "prediction", "reading"),
+    (
+        "adaptive",
+        "classifier",
+        "decisions",
+        "explanation",
+        "export",
+        "monitoring",
+        "prediction",
+        "reading",
+        "review",
+    ),
     ("training", "evaluation", "scoring", "app"),
     ("cli",),
 )

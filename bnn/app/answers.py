@@ -43,11 +43,24 @@ class Decision(BaseModel):
     quality: str
 
 
+class Queued(Decision):
+    """A decision on an image that was to be queued, and whether it is in the queue for review now.
+
+    Answered ones are not, nor are blank ones, those of several marks, and those for which there was no room.
+    """
+
+    queued: bool
+
+
 class Judged(Decision):
     """A line about an image that could be judged; images are counted from 0, in the order of the request."""
 
     image: int
     file: str
+
+
+class JudgedQueued(Queued, Judged):
+    """Such a line, where refused images were to be queued."""
 
 
 class NotJudged(Problem):

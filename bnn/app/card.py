@@ -6,7 +6,9 @@ from typing import Any
 
 import gradio as gr
 
+from bnn.app.arrivals import Arrivals
 from bnn.app.figures import figures_html
+from bnn.app.strictness import Promises
 from bnn.classifier import Classifier
 from bnn.core.task import DIGITS, are_digits, worded
 from bnn.numerals import percent, percent_interval
@@ -55,13 +57,18 @@ _HANDS = {  # by whose
 Row = tuple[str, str, str]  # what was measured, the number, what it means
 
 
-def card_tab(classifier: Classifier) -> None:
-    """Lays the tab out where it is called, within a `gr.Blocks`."""
+def card_tab(classifier: Classifier, _: Promises, *, arrivals: Arrivals | None = None) -> None:
+    """Lays the tab out where it is called, within a `gr.Blocks`; it tells of `arrivals` as they then are."""
     gr.HTML(f"<p>{escape(classifier.describe())}</p>", js_on_load=None)
     names = classifier.task.names
     gr.HTML(results_html(classifier.record, names), elem_id="results", js_on_load=None)
     heading = f"<h2>On its {len(classifier.calibration.labels):,} calibration {worded(names, 'digits')}</h2>"
     gr.HTML(heading + figures_html(classifier), elem_id="figures", js_on_load=None)
+    if arrivals is not None:
+        told = gr.HTML(elem_id="arrivals", js_on_load=None)
+        gr.on(
+            None, arrivals.html, None, told, show_progress="hidden", api_visibility="private"
+        )  # when opened
     gr.HTML(training_html(classifier.record, names), elem_id="training", js_on_load=None)
 
 

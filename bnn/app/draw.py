@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from html import escape
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from bnn.app.drawings import Floats, ensemble_svg, seen_svg, vote_counts
 from bnn.app.examples import SAMPLE, Example, examples
 from bnn.app.gauges import gauges, gauges_html
+from bnn.app.keeping import keep_controls, refusals
 from bnn.app.pad import drawing, pad
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
 from bnn.app.words import reading_html, verdict_html
@@ -30,6 +31,10 @@ from bnn.data.steps import steps
 from bnn.errors import InputError
 from bnn.explanation import explained
 from bnn.reading import read as read_digits
+from bnn.review.entries import Refusal
+
+if TYPE_CHECKING:
+    from bnn.review.store import ReviewQueue
 
 DRAWS = (10, 25, 50, 100)  # sizes of the ensemble that are offered
 AT_ONCE = 2  # drawings judged at a time
@@ -123,8 +128,8 @@ def spread_html(probs: Floats, names: Sequence[str], answer: int = -1) -> str:
     return f'<section><h2>{title}</h2>{votes}<p class="small-print">{columns}</p></section>'
 
 
-def draw_tab(classifier: Classifier, promises: Promises) -> None:
-    """Lays the tab out where it is called, within a `gr.Blocks`."""
+def draw_tab(classifier: Classifier, promises: Promises, *, queue: "ReviewQueue | None" = None) -> None:
+    """Lays the tab out where it is called, within a `gr.Blocks`; in a `queue` refusals may be kept."""
     nothing = look(classifier, None)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=290):
@@ -149,11 +154,16 @@ def draw_tab(classifier: Classifier, promises: Promises) -> None:
         )
         line = escape(classifier.describe())
         gr.HTML(f'<p class="small-print">As it was loaded: {line}</p>', js_on_load=None)
+    chosen, inputs = _chosen(classifier, promises), [paper, risk, alpha, draws]
+    if queue is not None:
+        keep_controls(
+            queue, "Keep this drawing for review, if it is refused", "keep-drawing", inputs, _drawn(chosen)
+        )
     # Of one visitor's changes only the latest is judged: an answer never overtakes a later stroke.
     gr.on(
         [paper.input, risk.input, alpha.input, draws.input],
-        _judge(classifier, promises),
-        [paper, risk, alpha, draws],
+        _judge(chosen),
+        inputs,
         [verdict, evidence, spread, how],
         trigger_mode="always_last",
         show_progress="hidden",
@@ -177,22 +187,41 @@ def examples_html(shown: Sequence[Example]) -> str:
     return head + "".join(parts)
 
 
-def _judge(
-    classifier: Classifier, promises: Promises
-) -> Callable[[Any, str | None, str | None, float | None], Panels]:
+Chosen = Callable[[str | None, str | None, float | None], Classifier]
+
+
+def _chosen(classifier: Classifier, promises: Promises) -> Chosen:
+    """The classifier that keeps the promises a visitor chose, with as many draws."""
+
     @lru_cache(maxsize=len(DRAWS))
     def of_size(draws: int) -> Classifier:
         return classifier if draws == len(classifier.ensemble) else classifier.with_draws(draws)
 
-    def judge(drawn: Any, risk: str | None, alpha: str | None, draws: float | None) -> Panels:
+    def chosen(risk: str | None, alpha: str | None, draws: float | None) -> Classifier:
         size = len(classifier.ensemble) if draws is None else _nearest(draws)
-        chosen = of_size(size).with_rule(promises.rule(risk, alpha))
+        return of_size(size).with_rule(promises.rule(risk, alpha))
+
+    return chosen
+
+
+def _judge(chosen: Chosen) -> Callable[[Any, str | None, str | None, float | None], Panels]:
+    def judge(drawn: Any, *choice: Any) -> Panels:
         try:
-            return look(chosen, drawing(drawn))
+            return look(chosen(*choice), drawing(drawn))
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     return judge
+
+
+def _drawn(chosen: Chosen) -> Callable[..., list[Refusal]]:
+    """The drawing, if it is one and is refused."""
+
+    def found(drawn: Any, *choice: Any) -> list[Refusal]:
+        image, classifier = drawing(drawn), chosen(*choice)
+        return [] if image is None else refusals(classifier, ["drawing"], _read(classifier, image))
+
+    return found
 
 
 def _nearest(draws: float) -> int:

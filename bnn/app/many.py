@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from html import escape
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 from torch import Tensor
 
 from bnn.app.examples import examples
 from bnn.app.files import data_url, files_choice, sample_archive, uploaded
+from bnn.app.keeping import keep_controls, refusals
 from bnn.app.sheets import Sheet, read_sheets, sheets_html
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
 from bnn.app.table import table, table_html
@@ -23,6 +24,10 @@ from bnn.errors import InputError
 from bnn.files import printable
 from bnn.ood.detector import Progress
 from bnn.prediction import Prediction
+from bnn.review.entries import Refusal
+
+if TYPE_CHECKING:
+    from bnn.review.store import ReviewQueue
 
 GROUPS = {
     "answered": "Answered",
@@ -106,14 +111,21 @@ def with_sheets(
     return replace(decided, sheets=sheets, unread=unread)
 
 
-def many_tab(classifier: Classifier, promises: Promises) -> None:
-    """Lays the tab out where it is called, within a `gr.Blocks`."""
+def many_tab(classifier: Classifier, promises: Promises, *, queue: "ReviewQueue | None" = None) -> None:
+    """Lays the tab out where it is called, within a `gr.Blocks`; in a `queue` refusals may be kept."""
     with gr.Row(equal_height=False):
         with gr.Column(min_width=290):
             files = files_choice(sample_archive(examples()), elem_id="files")
         with gr.Column(min_width=290):
             risk, alpha = strictness_controls(promises, "many-", classifier.task.names)
     summary = gr.HTML(html_template=ANNOUNCED, elem_id="summary", js_on_load=None)
+
+    def found(value: Any, risk: str | None, alpha: str | None) -> list[Refusal]:
+        read = read_files(uploaded(value), classifier.task.layout)
+        return refusals(classifier.with_rule(promises.rule(risk, alpha)), read.names, read.prepared)
+
+    if queue is not None:
+        keep_controls(queue, "Keep what was refused for review", "keep", [files, risk, alpha], found)
     rows = table(elem_id="table")
     gallery = gr.HTML(elem_id="gallery", js_on_load=None)
 

@@ -3,11 +3,14 @@
 A new tab is one function, in a file of its own, and one name in `TABS`.
 """
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from html import escape
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from bnn.app.arrivals import Arrivals
 from bnn.app.card import card_tab
 from bnn.app.draw import draw_tab
 from bnn.app.gradio_private import Page, set_environment
@@ -17,12 +20,16 @@ from bnn.app.strictness import Promises, offered
 from bnn.classifier import Classifier
 from bnn.core.task import are_digits
 
+if TYPE_CHECKING:
+    from bnn.review.store import ReviewQueue
+
 TITLE = "A digit, or “I don't know”"
 _MOST_NAMED = 4  # classes in the title
-TABS: MutableMapping[str, Callable[[Classifier, Promises], None]] = {  # in their order; each lays itself out
+Tab = Callable[[Classifier, Promises], None]
+TABS: MutableMapping[str, Tab] = {  # in their order; each lays itself out
     "Draw": draw_tab,
     "Many images": many_tab,
-    "Trust": lambda classifier, _: card_tab(classifier),
+    "Trust": card_tab,
 }
 _WAITING = 200  # requests that may wait; more are turned away
 _SESSIONS = 500  # visitors of whom Gradio remembers what they see
@@ -50,8 +57,16 @@ def title(names: Sequence[str]) -> str:
     return f"{named}, or “I don't know”"
 
 
-def build_page(classifier: Classifier) -> Page:
-    """The page of `classifier`, not yet served; `bnn.app.serve` gives it its style."""
+def build_page(
+    classifier: Classifier, queue: "ReviewQueue | None" = None, arrivals: Arrivals | None = None
+) -> Page:
+    """The page of `classifier`, not yet served; `bnn.app.serve` gives it its style.
+
+    Args:
+        classifier: whose page it is.
+        queue: where visitors may have refused images kept, and review them; by default none is kept.
+        arrivals: what programs send, of which the tab Trust tells.
+    """
     set_environment()
     promises = offered(classifier)
     called = title(classifier.task.names)
@@ -63,7 +78,7 @@ def build_page(classifier: Classifier) -> Page:
             js_on_load=_ARROWS,
         )
         with gr.Tabs():
-            for label, tab in TABS.items():
+            for label, tab in _tabs(queue, arrivals).items():
                 with gr.Tab(label):
                     tab(classifier, promises)
         endpoints(classifier)
@@ -71,3 +86,15 @@ def build_page(classifier: Classifier) -> Page:
     page.queue(max_size=_WAITING, api_open=False)
     page.keep_few_answers()
     return page
+
+
+def _tabs(queue: "ReviewQueue | None", arrivals: Arrivals | None) -> Mapping[str, Tab]:
+    """The tabs in their order; where there is a `queue`, those that fill it do, and one more reviews it."""
+    tabs: dict[str, Tab] = {**TABS, "Trust": partial(card_tab, arrivals=arrivals)}
+    if queue is None:
+        return tabs
+    from bnn.app.review import review_tab  # which needs the tables of the queue
+
+    for label, tab in (("Draw", draw_tab), ("Many images", many_tab), ("Review", review_tab)):
+        tabs[label] = partial(tab, queue=queue)
+    return tabs

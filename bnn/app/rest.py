@@ -7,13 +7,13 @@ import base64
 import binascii
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -27,10 +27,12 @@ from bnn.app.address import Address
 from bnn.app.answers import (
     Decision,
     Judged,
+    JudgedQueued,
     ManyImages,
     NotJudged,
     OneImage,
     Problem,
+    Queued,
     Readiness,
     ReadPicture,
     State,
@@ -38,6 +40,7 @@ from bnn.app.answers import (
 from bnn.app.arrivals import Arrivals
 from bnn.app.bounds import AsgiApp, Message, Receive, Send, declared
 from bnn.app.gate import HEALTH
+from bnn.app.keeping import FULL, refusals
 from bnn.app.keys import problem
 from bnn.app.measures import Measures
 from bnn.app.sheets import require_few_marks
@@ -57,6 +60,9 @@ from bnn.errors import InputError
 from bnn.prediction import Prediction
 from bnn.reading import read
 
+if TYPE_CHECKING:
+    from bnn.review.store import ReviewQueue
+
 MOST_WAITING = 200  # requests that wait for their turn
 HELD = 4  # times the longest request: of so many bytes are all together that are received or judged
 NDJSON = "application/x-ndjson"
@@ -64,12 +70,24 @@ UNREADABLE = "unreadable"  # beside the reasons of decisions
 _log = logging.getLogger(__name__)
 
 Done = TypeVar("Done")
+ToQueue = Annotated[
+    bool, Query(description="Whether, if it is refused, it is put into the queue for review.")
+]
 
 
-def rest(classifier: Classifier, address: Address, arrivals: Arrivals) -> AsgiApp:
-    """The application, which tells `arrivals` what it decides; to be made where the server's loop runs."""
+def rest(
+    classifier: Classifier, address: Address, arrivals: Arrivals, review: "ReviewQueue | None" = None
+) -> AsgiApp:
+    """The application; to be made where the server's loop runs.
+
+    Args:
+        classifier: decides.
+        address: where it is served.
+        arrivals: are told of every decision.
+        review: where refused images are put that a program asks to have put there.
+    """
     measures, turn = Measures(), CapacityLimiter(1)  # judging at once would only share the cores
-    judge = _Judge(classifier, measures, arrivals)
+    judge = _Judge(classifier, measures, arrivals, review)
     app = FastAPI(
         title="bnn",
         version=__version__,
@@ -92,26 +110,37 @@ def rest(classifier: Classifier, address: Address, arrivals: Arrivals) -> AsgiAp
         require_turn()
         return await run_sync(work, *given, limiter=turn)
 
+    async def require_queue(*, queue: bool) -> None:
+        if queue and review is None:
+            raise HTTPException(400, "No queue is kept here: it takes bnn serve --queue.")
+        if queue and review is not None and not await run_sync(_told_by, review.has_room):
+            raise HTTPException(507, FULL)
+
     @app.post(
-        "/v1/classify", response_model=Decision, responses=_problems(422), openapi_extra=_body(OneImage)
+        "/v1/classify",
+        response_model=Queued | Decision,
+        responses=_problems(422, 507),
+        openapi_extra=_body(OneImage),
     )
-    async def classify(request: Request) -> dict[str, Any]:
+    async def classify(request: Request, queue: ToQueue = False) -> dict[str, Any]:
         """Decides on one image: a file as the body, in a form, or in base64."""
-        return await in_turn(judge.classify, await _one(request))
+        await require_queue(queue=queue)
+        return await in_turn(judge.classify, await _one(request), queue)
 
     @app.post(
         "/v1/classify-batch",
         response_class=StreamingResponse,
-        responses=_problems() | {200: {"content": {NDJSON: {"schema": _LINES}}}},
+        responses=_problems(507) | {200: {"content": {NDJSON: {"schema": _LINES}}}},
         openapi_extra=_body(ManyImages),
     )
-    async def classify_batch(request: Request) -> StreamingResponse:
+    async def classify_batch(request: Request, queue: ToQueue = False) -> StreamingResponse:
         """Decides on many images, in a form or in base64: a line of JSON each, as they are decided."""
+        await require_queue(queue=queue)
         uploads = await _uploads(request)
         if not uploads:
             raise HTTPException(400, "Give image files, in a form or as JSON.")
         require_turn()
-        lines = judge.lines(uploads)
+        lines = judge.lines(uploads, to_queue=queue)
 
         async def parts() -> AsyncIterator[bytes]:
             while part := await run_sync(b"".join, islice(lines, STREAMED), limiter=turn):
@@ -142,6 +171,9 @@ def rest(classifier: Classifier, address: Address, arrivals: Arrivals) -> AsgiAp
         """Requests, times, images by what became of them, for Prometheus."""
         return Response(measures.text(), media_type=CONTENT_TYPE_LATEST)
 
+    if review is not None:
+        measures.watch(review.progress)
+
     paths = [str(path) for path in app.openapi()["paths"]]
     return measures.measured(_held(app, address.max_upload), paths)
 
@@ -149,14 +181,20 @@ def rest(classifier: Classifier, address: Address, arrivals: Arrivals) -> AsgiAp
 class _Judge:
     """What is done in a thread; whatever it raises for its caller is an `HTTPException`."""
 
-    def __init__(self, classifier: Classifier, measures: Measures, arrivals: Arrivals) -> None:
-        self._classifier, self._measures, self._arrivals = classifier, measures, arrivals
+    def __init__(
+        self, classifier: Classifier, measures: Measures, arrivals: Arrivals, review: "ReviewQueue | None"
+    ) -> None:
+        self._classifier, self._measures = classifier, measures
+        self._arrivals, self._review = arrivals, review
 
-    def classify(self, upload: Upload) -> dict[str, Any]:
+    def classify(self, upload: Upload, to_queue: bool) -> dict[str, Any]:
         found = self._prepared(upload)
         if isinstance(found, Unusable):
             raise HTTPException(422, f"The image cannot be judged: {found.why}")
-        return self._plain(self._classifier.predict(found[0]))
+        decision = self._plain(self._classifier.predict(found[0]))
+        if to_queue:
+            decision["queued"] = self._queued(upload.name, found[0], decision)
+        return decision
 
     def read(self, upload: Upload) -> dict[str, Any]:
         try:
@@ -168,9 +206,9 @@ class _Judge:
         self._measures.count(mark.reason for mark in reading.marks)
         return plain_reading(reading)
 
-    def lines(self, uploads: Iterable[Upload]) -> Iterator[bytes]:
+    def lines(self, uploads: Iterable[Upload], *, to_queue: bool = False) -> Iterator[bytes]:
         """A line of JSON an image, as it is decided on; of one that cannot be judged, why."""
-        waiting: deque[tuple[int, str]] = deque()
+        waiting: deque[tuple[int, str, Prepared]] = deque()
         failed: deque[tuple[int, bytes]] = deque()  # lines that wait for those of images before them
 
         def usable() -> Iterator[Prepared]:
@@ -185,7 +223,7 @@ class _Judge:
                 if pixels > MOST_PIXELS_TOGETHER:
                     most = f"{MOST_PIXELS_TOGETHER / 10**6:,.0f} million pixels"
                     raise InputError(f"these have more than {most} together: send them in parts.")
-                waiting.append((number, item.name))
+                waiting.append((number, item.name, found[0]))
                 yield found[0]
 
         def within_limits() -> Iterator[Prepared]:
@@ -195,10 +233,14 @@ class _Judge:
                 failed.append((MOST_IMAGES, _line(NotJudged(image=None, file="", error=str(error)))))
 
         for prediction in self._classifier.predict_stream(within_limits()):
-            number, name = waiting.popleft()
+            number, name, prepared = waiting.popleft()
             while failed and failed[0][0] < number:
                 yield failed.popleft()[1]
-            yield _line(Judged(image=number, file=name, **self._plain(prediction)))
+            about: dict[str, Any] = {"image": number, "file": name, **self._plain(prediction)}
+            if to_queue:
+                yield _line(JudgedQueued(**about, queued=self._queued(name, prepared, about)))
+            else:
+                yield _line(Judged(**about))
         yield from (line for _, line in failed)
 
     def _prepared(self, upload: Upload) -> tuple[Prepared, int] | Unusable:
@@ -207,11 +249,30 @@ class _Judge:
             self._measures.count([UNREADABLE])
         return found
 
+    def _queued(self, name: str, prepared: Prepared, decision: Mapping[str, Any]) -> bool:
+        """Puts the image into the queue, if it was refused, and says whether it is there."""
+        if self._review is None or decision["label"] is not None:
+            return False
+        try:
+            added = self._review.add(refusals(self._classifier, [name], prepared))
+        except InputError as error:  # the decision holds nevertheless
+            _log.warning("bnn: %s", error)
+            return False
+        return added.added + added.known > 0
+
     def _plain(self, prediction: Prediction) -> dict[str, Any]:
         self._measures.count(prediction.reasons.tolist())
         self._arrivals.see(prediction)
         (decision,) = prediction.plain()
         return decision
+
+
+def _told_by(work: Callable[[], Done]) -> Done:
+    """What `work` gives; where the queue's database cannot be used, its caller is told so."""
+    try:
+        return work()
+    except InputError as error:
+        raise HTTPException(503, str(error), {"retry-after": "10"}) from error
 
 
 def _line(model: BaseModel) -> bytes:
@@ -332,4 +393,4 @@ def _body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": kinds}}
 
 
-_LINES = {"anyOf": [one.model_json_schema() for one in (Judged, NotJudged)]}
+_LINES = {"anyOf": [one.model_json_schema() for one in (Judged, JudgedQueued, NotJudged)]}

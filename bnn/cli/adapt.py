@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bnn.classifier import Classifier
-from bnn.cli.fresh import fresh_part, require_fresh
-from bnn.data.imageset import ImageSet
+from bnn.cli.fresh import fresh_digits
 from bnn.files import require_free
 from bnn.numerals import percent
 from bnn.tables import table
@@ -37,7 +36,7 @@ def adapt_command(
 
     Args:
         path: the checkpoint; None for the one that ships.
-        digits: what to adapt to, see `ImageSet.from_spec`.
+        digits: what to adapt to, see `bnn.cli.fresh.fresh_digits`.
         out: where the result goes.
         promise: fields of `bnn.rules.promise.Promise`; those left out stay as they were.
         rule, held_out, beta, seed: see `bnn.training.adaptation.adapt`.
@@ -53,9 +52,7 @@ def adapt_command(
     """
     classifier = Classifier.load(path)
     require_free(out, overwrite=overwrite)
-    images = ImageSet.from_spec(digits, data_dir, labelled=True, task=classifier.task, download=download)
-    images = fresh_part(classifier, images)
-    require_fresh(classifier, images, data_dir)
+    images = fresh_digits(classifier, digits, data_dir, download=download)
     adapted = adapt(
         classifier, images, images.truth(), held_out=held_out, beta=beta, seed=seed, rule=rule, **promise
     )

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bnn.classifier import Classifier
-from bnn.cli.fresh import fresh_part, require_fresh
+from bnn.cli.fresh import fresh_digits
 from bnn.core import checkpoint as checkpoint_file
 from bnn.data.copies import SEEN, marks_of
 from bnn.data.imageset import ImageSet
@@ -36,7 +36,7 @@ def calibrate_command(
         path: the checkpoint; None for the one that ships.
         promise: fields of `bnn.rules.promise.Promise`; those left out stay as they were.
         rule: name of the rule; by default the checkpoint's.
-        digits: what to calibrate on, see `ImageSet.from_spec`; by default the checkpoint's own.
+        digits: what to calibrate on, see `bnn.cli.fresh.fresh_digits`; by default the checkpoint's own.
         out: where the result goes; by default over the checkpoint at `path`.
         data_dir, download: see `ImageSet.from_name`.
         overwrite: whether the result takes the place of what is there already.
@@ -56,9 +56,7 @@ def calibrate_command(
     require_free(out, overwrite=overwrite)
     images = None
     if digits is not None:
-        images = ImageSet.from_spec(digits, data_dir, labelled=True, task=classifier.task, download=download)
-        images = fresh_part(classifier, images)
-        require_fresh(classifier, images, data_dir)
+        images = fresh_digits(classifier, digits, data_dir, download=download)
     done = _calibrated(classifier, images, promise, rule)
     if path is not None and out.exists() and out.samefile(path):
         checkpoint_file.update(out, classifier.checkpoint(), lambda _: done.checkpoint())

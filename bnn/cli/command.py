@@ -7,9 +7,9 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from functools import partial
 from importlib import metadata
@@ -27,6 +27,7 @@ from bnn.cli.options import (
     MONITOR,
     PREDICT,
     READ,
+    REVIEW,
     SCORE,
     SERVE,
     TRAIN,
@@ -38,6 +39,7 @@ from bnn.cli.options import (
     add_monitor,
     add_predict,
     add_read,
+    add_review,
     add_score,
     add_serve,
     add_train,
@@ -49,6 +51,7 @@ from bnn.training.config import PRESETS, TrainConfig
 
 if TYPE_CHECKING:
     from bnn.classifier import Classifier
+    from bnn.review.store import ReviewQueue
 
 DESCRIPTION = """\
 A Bayesian handwritten-digit classifier that says "I don't know".
@@ -57,6 +60,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn predict    decide on image files
   bnn read       read the digits of numbers, lines and pages
   bnn score      decide on millions of images, into Parquet files
+  bnn review     name, export and delete the refused images that were kept
   bnn monitor    say when what comes in is no longer like the calibration digits
   bnn evaluate   report on thousands of images, digits and not digits
   bnn calibrate  ask for other promises of a checkpoint, without training
@@ -71,6 +75,8 @@ BAD_INPUT, FAILED, FAULT, INTERRUPTED, PIPE_CLOSED = 2, 3, 70, 130, 141  # exit 
 GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imported by
     "gradio": "page",
     "prometheus_client": "page",
+    "sqlalchemy": "page",
+    "psycopg": "postgresql",
     "pyro": "train",
     "pytorch_lightning": "train",
     "jinja2": "evaluate",
@@ -81,7 +87,7 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
-APART = ("ray",)  # groups that `make install` leaves out: they are large, and few need them
+APART = ("ray", "postgresql")  # groups that `make install` leaves out: few need them
 STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", "numpy", "safetensors")
 
 
@@ -170,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     add_score(_command(commands, "score", SCORE, _score))
     add_monitor(_command(commands, "monitor", MONITOR, _monitor))
     add_serve(_command(commands, "serve", SERVE, _serve))
+    add_review(_command(commands, "review", REVIEW, _review))
     return parser
 
 
@@ -424,7 +431,15 @@ def _monitor(arguments: argparse.Namespace) -> int:
     )
 
 
+def _review(arguments: argparse.Namespace) -> int:
+    from bnn.cli.review import review_command
+
+    return review_command(arguments.queue, out=arguments.out, deleting=arguments.delete)
+
+
 def _serve(arguments: argparse.Namespace) -> int:
+    if arguments.keep_days is not None and not (arguments.queue and arguments.keep_days > 0):
+        raise InputError("--keep-days is a number of days above 0, for what --queue keeps.")
     import bnn.classifier  # noqa: F401  # here, for imports in two threads at once may wait for each other
 
     with ThreadPoolExecutor(1) as thread:
@@ -441,5 +456,22 @@ def _serve(arguments: argparse.Namespace) -> int:
         proxies=arguments.proxy,
         names=arguments.name,
     )
-    launch(loading.result(), address, open_browser=arguments.open)
+    classifier = loading.result()
+    with _queue(arguments, classifier) as queue:
+        launch(classifier, address, queue, open_browser=arguments.open)
     return 0
+
+
+@contextmanager
+def _queue(arguments: argparse.Namespace, classifier: "Classifier") -> "Iterator[ReviewQueue | None]":
+    """The queue that refused images may be kept in, if there is to be one."""
+    if arguments.queue is None:
+        yield None
+        return
+    from bnn.review.store import ReviewQueue
+
+    days = arguments.keep_days
+    retention = None if days is None else days * 86400
+    with ReviewQueue.open(arguments.queue, classifier.task, retention=retention) as queue:
+        queue.expire()
+        yield queue

@@ -1,16 +1,66 @@
-"""Whether images are fresh to a checkpoint: of what it learnt it is surer than it should be."""
+"""Digits of one's own for a checkpoint: where they are from, and whether they are fresh to it.
+
+Of what it learnt it is surer than it should be.
+"""
 
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from bnn.classifier import Classifier
+from bnn.core.task import Task
 from bnn.data.copies import SEEN, marked, require_unknown
 from bnn.data.digits import LABELLED
 from bnn.data.imageset import ImageSet
 from bnn.data.own import without_copies
 from bnn.errors import InputError
+
+
+def fresh_digits(classifier: Classifier, digits: str, data_dir: Path | None, *, download: bool) -> ImageSet:
+    """The labelled images that `digits` names, none of which the checkpoint learnt.
+
+    Args:
+        classifier: of the checkpoint.
+        digits: see `ImageSet.from_spec`; or a queue of reviewed images, of which those of a class are taken.
+        data_dir, download: see `ImageSet.from_name`.
+
+    Raises:
+        InputError: there are no such images, they cannot be used, or some were learnt.
+    """
+    if _is_queue(digits):
+        images = _reviewed(digits, classifier.task)
+    else:
+        images = ImageSet.from_spec(digits, data_dir, labelled=True, task=classifier.task, download=download)
+    images = fresh_part(classifier, images)
+    require_fresh(classifier, images, data_dir)
+    return images
+
+
+def _is_queue(spec: str) -> bool:
+    """Whether `spec` names a database; a folder, a table or a set needs no package to be told from one."""
+    if "://" not in spec and not Path(spec).is_file():
+        return False
+    from bnn.review.database import is_database
+
+    return is_database(spec)
+
+
+def _reviewed(where: str, task: Task) -> ImageSet:
+    from bnn.review.database import shown
+    from bnn.review.entries import NO_DIGIT
+    from bnn.review.store import ReviewQueue
+
+    with ReviewQueue.open(where, task, writes=False) as queue:
+        of_a_class = [one for one in queue.reviewed() if one.label != NO_DIGIT]
+    name = f"the queue {shown(where)}"
+    if not of_a_class:
+        raise InputError(f"{name} has no image of a class: review some first (bnn serve --queue).")
+    images = np.stack([one.image for one in of_a_class])
+    found = ImageSet.from_arrays(images, [one.label for one in of_a_class], name=name, task=task)
+    return replace(found, sources=[f"{one.number}" for one in of_a_class])
 
 
 def fresh_part(classifier: Classifier, images: ImageSet) -> ImageSet:

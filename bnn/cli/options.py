@@ -141,11 +141,23 @@ it, find out what changed; then `bnn calibrate --digits` or `bnn adapt`, and beg
 
 Exit status: 0 no alarm; 4 an alarm; 1 no alarm, but some files could not be used; 2 bad input."""
 
+REVIEW = """\
+Tells how far the review of refused images is, which `bnn serve --queue` collects for people to name.
+
+  bnn review queue.sqlite
+  bnn review queue.sqlite --out reviewed            folders of images by label, and labels.csv
+  bnn review queue.sqlite --out done --delete reviewed
+  bnn review postgresql://digits@db.local/digits    a queue that several machines share
+
+In the new folder, `labelled` has a sub-folder for each class, and `no-digit` what is of none. Of a queue that
+was reviewed, `bnn calibrate --digits` and `bnn adapt --digits` take the former directly."""
+
 SERVE = """\
 Opens the page on which anyone can draw a digit and see the sampled networks vote.
 
   bnn serve
-  bnn serve --port 8000 --checkpoint mine.safetensors"""
+  bnn serve --port 8000 --checkpoint mine.safetensors
+  bnn serve --queue queue.sqlite     refused images may be kept, and named under Review (docs/review.md)"""
 
 
 # Where all trainings of a comparison start, with draws that cost less than a training, and what may differ.
@@ -401,8 +413,9 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--digits",
         metavar="SET",
-        help="calibrate on these digits, which it was not trained on: a folder with sub-folders 0 to 9, or "
-        "the test part of mnist or digits (default: those held out of its training)",
+        help="calibrate on these digits, which it was not trained on: a folder with sub-folders 0 to 9, a "
+        "queue that was reviewed, or the test part of mnist or digits (default: those held out of its "
+        "training)",
     )
     _add_data(parser)
     _add_rule(parser)
@@ -415,8 +428,8 @@ def add_adapt(parser: argparse.ArgumentParser) -> None:
         "--digits",
         required=True,
         metavar="SET",
-        help="adapt to these digits, which it was not trained on: a folder with sub-folders 0 to 9, or the "
-        "test part of mnist or digits",
+        help="adapt to these digits, which it was not trained on: a folder with sub-folders 0 to 9, a queue "
+        "that was reviewed, or the test part of mnist or digits",
     )
     parser.add_argument("--out", type=Path, required=True, help="where the result goes")
     _add_overwrite(parser)
@@ -531,6 +544,19 @@ def add_monitor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
 
 
+def add_review(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn review`."""
+    parser.add_argument("queue", metavar="QUEUE", help="a file, or a URL of PostgreSQL")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write what was reviewed into a new folder"
+    )
+    parser.add_argument(
+        "--delete",
+        metavar="WHAT",
+        help="delete images for good: those that were reviewed, or all (default: none)",
+    )
+
+
 def add_serve(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `bnn serve`."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -577,5 +603,19 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
         default=50,
         metavar="MB",
         help="size of all the files that a visitor uploads at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--queue",
+        nargs="?",
+        const="queue.sqlite",
+        metavar="FILE",
+        help="let visitors keep refused images for review: in this file, or PostgreSQL's database at this "
+        "URL (default: nothing is kept; without FILE: queue.sqlite)",
+    )
+    parser.add_argument(
+        "--keep-days",
+        type=float,
+        metavar="DAYS",
+        help="delete what has been in the queue for so long (default: it stays until it is deleted)",
     )
     _add_classifier(parser)
