@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from bnn.core.networks import CNN, MLP, VGG, ResNet
 
 
+def require_close(found: Tensor, expected: Tensor) -> None:
+    """Within 1e-5 of the largest value: sums are rounded by their largest terms, however small they are."""
+    assert found.shape == expected.shape
+    error = (found - expected).abs().max()
+    assert error <= 1e-5 * expected.abs().max(), error
+
+
 class Unbiased(nn.Module):
     """Convolution, GELU, and a head without biases."""
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from any_networks import MAPPED, STACKED, Unbiased, row
+from any_networks import MAPPED, STACKED, Unbiased, require_close, row
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -50,9 +50,9 @@ def test_they_are_what_a_forward_hook_gives(make: Make) -> None:
     expected = torch.stack([hooked(network, component.mean()) for component in posterior.components])
     features = Features(network.train(), posterior)
     assert (features.count, features.size) == (3, expected.shape[2])
-    torch.testing.assert_close(features(IMAGES), expected, atol=2e-5, rtol=1e-5)
+    require_close(features(IMAGES), expected)
     for m in range(3):
-        torch.testing.assert_close(features.of_component(m, IMAGES), expected[m], atol=2e-5, rtol=1e-5)
+        require_close(features.of_component(m, IMAGES), expected[m])
     assert all(module.training for module in network.modules())
 
 

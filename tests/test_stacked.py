@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from any_networks import MAPPED, STACKED, Unbiased, row
+from any_networks import MAPPED, STACKED, Unbiased, require_close, row
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -50,7 +50,7 @@ def test_it_agrees_with_one_set_of_weights_after_another(make: Make) -> None:
     weights = weights_of(network)
     expected = one_by_one(network, weights, IMAGES)
     network.train()  # in which dropout would be at work
-    torch.testing.assert_close(StackedNetwork(network, weights)(IMAGES), expected, atol=2e-5, rtol=1e-5)
+    require_close(StackedNetwork(network, weights)(IMAGES), expected)
 
 
 @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in ALL.items()])
@@ -123,7 +123,7 @@ def test_any_number_of_draws_comes_back_in_order(name: str, draws: int) -> None:
     network = ALL[name]()
     weights = weights_of(network, draws)
     found = StackedNetwork(network, weights)(IMAGES[:2])
-    torch.testing.assert_close(found, one_by_one(network, weights, IMAGES[:2]), atol=2e-5, rtol=1e-5)
+    require_close(found, one_by_one(network, weights, IMAGES[:2]))
 
 
 def test_rows_of_known_layers_are_multiplied_and_all_else_is_mapped() -> None:
