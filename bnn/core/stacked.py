@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
 from itertools import takewhile
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,7 @@ class StackedNetwork:
 
     def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         named = {name: weights[name] for name, _ in network.named_parameters()}
+        self._made_of = bare(network), named
         draws = len(next(iter(weights.values())))
         groups = [
             {name: value[at : at + GROUP] for name, value in named.items()} for at in range(0, draws, GROUP)
@@ -58,6 +60,10 @@ class StackedNetwork:
             self._groups = [partial(mapped, group) for group in groups]
         is_alike = not _convolutions(network) or torch.backends.cpu.get_cpu_capability() in TRIED
         self.block = BLOCK if stacked and is_alike else 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It is copied and pickled as what it is made of: oneDNN's weights cannot be."""
+        return type(self), self._made_of
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

@@ -323,12 +323,17 @@ class ImageSet:
         return self[order[held_out:]], self[order[:held_out]]
 
     def split_by_class(self, seed: int, share: float) -> tuple[Self, Self]:
-        """(the rest, a part): the part has that `share` of each class, one image at least, by `seed`."""
+        """(the rest, a part): the part has that `share` of each class, by `seed`.
+
+        Of each it has one image at least, but never the last.
+        """
         labels = self.truth()
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         of_class = F.one_hot(labels[order])
         rank = of_class.cumsum(0).gather(1, labels[order, None])[:, 0]  # within its class, from 1
-        taken = rank <= (share * labels.bincount().double()).round().clamp_min(1)[labels[order]]
+        counts = labels.bincount()
+        wanted = (share * counts.double()).round().clamp_min(1).minimum(counts - 1)
+        taken = rank <= wanted[labels[order]]
         return self[order[~taken]], self[order[taken]]
 
     def truth(self) -> Tensor:
