@@ -188,10 +188,9 @@ class BayesianClassifier(ClassifierMixin, BaseEstimator):
         if len(rows) == len(self.classes_):
             raise InputError("every class has one row, of which none can be held out: give more rows.")
         self._require_usable()
-        self._fit_scale(rows)
         config = self._config(rows.shape[1], check_random_state(self.random_state).randint(2**31))
         with _global_generators_kept():
-            self._fit(config, self._data(config, self._tensor(rows), torch.from_numpy(labels)))
+            self._fit(config, self._data(config, torch.from_numpy(rows), torch.from_numpy(labels)))
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
@@ -292,19 +291,24 @@ class BayesianClassifier(ClassifierMixin, BaseEstimator):
             refuse=self.refuse,
         )
 
-    def _data(self, config: TrainConfig, seen: Tensor, labels: Tensor) -> TrainingData:
-        sources = [str(row) for row in range(len(seen))]
-        rows = ImageSet(config.data, seen, np.full(len(seen), ""), labels, sources)
-        task = Task(tuple(map(str, range(len(self.classes_)))))  # the classes by number, whatever their type
-        return TrainingData(
-            rows,
-            task,
+    def _data(self, config: TrainConfig, rows: Tensor, labels: Tensor) -> TrainingData:
+        """The rows as the network sees them, on a scale of which those held out say nothing."""
+        sources = [str(row) for row in range(len(rows))]
+        data = TrainingData(
+            ImageSet(config.data, rows, np.full(len(rows), ""), labels, sources),
+            Task(tuple(map(str, range(len(self.classes_))))),  # the classes by number, whatever their type
             seed=config.seed,
             batch_size=config.batch_size,
             augment=False,
             held_out=self.held_out,
             by_class=True,
         )
+        self._fit_scale(data.train_images.images.numpy())
+        data.train_images, data.calibration_images = (
+            replace(part, images=self._tensor(part.images.numpy()))
+            for part in (data.train_images, data.calibration_images)
+        )
+        return data
 
     def _fit(self, config: TrainConfig, data: TrainingData) -> None:
         config = replace(config, epochs=math.ceil(self.steps / len(data.train_dataloader())))
