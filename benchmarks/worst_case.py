@@ -2,7 +2,7 @@
 
     python benchmarks/worst_case.py
 
-takes three to four minutes of one core, needs MNIST, and prints the table of docs/worst-case.md.
+takes about four minutes of one core, needs MNIST, and prints such a table as docs/worst-case.md has.
 """
 
 import argparse

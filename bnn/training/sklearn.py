@@ -190,7 +190,7 @@ class BayesianClassifier(ClassifierMixin, BaseEstimator):
         self._require_usable()
         config = self._config(rows.shape[1], check_random_state(self.random_state).randint(2**31))
         with _global_generators_kept():
-            self._fit(config, self._data(config, torch.from_numpy(rows), torch.from_numpy(labels)))
+            self._fit(config, self._data(config, torch.tensor(rows), torch.from_numpy(labels)))
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
