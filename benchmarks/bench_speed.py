@@ -36,7 +36,7 @@ from bnn.data.preprocess import prepare
 from bnn.evaluation.intervals import aurc_statistic, auroc_statistic, bootstrap, mean_statistic
 from bnn.training.elbo import ELBOS
 from bnn.training.guide import MeanFieldGuide
-from bnn.training.model import BayesianClassifier
+from bnn.training.model import BayesianNeuralNetwork
 
 N_TRAIN, BATCH, DRAWS = 55_000, 128, 100
 
@@ -56,7 +56,7 @@ def training_steps() -> dict[str, Callable[[], object]]:
     """One step, forward and backward, of each way to train."""
     images, labels = torch.rand(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
     network = MLP(classes=10)
-    model, guide = BayesianClassifier(network, N_TRAIN, 1.0), MeanFieldGuide(network)
+    model, guide = BayesianNeuralNetwork(network, N_TRAIN, 1.0), MeanFieldGuide(network)
     auto = AutoNormal(model)
     auto(images, labels)
 
@@ -78,7 +78,7 @@ def training_steps() -> dict[str, Callable[[], object]]:
 def predictions() -> dict[str, Callable[[], object]]:
     """Predicting with 100 draws: many images and one."""
     network = MLP(classes=10)
-    guide, model = MeanFieldGuide(network), BayesianClassifier(network, N_TRAIN, 1.0)
+    guide, model = MeanFieldGuide(network), BayesianNeuralNetwork(network, N_TRAIN, 1.0)
     weights = guide.posterior().sample(DRAWS, seed=0)
     ensemble = PredictiveEnsemble(network, weights)
     many, one = torch.rand(200, 1, 28, 28), torch.rand(1, 1, 28, 28)

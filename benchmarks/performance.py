@@ -45,7 +45,7 @@ from bnn.training.config import TrainConfig
 from bnn.training.datamodule import TrainingData
 from bnn.training.guide import inverse_softplus
 from bnn.training.memory import keep_freed_memory
-from bnn.training.model import BayesianClassifier, fan_in_scale
+from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 from bnn.training.module import SVIModule
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -80,7 +80,7 @@ def _ways(classifier: Classifier, images: Tensor) -> Works:
     network, draws = _network(classifier), len(classifier.ensemble)
     weights = classifier.posterior.sample(draws, classifier.seed)
     each = [{name: _laid_out(value[s]) for name, value in weights.items()} for s in range(draws)]
-    model = BayesianClassifier(network, len(images))
+    model = BayesianNeuralNetwork(network, len(images))
     sites = {f"network.{name}": value for name, value in weights.items()}
     pyros = Predictive(model, posterior_samples=sites, return_sites=("_RETURN",))
     blocks = images.to(memory_format=torch.channels_last).split(BATCH)

@@ -26,7 +26,7 @@ from bnn.core.task import DIGITS
 from bnn.training.config import PRESETS
 from bnn.training.elbo import ELBOS
 from bnn.training.guide import MeanFieldGuide
-from bnn.training.model import BayesianClassifier
+from bnn.training.model import BayesianNeuralNetwork
 
 CONFIG = PRESETS["fast"]
 OURS = "ours"
@@ -66,7 +66,7 @@ class Ours(Way):
 
     def __init__(self, n_train: int, components: int = 1) -> None:
         super().__init__(n_train)
-        self.model = BayesianClassifier(self.network, n_train)
+        self.model = BayesianNeuralNetwork(self.network, n_train)
         guides = nn.ModuleList(MeanFieldGuide(self.network) for _ in range(components))
         self.guides: Sequence[MeanFieldGuide] = cast(Any, guides)
         self.network.requires_grad_(False)  # it gives the shapes alone
@@ -217,7 +217,7 @@ class PlainPyro(Way):
     def __init__(self, n_train: int, beta: float = 1.0) -> None:
         super().__init__(n_train)
         self.counted = round(n_train / beta)
-        self.model = BayesianClassifier(self.network, self.counted)
+        self.model = BayesianNeuralNetwork(self.network, self.counted)
         self.network.requires_grad_(False)  # it gives the shapes alone
         self.guide = AutoNormal(self.model, init_loc_fn=init_to_sample, init_scale=0.01)
         self.guide(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.long))  # which makes its parameters

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from bnn.rules.promise import Promise
     from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
     from bnn.training.adaptation import adapt
+    from bnn.training.sklearn import BayesianClassifier
     from bnn.training.train import train
 
 __version__ = "0.2.0"
 __all__ = [
     "AbstentionRule",
+    "BayesianClassifier",
     "CalibratedRule",
     "Classifier",
     "ConfidenceRule",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 _HOMES = {
     "AbstentionRule": "bnn.rules.abstention",
+    "BayesianClassifier": "bnn.training.sklearn",
     "CalibratedRule": "bnn.rules.calibrated",
     "Classifier": "bnn.classifier",
     "ConfidenceRule": "bnn.rules.thresholds",

@@ -14,7 +14,7 @@ from torch.func import functional_call, vmap
 from bnn.core.task import DIGITS
 from bnn.training.elbo import MeanFieldELBO
 from bnn.training.guide import MeanFieldGuide, MixtureGuide
-from bnn.training.model import BayesianClassifier
+from bnn.training.model import BayesianNeuralNetwork
 
 TEMPERED = 0.1  # the beta of the checkpoint that ships
 LEARNING_RATE = 0.1  # Adam's highest
@@ -83,7 +83,7 @@ def fit_guide(data: Digits, size: Size, beta: float, seed: int) -> MeanFieldGuid
     """A mean-field guide that minimises NLL + beta · KL over all the training digits."""
     torch.manual_seed(seed)
     network = small_network(size.hidden)
-    model, guide = BayesianClassifier(network, len(data.train), PRIOR_SCALE), MeanFieldGuide(network)
+    model, guide = BayesianNeuralNetwork(network, len(data.train), PRIOR_SCALE), MeanFieldGuide(network)
     images, labels = as_input(data.train), torch.tensor(data.train_labels)
     elbo = MeanFieldELBO()
 

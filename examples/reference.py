@@ -48,7 +48,7 @@ class Length:
 def potential(weights: Weights, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """-log p(weights, labels | images) in nats, but for a constant: a scalar.
 
-    It is that of Pyro's model, `bnn.training.model.BayesianClassifier`, written out: Pyro would trace the
+    It is that of Pyro's model, `bnn.training.model.BayesianNeuralNetwork`, written out: Pyro would trace the
     model anew for every gradient, which takes several times as long as a small network's gradient itself.
     """
     logits = functional_call(network, dict(weights), images)

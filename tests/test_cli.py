@@ -271,7 +271,7 @@ def test_what_every_room_imports_at_once_is_always_installed_or_in_its_group():
     with_gradio = {"anyio", "fastapi", "h11", "pandas", "pydantic", "starlette", "uvicorn"}
     allowed = {
         "app": {"gradio", "prometheus_client"} | with_gradio,
-        "training": {"pyro", "pytorch_lightning", "lightning_fabric"},
+        "training": {"pyro", "pytorch_lightning", "lightning_fabric", "sklearn"},
         "scoring": {"pyarrow"},
         "review": {"sqlalchemy"},
         "evaluation": {name for name, group in GROUPS.items() if group == "evaluate"},

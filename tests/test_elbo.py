@@ -8,7 +8,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from bnn.core.networks import CNN, MLP, ResNet
 from bnn.training.elbo import ELBOS, MeanFieldELBO, SampledELBO
 from bnn.training.guide import MeanFieldGuide
-from bnn.training.model import BayesianClassifier
+from bnn.training.model import BayesianNeuralNetwork
 
 N_TRAIN = 500
 
@@ -21,7 +21,7 @@ def batch():
 
 def pair(network):
     torch.manual_seed(1)
-    return BayesianClassifier(network, N_TRAIN), MeanFieldGuide(network)
+    return BayesianNeuralNetwork(network, N_TRAIN), MeanFieldGuide(network)
 
 
 @pytest.mark.parametrize(

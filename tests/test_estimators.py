@@ -12,7 +12,7 @@ from pyro.infer import TraceMeanField_ELBO
 from bnn.core.networks import MLP
 from bnn.training.estimators import Estimator, Flipped, LocallyReparameterized
 from bnn.training.guide import MeanFieldGuide
-from bnn.training.model import BayesianClassifier
+from bnn.training.model import BayesianNeuralNetwork
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,7 @@ def test_any_other_operation_draws_the_weight_once(undrawn):
 @pytest.mark.parametrize("undrawn", ESTIMATORS)
 def test_pyros_own_elbo_runs_under_the_handler_and_agrees_on_average(undrawn):
     network = MLP(6, classes=10)
-    model, guide = BayesianClassifier(network, 100), MeanFieldGuide(network)
+    model, guide = BayesianNeuralNetwork(network, 100), MeanFieldGuide(network)
     images, labels = torch.rand(16, 1, 28, 28), torch.randint(0, 10, (16,))
 
     def losses(n):
@@ -126,7 +126,7 @@ def test_pyros_own_elbo_runs_under_the_handler_and_agrees_on_average(undrawn):
 
 def test_the_handler_acts_on_unobserved_normals_only_and_leaves_nothing_behind():
     network = MLP(4, classes=10)
-    guide, model = MeanFieldGuide(network), BayesianClassifier(network, 10)
+    guide, model = MeanFieldGuide(network), BayesianNeuralNetwork(network, 10)
     linear = F.linear
     with Estimator(Flipped):
         guide_trace = poutine.trace(guide).get_trace()

@@ -27,7 +27,7 @@ from digits import Digits, letters, noise  # noqa: E402
 
 from bnn.training.elbo import MeanFieldELBO  # noqa: E402
 from bnn.training.guide import MeanFieldGuide  # noqa: E402
-from bnn.training.model import BayesianClassifier  # noqa: E402
+from bnn.training.model import BayesianNeuralNetwork  # noqa: E402
 
 pytestmark = pytest.mark.examples
 
@@ -77,7 +77,7 @@ def test_it_runs_as_written(tmp_path: Path, run_script: Callable[..., str]) -> N
 def test_the_potential_is_that_of_pyros_model(known: Given) -> None:
     """Up to a constant, that is: the same number is missing for any weights."""
     network = fits.small_network(SMALL.hidden)
-    model = BayesianClassifier(network, SMALL.train, reference.PRIOR_SCALE)
+    model = BayesianNeuralNetwork(network, SMALL.train, reference.PRIOR_SCALE)
     missing = []
     for _ in range(3):
         weights = reference.from_prior(network)
@@ -152,7 +152,7 @@ def test_the_map_is_likelier_than_any_draw(data: Digits, known: Given, chain: re
 
 def test_tempering_fits_better_at_a_higher_divergence(data: Digits, known: Given) -> None:
     """Minimising NLL + beta · KL, a smaller beta buys NLL with KL."""
-    model = BayesianClassifier(fits.small_network(SMALL.hidden), SMALL.train, reference.PRIOR_SCALE)
+    model = BayesianNeuralNetwork(fits.small_network(SMALL.hidden), SMALL.train, reference.PRIOR_SCALE)
     whole, tempered = (
         MeanFieldELBO().terms(model, fits.fit_guide(data, SMALL, beta, seed=0), *known) for beta in (1.0, 0.1)
     )

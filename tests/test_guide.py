@@ -14,7 +14,7 @@ from torch.nn.functional import softplus
 from bnn.core.networks import CNN, MLP, ResNet
 from bnn.core.posterior import MeanField, Mixture
 from bnn.training.guide import MeanFieldGuide, MixtureGuide, NotebookGuide, inverse_softplus
-from bnn.training.model import BayesianClassifier, fan_in_scale
+from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 
 NORMALS = [MeanFieldGuide, NotebookGuide]
 
@@ -37,7 +37,7 @@ def test_the_sites_are_the_models_in_its_order():
     network = CNN(classes=10)
     images = torch.rand(2, 1, 28, 28)
     guide_trace = poutine.trace(MeanFieldGuide(network)).get_trace(images)
-    model_trace = poutine.trace(BayesianClassifier(network, 100)).get_trace(images)
+    model_trace = poutine.trace(BayesianNeuralNetwork(network, 100)).get_trace(images)
     weights = [name for name in model_trace.stochastic_nodes if name.startswith("network.")]
     assert guide_trace.stochastic_nodes == weights
 
@@ -131,7 +131,7 @@ def analytic_kl(guide, prior_scale):
 @pytest.mark.parametrize("guide_type", NORMALS)
 def test_pyros_own_elbo_has_the_kl_in_closed_form(guide_type, prior_scale):
     network = MLP(6, classes=10)
-    guide, model = guide_type(network), BayesianClassifier(network, 100, prior_scale)
+    guide, model = guide_type(network), BayesianNeuralNetwork(network, 100, prior_scale)
     prior = poutine.block(model, hide=["label", "data"])
     kls = {TraceMeanField_ELBO().loss(prior, guide, torch.rand(3, 1, 28, 28)) for _ in range(3)}
     assert len(kls) == 1  # no noise: it is not sampled
@@ -213,7 +213,7 @@ def test_the_elbo_of_a_mixture_counts_the_mean_kl_of_its_components():
     network = MLP(2, classes=10)
     mixture, model = (
         MixtureGuide([MeanFieldGuide(network), NotebookGuide(network)]),
-        BayesianClassifier(network, 9),
+        BayesianNeuralNetwork(network, 9),
     )
     prior = poutine.block(model, hide=["label", "data"])
     elbo = Trace_ELBO(num_particles=1000)  # five standard errors
@@ -224,6 +224,6 @@ def test_the_elbo_of_a_mixture_counts_the_mean_kl_of_its_components():
 
 def test_pyro_predicts_with_a_mixture(mixture):
     images = torch.rand(4, 1, 28, 28)
-    drawn = Predictive(BayesianClassifier(MLP(3, classes=10), 100), guide=mixture, num_samples=5)(images)
+    drawn = Predictive(BayesianNeuralNetwork(MLP(3, classes=10), 100), guide=mixture, num_samples=5)(images)
     assert drawn["network.out.weight"].squeeze(1).shape == (5, 10, 3)
     assert drawn["label"].shape == (5, 4)

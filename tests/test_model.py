@@ -10,7 +10,7 @@ from pyro import poutine
 from torch.nn.functional import cross_entropy
 
 from bnn.core.networks import CNN, MLP, ResNet
-from bnn.training.model import BayesianClassifier, fan_in_scale
+from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 
 N_TRAIN = 600
 
@@ -27,7 +27,7 @@ def normal(site):
 @pytest.mark.parametrize("kind", [MLP, CNN, ResNet])
 def test_every_parameter_becomes_a_site_of_its_shape(kind, classes):
     network = kind(classes=classes)
-    recorded = trace(BayesianClassifier(network, N_TRAIN), torch.rand(2, 1, 28, 28))
+    recorded = trace(BayesianNeuralNetwork(network, N_TRAIN), torch.rand(2, 1, 28, 28))
     expected = {f"network.{name}": value.shape for name, value in network.named_parameters()}
     sites = {name: recorded.nodes[name]["value"].shape for name in expected}
     assert sites == expected
@@ -35,7 +35,7 @@ def test_every_parameter_becomes_a_site_of_its_shape(kind, classes):
 
 
 def test_the_priors_are_fan_in_normals_by_default():
-    recorded = trace(BayesianClassifier(CNN(classes=10), N_TRAIN), torch.rand(1, 1, 28, 28))
+    recorded = trace(BayesianNeuralNetwork(CNN(classes=10), N_TRAIN), torch.rand(1, 1, 28, 28))
     prior = normal(recorded.nodes["network.conv2.weight"])
     assert torch.equal(prior.loc, torch.zeros(32, 16, 5, 5))
     assert prior.scale.unique().item() == pytest.approx(math.sqrt(2 / (16 * 5 * 5)))
@@ -44,7 +44,7 @@ def test_the_priors_are_fan_in_normals_by_default():
 
 def test_a_given_prior_scale_is_every_weights():
     recorded = trace(
-        BayesianClassifier(MLP(8, classes=10), N_TRAIN, prior_scale=0.7), torch.rand(1, 1, 28, 28)
+        BayesianNeuralNetwork(MLP(8, classes=10), N_TRAIN, prior_scale=0.7), torch.rand(1, 1, 28, 28)
     )
     scales = torch.cat(
         [
@@ -57,7 +57,7 @@ def test_a_given_prior_scale_is_every_weights():
 
 
 def test_priors_are_buffers_that_move_with_the_module():
-    model = BayesianClassifier(MLP(4, classes=10), N_TRAIN).double()
+    model = BayesianNeuralNetwork(MLP(4, classes=10), N_TRAIN).double()
     assert list(model.parameters()) == []
     assert all(buffer.dtype == torch.float64 for buffer in model.buffers())
 
@@ -65,14 +65,14 @@ def test_priors_are_buffers_that_move_with_the_module():
 def test_lifting_leaves_the_plain_network_alone():
     network = MLP(8, classes=10)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    BayesianClassifier(network, N_TRAIN)
+    BayesianNeuralNetwork(network, N_TRAIN)
     assert type(network) is MLP
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
 
 
 def test_the_plate_scales_the_likelihood_to_the_data_set():
     images, labels = torch.rand(20, 1, 28, 28), torch.randint(0, 10, (20,))
-    model = BayesianClassifier(MLP(8, classes=10), N_TRAIN)
+    model = BayesianNeuralNetwork(MLP(8, classes=10), N_TRAIN)
     recorded = trace(model, images, labels)
     weights = {
         name: recorded.nodes[f"network.{name}"]["value"] for name, _ in MLP(8, classes=10).named_parameters()
@@ -84,7 +84,7 @@ def test_the_plate_scales_the_likelihood_to_the_data_set():
 
 
 def test_without_labels_they_are_sampled():
-    recorded = trace(BayesianClassifier(MLP(8, classes=10), N_TRAIN), torch.rand(50, 1, 28, 28))
+    recorded = trace(BayesianNeuralNetwork(MLP(8, classes=10), N_TRAIN), torch.rand(50, 1, 28, 28))
     site = recorded.nodes["label"]
     assert not site["is_observed"]
     assert isinstance(site["fn"], dist.Categorical)

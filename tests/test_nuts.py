@@ -16,7 +16,7 @@ from bnn.core.posterior import Samples, Weights
 from bnn.data.imageset import ImageSet
 from bnn.errors import InputError
 from bnn.training.adaptation import adapt
-from bnn.training.model import BayesianClassifier, fan_in_scale
+from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 from bnn.training.nuts import Target, run_chain
 from bnn.training.train import train
 
@@ -33,7 +33,7 @@ def test_the_target_is_the_log_joint_with_a_tempered_likelihood() -> None:
     )
     loss = cross_entropy(network(images), labels, reduction="sum").item()
     for beta in (1.0, 0.1):
-        energy = Target(BayesianClassifier(network, 6), images, labels, beta)(weights)
+        energy = Target(BayesianNeuralNetwork(network, 6), images, labels, beta)(weights)
         assert energy.item() == pytest.approx(loss / beta - prior, rel=1e-4)
 
 
@@ -61,7 +61,7 @@ def test_the_chain_has_the_moments_of_a_known_posterior() -> None:
     torch.manual_seed(0)
     beta = 0.25
     labels = torch.tensor([1] * 7 + [0] * 3)
-    target = Target(BayesianClassifier(Coin(), 10), torch.zeros(10, 1, 28, 28), labels, beta)
+    target = Target(BayesianNeuralNetwork(Coin(), 10), torch.zeros(10, 1, 28, 28), labels, beta)
     start: Weights = {"w": torch.zeros(1)}
     drawn = run_chain(target, start, warmup=100, samples=CHAIN)["w"]
     mean, deviation = grid_moments(7, 3, beta)

@@ -35,7 +35,7 @@ from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS, MeanFieldELBO, SampledELBO
 from bnn.training.guide import DropoutGuide, LowRankGuide, PointGuide
 from bnn.training.guides import GUIDES
-from bnn.training.model import BayesianClassifier, fan_in_scale
+from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 from bnn.training.train import train, train_command
 
 SHAPES = {"a.weight": (4, 3), "a.bias": (4,), "b": (2, 1, 3)}
@@ -167,18 +167,18 @@ def _dense(guide: LowRankGuide) -> tuple[LowRankMultivariateNormal, Multivariate
 
 
 @pytest.fixture
-def pair() -> tuple[BayesianClassifier, LowRankGuide]:
+def pair() -> tuple[BayesianNeuralNetwork, LowRankGuide]:
     torch.manual_seed(0)
     network = MLP(1, classes=2)
     guide = LowRankGuide(network)
     with torch.no_grad():
         for name, value in guide.named_parameters():
             value.mul_(3) if name.endswith("directions") else value
-    return BayesianClassifier(network, 9), guide
+    return BayesianNeuralNetwork(network, 9), guide
 
 
 def test_the_kl_of_a_low_rank_guide_is_that_of_dense_algebra(
-    pair: tuple[BayesianClassifier, LowRankGuide],
+    pair: tuple[BayesianNeuralNetwork, LowRankGuide],
 ) -> None:
     model, guide = pair
     with torch.no_grad():
@@ -194,7 +194,7 @@ def test_the_kl_of_a_low_rank_guide_is_that_of_dense_algebra(
 
 @pytest.mark.parametrize("name", ELBOS)
 def test_gradients_reach_all_of_a_low_rank_guide(
-    name: str, pair: tuple[BayesianClassifier, LowRankGuide]
+    name: str, pair: tuple[BayesianNeuralNetwork, LowRankGuide]
 ) -> None:
     model, guide = pair
     sum(ELBOS[name]().terms(model, guide, *BATCH)).backward()  # type: ignore[union-attr]
@@ -209,7 +209,7 @@ def test_the_kl_of_a_point_is_minus_its_log_prior() -> None:
         for value in guide.posterior().mean().values()
     )
     for elbo in (MeanFieldELBO(), SampledELBO()):
-        kl = elbo.terms(BayesianClassifier(network, 9), guide, *BATCH)[1]
+        kl = elbo.terms(BayesianNeuralNetwork(network, 9), guide, *BATCH)[1]
         assert kl.item() == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -217,7 +217,7 @@ def test_the_kl_of_dropout_is_on_average_weight_decay() -> None:
     """Gal & Ghahramani 2016, eq. 4: E (w · kept / (1 − p))² = w² / (1 − p), over 2 · variance."""
     torch.manual_seed(0)
     network = MLP(3, classes=2)
-    guide, model = DropoutGuide(network), BayesianClassifier(network, 9)
+    guide, model = DropoutGuide(network), BayesianNeuralNetwork(network, 9)
     with torch.no_grad():
         kls = torch.stack([MeanFieldELBO(None).terms(model, guide, *BATCH)[1] for _ in range(200)])
     decay = {

@@ -13,7 +13,7 @@ from bnn.core.networks import MLP
 from bnn.errors import InputError
 from bnn.training.elbo import MeanFieldELBO
 from bnn.training.guide import MeanFieldGuide
-from bnn.training.model import BayesianClassifier, fan_in_scale
+from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 from bnn.training.prior import NARROW, PRIORS
 from bnn.training.train import train
 
@@ -63,7 +63,7 @@ def test_the_elbos_kl_averages_to_the_integral(name: str) -> None:
     """Exact with a closed form, else sampled without bias."""
     torch.manual_seed(0)
     network = MLP(1, classes=2)
-    model, guide = BayesianClassifier(network, 9, 0.5, family=PRIORS[name]), MeanFieldGuide(network)
+    model, guide = BayesianNeuralNetwork(network, 9, 0.5, family=PRIORS[name]), MeanFieldGuide(network)
     batch = torch.rand(2, 1, 28, 28), torch.tensor([0, 1])
     with torch.no_grad():
         kls = torch.stack([MeanFieldELBO().terms(model, guide, *batch)[1] for _ in range(100)]).double()
@@ -84,7 +84,7 @@ def test_a_learnt_scale_comes_to_what_maximises_the_evidence_bound() -> None:
     """Of Normals of means m and scales s the best common prior has the variance mean(m² + s²)."""
     torch.manual_seed(0)
     network = MLP(3, classes=2)
-    model, guide = BayesianClassifier(network, 9, family=PRIORS["learnt"]), MeanFieldGuide(network)
+    model, guide = BayesianNeuralNetwork(network, 9, family=PRIORS["learnt"]), MeanFieldGuide(network)
     factors = dict(model.named_parameters())
     assert len(factors) == len(list(network.parameters()))
     batch = torch.rand(2, 1, 28, 28), torch.tensor([0, 1])

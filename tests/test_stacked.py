@@ -1,7 +1,9 @@
 """Any network with many sets of weights at once: as one set after another, or refused before any work."""
 
+import copy
 import math
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +53,31 @@ def test_it_agrees_with_one_set_of_weights_after_another(make: Make) -> None:
     expected = one_by_one(network, weights, IMAGES)
     network.train()  # in which dropout would be at work
     require_close(StackedNetwork(network, weights)(IMAGES), expected)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_images_that_require_a_gradient_get_that_of_all_networks(name: str) -> None:
+    network = NETWORKS[name](classes=10)
+    weights = weights_of(network)
+    asked, alone = (IMAGES[:3].clone().requires_grad_() for _ in range(2))
+    outputs = StackedNetwork(network, weights)(asked)
+    torch.testing.assert_close(
+        outputs.detach(), one_by_one(network, weights, IMAGES[:3]), atol=1e-3, rtol=1e-4
+    )
+    (gradient,) = torch.autograd.grad(outputs.square().sum(), asked)
+    each = [{name: value[s] for name, value in weights.items()} for s in range(3)]
+    expected = torch.stack([functional_call(network, one, (alone,)) for one in each])
+    torch.testing.assert_close(
+        gradient, torch.autograd.grad(expected.square().sum(), alone)[0], rtol=1e-3, atol=1e-2
+    )
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_it_is_copied_and_pickled_with_the_same_bits(name: str) -> None:
+    network = NETWORKS[name](classes=10)
+    run = StackedNetwork(network, weights_of(network))
+    for again in (copy.deepcopy(run), pickle.loads(pickle.dumps(run))):
+        assert torch.equal(again(IMAGES[:2]), run(IMAGES[:2]))
 
 
 @pytest.mark.parametrize("make", [pytest.param(make, id=name) for name, make in ALL.items()])

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 SLOW = (
     "bnn.training.train.train",
     "bnn.training.adaptation.adapt",
+    "bnn.training.sklearn.BayesianClassifier",
     "bnn.evaluation.results.Report",
     "bnn.evaluation.evaluate.evaluate",
 )
@@ -128,6 +129,7 @@ MISSING = [  # of a name, a package that it needs, and the group of packages tha
     ("train", "pyro", "train"),
     ("train", "pytorch_lightning", "train"),
     ("adapt", "pyro", "train"),
+    ("BayesianClassifier", "sklearn", "train"),
 ]
 WITHOUT = """
 import sys, bnn

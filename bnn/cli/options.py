@@ -307,7 +307,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SET",
-        help="digits in other handwriting: mnist, digits, drawn, or a folder as above; may be given again",
+        help="digits in other handwriting: mnist, digits, drawn, or a folder as above; or mnist-c, which are "
+        "corrupted in 15 ways; may be given again",
     )
     parser.add_argument(
         "--robustness",

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
-from bnn.core.stacked import StackedNetwork, bare
+from bnn.core.stacked import StackedNetwork, bare, inference
 from bnn.core.uncertainty import Predictive
 
 
@@ -48,7 +47,7 @@ class PredictiveEnsemble:
         return summary(self.probs(images))
 
 
-@torch.inference_mode()
 def summary(probs: Tensor) -> Predictive:
     """`Predictive.of` an ensemble's `probs` (S, N, C), N ≥ 1, each image by itself: alike in any batch."""
-    return Predictive.joined([Predictive.of(image.contiguous()) for image in probs.split(1, dim=1)])
+    with inference(probs):
+        return Predictive.joined([Predictive.of(image.contiguous()) for image in probs.split(1, dim=1)])

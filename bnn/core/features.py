@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from bnn.core.networks import feature_layer
 from bnn.core.posterior import MeanField, Posterior
-from bnn.core.stacked import StackedNetwork, bare, in_blocks, is_row, layers_of
+from bnn.core.stacked import StackedNetwork, bare, in_blocks, inference, is_row, layers_of
 from bnn.errors import InputError, cause_in
 
 BATCH = 500  # images whose features are computed at once where no ensemble's promise of equal bits is needed
@@ -43,12 +43,14 @@ class Features:
         stacked = {name: torch.stack([mean[name] for mean in self._means]) for name in self._means[0]}
         self._networks = StackedNetwork(self._trunk, stacked) if stacked else None
 
-    @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Features (M, N, D) of `images` (N, 1, 28, 28)."""
         if self._networks is not None:
             return self._networks(images)
-        return in_blocks(self._trunk, images, 1).expand(self.count, -1, -1)  # without weights all are alike
+        with inference(images):
+            return in_blocks(self._trunk, images, 1).expand(
+                self.count, -1, -1
+            )  # without weights all are alike
 
     @torch.no_grad()
     def of_component(self, component: int, images: Tensor) -> Tensor:

@@ -23,17 +23,17 @@ MOST_BLOCKS = 3  # each halves what the first convolution leaves, 14 pixels a si
 class MLP(nn.Sequential):
     """784 → `hidden` → C with ReLU: the network of the 2018 notebook.
 
-    Images (N, 1, 28, 28) to logits (N, C).
+    Images (N, 1, 28, 28) to logits (N, C); of another number of `inputs`, anything (N, …) of so many numbers.
     """
 
     features_before = "out"
 
-    def __init__(self, hidden: int = 1024, *, classes: int) -> None:
-        _require_units(hidden)
+    def __init__(self, hidden: int = 1024, inputs: int = IMAGE_SIZE * IMAGE_SIZE, *, classes: int) -> None:
+        _require_units(hidden, inputs)
         super().__init__(
             OrderedDict(
                 flatten=nn.Flatten(),
-                hidden=nn.Linear(IMAGE_SIZE * IMAGE_SIZE, hidden),
+                hidden=nn.Linear(inputs, hidden),
                 relu=nn.ReLU(),
                 out=nn.Linear(hidden, classes),
             )

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, reduce
 from itertools import takewhile
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,7 @@ class StackedNetwork:
 
     def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         named = {name: weights[name] for name, _ in network.named_parameters()}
+        self._made_of = bare(network), named
         draws = len(next(iter(weights.values())))
         groups = [
             {name: value[at : at + GROUP] for name, value in named.items()} for at in range(0, draws, GROUP)
@@ -59,16 +61,31 @@ class StackedNetwork:
         is_alike = not _convolutions(network) or torch.backends.cpu.get_cpu_capability() in TRIED
         self.block = BLOCK if stacked and is_alike else 1
 
-    @torch.inference_mode()
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It is copied and pickled as what it is made of: oneDNN's weights cannot be."""
+        return type(self), self._made_of
+
     def __call__(self, images: Tensor) -> Tensor:
-        """Outputs (S, N, D) of images (N, 1, 28, 28)."""
+        """Outputs (S, N, D) of images (N, 1, 28, 28).
+
+        Where the images require a gradient they carry one, and may differ in their last bits.
+        """
+        if images.requires_grad:
+            network, weights = self._made_of
+            return _Mapped(network)(weights, images)
         if len(images) == 0:
             return self(images.new_zeros(1, *images.shape[1:]))[:, :0]
-        # A copy is aligned to the processor's vectors, wherever in the batch its block lay.
-        return torch.cat([self._run(block.clone()) for block in images.split(self.block)], 1)
+        with torch.inference_mode():
+            # A copy is aligned to the processor's vectors, wherever in the batch its block lay.
+            return torch.cat([self._run(block.clone()) for block in images.split(self.block)], 1)
 
     def _run(self, block: Tensor) -> Tensor:
         return torch.cat([run(block) for run in self._groups])
+
+
+def inference(of: Tensor) -> torch.inference_mode:
+    """What works out numbers `of` a tensor without a gradient, unless that requires one."""
+    return torch.inference_mode(not of.requires_grad)
 
 
 def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:

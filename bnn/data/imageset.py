@@ -20,6 +20,7 @@ from bnn.data.digits import LABELLED, Labelled
 from bnn.data.digits import data_dir as data_root
 from bnn.data.drawn import DRAWN, DRAWN_DIGITS, OF_A_KIND, drawings
 from bnn.data.generated import GENERATED
+from bnn.data.mnist_c import EACH, KINDS, corrupted
 from bnn.data.pixels import TABLES, Table, is_table, read_table
 from bnn.data.preprocess import Images, Prepared, read_images
 from bnn.data.torchvision_sets import LEARNABLE, TORCHVISION, learnable_images, torchvision_images
@@ -27,6 +28,7 @@ from bnn.errors import InputError, choose, shown
 from bnn.files import printable
 from bnn.progress import tracked
 
+MNIST_C = "mnist-c"
 CALIBRATION_SHARE = 1 / 12  # 5,000 of MNIST's 60,000
 
 
@@ -224,14 +226,15 @@ class ImageSet:
     ) -> Self:
         """A set that is known by name.
 
-        Those in `LABELLED` and `DRAWN_DIGITS` have labels; those in `DRAWN`, `GENERATED` and `TORCHVISION`
-        have none.
+        Those in `LABELLED` and `DRAWN_DIGITS`, and mnist-c, have labels; those in `DRAWN`, `GENERATED` and
+        `TORCHVISION` have none.
 
         Args:
             name: of the set, in any case.
             data_dir, download: see `from_torchvision`.
             part: of a set in `LABELLED` "train", "test", or "all", the training part first.
-            seed: of a drawn or generated set, and of the choice where there are more images than `limit`.
+            seed: of a drawn, corrupted or generated set, and of the choice where there are more images than
+                `limit`.
             limit: how many images at most.
 
         Raises:
@@ -252,6 +255,8 @@ class ImageSet:
             raise InputError(f"the seed of generated images must be at least 0, and {seed} is not.")
         if spelt in DRAWN or spelt in DRAWN_DIGITS:
             return cls(**_drawn(spelt, limit, seed))
+        if spelt == MNIST_C:
+            return cls(**_mnist_c(data_dir, download, limit, seed))
         images = torch.from_numpy(GENERATED[spelt](np.random.default_rng(seed))).unsqueeze(1)
         return cls(**_chosen_arrays(spelt, images, None, limit, seed))
 
@@ -323,12 +328,17 @@ class ImageSet:
         return self[order[held_out:]], self[order[:held_out]]
 
     def split_by_class(self, seed: int, share: float) -> tuple[Self, Self]:
-        """(the rest, a part): the part has that `share` of each class, one image at least, by `seed`."""
+        """(the rest, a part): the part has that `share` of each class, by `seed`.
+
+        Of each it has one image at least, but never the last.
+        """
         labels = self.truth()
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         of_class = F.one_hot(labels[order])
         rank = of_class.cumsum(0).gather(1, labels[order, None])[:, 0]  # within its class, from 1
-        taken = rank <= (share * labels.bincount().double()).round().clamp_min(1)[labels[order]]
+        counts = labels.bincount()
+        wanted = (share * counts.double()).round().clamp_min(1).minimum(counts - 1)
+        taken = rank <= wanted[labels[order]]
         return self[order[~taken]], self[order[taken]]
 
     def truth(self) -> Tensor:
@@ -351,13 +361,13 @@ class ImageSet:
 
 def known_names() -> list[str]:
     """The names of all sets that `ImageSet.from_name` knows."""
-    return [*LABELLED, *DRAWN_DIGITS, *DRAWN, *GENERATED, *TORCHVISION]
+    return [*LABELLED, *DRAWN_DIGITS, MNIST_C, *DRAWN, *GENERATED, *TORCHVISION]
 
 
 def labelled_names(task: Task) -> list[str]:
     """The names of all known sets that have the labels of `task`."""
     if are_digits(task.names):
-        return [*LABELLED, *DRAWN_DIGITS]
+        return [*LABELLED, *DRAWN_DIGITS, MNIST_C]
     return [name for name, one in LEARNABLE.items() if one.task.names == task.names]
 
 
@@ -402,6 +412,22 @@ def _drawn(name: str, limit: int | None, seed: int) -> dict[str, Any]:
     return _fields(name, prepared) | {
         "labels": None if labels is None else torch.tensor(labels),
         "sources": [f"{every[index].kind}/{index % OF_A_KIND}" for index in chosen],
+    }
+
+
+def _mnist_c(data_dir: str | Path | None, download: bool, limit: int | None, seed: int) -> dict[str, Any]:
+    """The fields of the set of `EACH` of MNIST's test digits in each of `KINDS`, or of `limit` of these."""
+    images, labels = _labelled("mnist", data_dir, "test", download)
+    digits = _chosen(len(images), EACH, seed)
+    every = [(kind, index) for kind in KINDS for index in digits]
+    chosen = [every[place] for place in _chosen(len(every), limit, seed)]
+    made = [
+        corrupted(images[index, 0].numpy(), kind, index, seed)
+        for kind, index in tracked(chosen, f"corrupting {MNIST_C}", len(chosen))
+    ]
+    return _fields(MNIST_C, Prepared.as_given(torch.from_numpy(np.stack(made))[:, None])) | {
+        "labels": labels[[index for _, index in chosen]],
+        "sources": [f"{kind}/{index}" for kind, index in chosen],
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bnn.core.features import Features
 from bnn.core.networks import VGG, constructed
 from bnn.core.posterior import MeanField, Posterior
-from bnn.core.stacked import StackedNetwork
+from bnn.core.stacked import StackedNetwork, inference
 from bnn.core.task import Task
 from bnn.errors import InputError
 from bnn.ood.score import Observed, OODScore
@@ -50,12 +50,12 @@ class Contrast(OODScore):
         network = _network_of(posterior.tensors(), classes)
         self._networks = StackedNetwork(network, posterior.sample(draws, SEED))
 
-    @torch.inference_mode()
     def score(self, observed: Observed) -> Tensor:
-        # In double precision, and in logarithms throughout, so that no ratio is rounded to 0 or to infinity.
-        log_probs = observed.known(self.name, lambda: self._log_probs(observed.images))
-        expected = observed.predictive.mean.double().clamp_min(LEAST).log()
-        return (log_probs[:, -1] - (expected + log_probs[:, :-1]).logsumexp(-1)).float()
+        with inference(observed.images):
+            # In double precision, and in logarithms throughout: no ratio is rounded to 0 or to infinity.
+            log_probs = observed.known(self.name, lambda: self._log_probs(observed.images))
+            expected = observed.predictive.mean.double().clamp_min(LEAST).log()
+            return (log_probs[:, -1] - (expected + log_probs[:, :-1]).logsumexp(-1)).float()
 
     def _log_probs(self, images: Tensor) -> Tensor:
         """log p(· | x), but for log S, of images (N, 1, 28, 28): (N, C + 1)."""

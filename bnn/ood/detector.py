@@ -10,6 +10,7 @@ from torch import Tensor
 from bnn.core.ensemble import PredictiveEnsemble, summary
 from bnn.core.evidence import Evidence
 from bnn.core.features import Features
+from bnn.core.stacked import inference
 from bnn.core.task import Task
 from bnn.core.tensors import in_groups, under
 from bnn.core.uncertainty import Predictive
@@ -35,18 +36,17 @@ class Detector:
     def __init__(self, features: Features, scores: Sequence[OODScore], combination: Combination) -> None:
         self.features, self.scores, self.combination = features, tuple(scores), combination
 
-    @torch.inference_mode()
     def evidence(self, images: Tensor, predictive: Predictive) -> Evidence:
         """What is known of `images` (N, 1, 28, 28) of which the ensemble says `predictive`."""
         return self.of(Observed(images, predictive, self.features))
 
-    @torch.inference_mode()
     def of(self, observed: Observed) -> Evidence:
-        """What is known of `observed` images."""
-        named = raw_scores(self.scores, observed)
-        predictive = observed.predictive
-        surprises = self.combination.surprises(named)
-        return Evidence(predictive, surprises, self.combination.joined(surprises), self._novelty(surprises))
+        """What is known of `observed` images; where they require a gradient, it carries one."""
+        with inference(observed.images):
+            named = raw_scores(self.scores, observed)
+            surprises = self.combination.surprises(named)
+            joined, novelty = self.combination.joined(surprises), self._novelty(surprises)
+        return Evidence(observed.predictive, surprises, joined, novelty)
 
     def quality(self, evidence: Evidence) -> NDArray[np.str_]:
         """What a score by itself says of each image if it is refused as unfamiliar, (N,) str; "" of most."""

@@ -1,7 +1,7 @@
 """From a fitted posterior to a classifier: the ensemble, the OOD detector, and the rule."""
 
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from bnn.classifier import Classifier, measured
 from bnn.core.checkpoint import Checkpoint, Parts
@@ -48,15 +48,7 @@ def calibrated(
         data: its training and calibration images.
         training: what else the record should say of the training, plain values.
     """
-    network = build_network(config.network, config.network_options, data.task)
-    ensemble = PredictiveEnsemble(network, posterior.sample(config.draws, config.seed))
-    features = Features(network, posterior)
-    scores = fit_scores(config, features, data.train_images, data.task.classes)
-    reference = data.train_images.images[: max(2, reference_size(len(data.train_images)))]
-    bar = progress_bar("judging training images")
-    detector = fit_detector(scores, features, ensemble, reference, bar, combination=config.combination)
-    calibration = _calibration(ensemble, detector, data)
-    rule = _rule(config, calibration)
+    _, detector, calibration, rule = fit_judges(config, posterior, data)
     checkpoint = Checkpoint(
         task=data.task,
         parts=Parts(
@@ -85,6 +77,28 @@ def calibrated(
         },
     )
     return Classifier(checkpoint)
+
+
+class Judges(NamedTuple):
+    """What decides on images, and what its rule was fitted on."""
+
+    ensemble: PredictiveEnsemble
+    detector: Detector
+    calibration: Calibration
+    rule: AbstentionRule
+
+
+def fit_judges(config: TrainConfig, posterior: Posterior, data: TrainingData) -> Judges:
+    """What a fitted posterior decides with; see `calibrated`."""
+    network = build_network(config.network, config.network_options, data.task)
+    ensemble = PredictiveEnsemble(network, posterior.sample(config.draws, config.seed))
+    features = Features(network, posterior)
+    scores = fit_scores(config, features, data.train_images, data.task.classes)
+    reference = data.train_images.images[: max(2, reference_size(len(data.train_images)))]
+    bar = progress_bar("judging training images")
+    detector = fit_detector(scores, features, ensemble, reference, bar, combination=config.combination)
+    calibration = _calibration(ensemble, detector, data)
+    return Judges(ensemble, detector, calibration, _rule(config, calibration))
 
 
 def fit_scores(config: TrainConfig, features: Features, images: ImageSet, classes: int) -> list[OODScore]:

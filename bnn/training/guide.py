@@ -17,7 +17,7 @@ from bnn.core.posterior import Dropout, LowRank, MeanField, Mixture, Point, Post
 from bnn.data.imageset import ImageSet
 from bnn.training.config import TrainConfig
 from bnn.training.joint import JointNormals, flat
-from bnn.training.model import BayesianClassifier, fan_in_scale
+from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 
 
 def inverse_softplus(value: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Guide(PyroModule):
         """What it does after each of the training's `steps`, counted from 1: nothing."""
 
     def finish(
-        self, config: TrainConfig, model: BayesianClassifier, network: nn.Module, images: ImageSet
+        self, config: TrainConfig, model: BayesianNeuralNetwork, network: nn.Module, images: ImageSet
     ) -> None:
         """What it does after the training, on one process alone: nothing.
 

@@ -16,7 +16,7 @@ from bnn.errors import InputError
 from bnn.progress import progress_bar
 from bnn.training.config import TrainConfig
 from bnn.training.guide import PointGuide
-from bnn.training.model import BayesianClassifier
+from bnn.training.model import BayesianNeuralNetwork
 
 BATCH = 500  # images whose curvature is computed at once
 WIDEST, HALVINGS = 30.0, 50  # of the logarithms among which a prior's precision is looked for
@@ -68,7 +68,7 @@ class LaplaceGuide(PointGuide):
             )
 
     def finish(
-        self, config: TrainConfig, model: BayesianClassifier, network: nn.Module, images: ImageSet
+        self, config: TrainConfig, model: BayesianNeuralNetwork, network: nn.Module, images: ImageSet
     ) -> None:
         """Finds the curvature at the fitted weights."""
         weights, layer = self._fitted("loc"), last_layer(network)

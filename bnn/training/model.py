@@ -26,7 +26,7 @@ def fan_in_scale(shape: torch.Size) -> float:
     return math.sqrt(2 / math.prod(shape[1:]))
 
 
-class BayesianClassifier(PyroModule):
+class BayesianNeuralNetwork(PyroModule):
     """p(weights) · ∏ₙ Categorical(labelₙ | softmax(network(imageₙ; weights))).
 
     Every parameter of `network` becomes a sample site named after it (`network.out.weight`) with a

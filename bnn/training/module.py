@@ -16,7 +16,7 @@ from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS
 from bnn.training.guides import GUIDES
 from bnn.training.memory import keep_freed_memory
-from bnn.training.model import BayesianClassifier
+from bnn.training.model import BayesianNeuralNetwork
 from bnn.training.prior import PRIORS
 
 MONITOR_DRAWS = 2  # networks drawn to watch the calibration digits between epochs
@@ -30,7 +30,7 @@ class DivergedError(Exception):
 
 
 class SVIModule(pl.LightningModule):
-    """Fits a guide to a `BayesianClassifier` by gradient descent on the tempered negative ELBO.
+    """Fits a guide to a `BayesianNeuralNetwork` by gradient descent on the tempered negative ELBO.
 
     The loss is NLL + beta · KL per datum, in nats, where beta rises linearly from 0 to
     `config.beta` over `config.kl_warmup` of the steps. Adam under the one-cycle schedule (Smith & Topin
@@ -52,7 +52,7 @@ class SVIModule(pl.LightningModule):
         self.save_hyperparameters({"config": config.plain(), "n_train": n_train})
         self.config = config
         family = choose(PRIORS, config.prior, "prior")
-        self.model = BayesianClassifier(network, n_train, config.prior_scale, prior=prior, family=family)
+        self.model = BayesianNeuralNetwork(network, n_train, config.prior_scale, prior=prior, family=family)
         self.guide = choose(GUIDES, config.guide, "guide")(network)
         if prior is not None:
             self.guide.start_at(prior)

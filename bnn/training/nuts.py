@@ -14,7 +14,7 @@ from bnn.errors import InputError
 from bnn.progress import progress
 from bnn.training.config import TrainConfig
 from bnn.training.guide import PointGuide
-from bnn.training.model import BayesianClassifier
+from bnn.training.model import BayesianNeuralNetwork
 
 WARMUP, SAMPLES = 100, 100  # of a chain: those in which it finds its step and scales, and those that are kept
 DEEPEST = 7  # so that no sample takes more than 2⁷ gradients, each of all images
@@ -47,7 +47,7 @@ class NUTSGuide(PointGuide):
             raise InputError("nuts has nothing to sample if beta is 0: take more, or the guide map.")
 
     def finish(
-        self, config: TrainConfig, model: BayesianClassifier, network: nn.Module, images: ImageSet
+        self, config: TrainConfig, model: BayesianNeuralNetwork, network: nn.Module, images: ImageSet
     ) -> None:
         """Runs the chain."""
         start = self._fitted("loc")
@@ -64,7 +64,7 @@ class NUTSGuide(PointGuide):
 class Target:
     """The potential energy of weights by name: −log prior − log likelihood / beta, in nats, a scalar."""
 
-    def __init__(self, model: BayesianClassifier, images: Tensor, labels: Tensor, beta: float) -> None:
+    def __init__(self, model: BayesianNeuralNetwork, images: Tensor, labels: Tensor, beta: float) -> None:
         self._model, self._data, self._beta = model, (images, labels), beta
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:

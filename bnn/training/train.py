@@ -322,6 +322,16 @@ def require_trainable(config: TrainConfig, data: TrainingData) -> None:
     """
     rule = choose(RULES, config.rule, "abstention rule")
     rule.require_fittable(len(data.calibration_images), config.promise)
+    require_buildable(config, data)
+
+
+def require_buildable(config: TrainConfig, data: TrainingData) -> None:
+    """Checks that all that `config` names is there, and fits the images of `data`.
+
+    Raises:
+        InputError: something is not, or does not.
+    """
+    choose(RULES, config.rule, "abstention rule")
     require_names(config.scores)
     choose(COMBINATIONS, config.combination, "combination of scores")
     guide = choose(GUIDES, config.guide, "guide")

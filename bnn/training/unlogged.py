@@ -19,6 +19,7 @@ def fit_unlogged(
     *,
     steps: int = -1,
     callbacks: Sequence[pl.Callback] = (),
+    quiet: bool = False,
 ) -> bool:
     """Fits `module` on the processor, and says whether it got to the end: it may be interrupted.
 
@@ -29,6 +30,7 @@ def fit_unlogged(
         what: is fitted, for people.
         steps: after which it ends in any case; -1 for none.
         callbacks: look on.
+        quiet: whether nothing says how far it is.
 
     Raises:
         DivergedError: the training diverged.
@@ -43,7 +45,8 @@ def fit_unlogged(
         enable_checkpointing=False,
         enable_model_summary=False,
         limit_val_batches=0,  # the images held out choose nothing
-        callbacks=[training_bar(what), *callbacks],
+        enable_progress_bar=not quiet,
+        callbacks=[*callbacks, *([] if quiet else [training_bar(what)])],
     )
     with fitting(trainer):
         trainer.fit(module, batches)
