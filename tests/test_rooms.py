@@ -15,7 +15,7 @@ FLOORS = (  # from the lowest to the highest; a name is a folder's or a module's
     ("core",),
     ("data", "ood", "rules"),
     ("adaptive", "classifier", "decisions", "explanation", "export", "monitoring", "prediction", "reading"),
-    ("training", "evaluation", "scoring", "app"),
+    ("training", "evaluation", "scoring", "portable", "app"),
     ("cli",),
 )
 ONE_ROOM = (0, 3)  # floors whose modules are one room, and may import one another

@@ -23,6 +23,7 @@ from bnn.cli.options import (
     COMPARE,
     COMPARED,
     EVALUATE,
+    EXPORT,
     MERGE,
     MONITOR,
     PREDICT,
@@ -34,6 +35,7 @@ from bnn.cli.options import (
     add_calibrate,
     add_compare,
     add_evaluate,
+    add_export,
     add_merge,
     add_monitor,
     add_predict,
@@ -59,6 +61,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn score      decide on millions of images, into Parquet files
   bnn monitor    say when what comes in is no longer like the calibration digits
   bnn evaluate   report on thousands of images, digits and not digits
+  bnn export     write a checkpoint as ONNX, for programs without Python
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
   bnn train      train a Bayesian network and write its checkpoint
@@ -78,10 +81,13 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "pyarrow": "score",
     "fsspec": "score",
     "ray": "ray",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
-APART = ("ray",)  # groups that `make install` leaves out: they are large, and few need them
+APART = ("ray", "onnx")  # groups that `make install` leaves out: they are large, and few need them
 STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", "numpy", "safetensors")
 
 
@@ -169,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     add_read(_command(commands, "read", READ, _read))
     add_score(_command(commands, "score", SCORE, _score))
     add_monitor(_command(commands, "monitor", MONITOR, _monitor))
+    add_export(_command(commands, "export", EXPORT, _export))
     add_serve(_command(commands, "serve", SERVE, _serve))
     return parser
 
@@ -421,6 +428,14 @@ def _monitor(arguments: argparse.Namespace) -> int:
         as_json=arguments.json,
         seed=arguments.seed,
         overwrite=arguments.overwrite,
+    )
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from bnn.cli.export import export_command
+
+    return export_command(
+        arguments.checkpoint, arguments.onnx, half=arguments.half, overwrite=arguments.overwrite
     )
 
 

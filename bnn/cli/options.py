@@ -141,6 +141,18 @@ it, find out what changed; then `bnn calibrate --digits` or `bnn adapt`, and beg
 
 Exit status: 0 no alarm; 4 an alarm; 1 no alarm, but some files could not be used; 2 bad input."""
 
+EXPORT = """\
+Writes a checkpoint as ONNX, for programs in any language: into the folder go ensemble.onnx (the sampled
+networks, the OOD scores and the rule: from images to label and reason), mean.onnx (the mean networks alone:
+from images to probabilities) and classifier.json (what a program has to know of them).
+
+  bnn export --onnx portable                          the checkpoint that ships
+  bnn export mine.safetensors --onnx portable --half  in half as many bytes
+
+Before anything is written, the graph is held against the original on generated images and on the evidence
+of the calibration images. Where it is off by more than rounding, or decides otherwise, no file is written.
+docs/browser.md has what the files hold, and what promise is left."""
+
 SERVE = """\
 Opens the page on which anyone can draw a digit and see the sampled networks vote.
 
@@ -529,6 +541,20 @@ def add_monitor(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="of the numbers that break ties (default: %(default)s)"
     )
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint file (default: the one that ships)")
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn export`."""
+    _add_start(parser)
+    parser.add_argument(
+        "--onnx", type=Path, required=True, metavar="FOLDER", help="where the files go; it is made if need be"
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="store weights in half precision, with a wider tolerance"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that are there from an earlier export"
+    )
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:

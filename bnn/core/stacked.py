@@ -56,12 +56,15 @@ class StackedNetwork:
         else:
             mapped = _Mapped(network)
             self._groups = [partial(mapped, group) for group in groups]
+        self._plain = bare(network), named
         is_alike = not _convolutions(network) or torch.backends.cpu.get_cpu_capability() in TRIED
         self.block = BLOCK if stacked and is_alike else 1
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Outputs (S, N, D) of images (N, 1, 28, 28)."""
+        if torch.compiler.is_exporting():
+            return self._exported(images)
         if len(images) == 0:
             return self(images.new_zeros(1, *images.shape[1:]))[:, :0]
         # A copy is aligned to the processor's vectors, wherever in the batch its block lay.
@@ -70,12 +73,22 @@ class StackedNetwork:
     def _run(self, block: Tensor) -> Tensor:
         return torch.cat([run(block) for run in self._groups])
 
+    def _exported(self, images: Tensor) -> Tensor:
+        """The same, but for rounding, of any number of images, in operations that other programs have too."""
+        network, weights = self._plain
+        draws = range(len(next(iter(weights.values()))))
+        drawn = ({name: value[s] for name, value in weights.items()} for s in draws)
+        return torch.stack([functional_call(network, one, (images,)) for one in drawn])
+
 
 def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
     """`run` on `images` (N, …), always `size` at once, joined along `dim`, where its result has them.
 
-    The last block is filled up, so that an image's result has the same bits alone and in any batch.
+    The last block is filled up, so that an image's result has the same bits alone and in any batch. Where
+    `run` is traced by `torch.export`, it gets all at once.
     """
+    if torch.compiler.is_exporting():
+        return run(images)
     missing = -len(images) % size if len(images) else size
     blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(size)
     # A copy is aligned to the processor's vectors, wherever in the batch its block lay.

@@ -1,0 +1,180 @@
+"""Whether an exported graph says what the classifier says, before it is handed over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bnn.classifier import Classifier
+from bnn.core.evidence import Evidence
+from bnn.core.networks import IMAGE_SIZE
+from bnn.data.drawn import drawings
+from bnn.data.preprocess import Prepared, read_images
+from bnn.data.shapes import DIGITS, DOODLES
+from bnn.data.strokes import pen_strokes
+from bnn.errors import InputError
+from bnn.portable.graph import IMAGES, Ruling, traced
+from bnn.prediction import REASONS, Prediction
+
+if TYPE_CHECKING:
+    import onnx
+    from onnxruntime import InferenceSession
+
+STROKES, NOISE = 40, 5  # images of random strokes, and of noise
+EVERY = 5  # drawn digit, and doodle, is taken
+SEED = 0  # of all that is generated
+MEASURES = ("total", "aleatoric", "epistemic", "ood_score", "refusal_score")
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a graph may be from the classifier, by rounding.
+
+    Attributes:
+        probs: a probability, by so much.
+        measures: a measure (nats, scores) by so much, or by so large a share of itself if that is above 1.
+    """
+
+    probs: float
+    measures: float
+
+
+SINGLE, HALF = Tolerance(probs=1e-4, measures=1e-3), Tolerance(probs=0.02, measures=0.05)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check has seen.
+
+    Attributes:
+        images: that were generated and decided on by both.
+        near: of these, those with a measure within the tolerance of its threshold.
+        otherwise: of these, those that are decided otherwise.
+        probs, measures: the largest differences, as `Tolerance` has them.
+        calibration: images whose evidence the rule in the graph decides on as the original.
+        calibration_near: of these, those with a measure within the tolerance of its threshold.
+    """
+
+    images: int
+    near: int
+    otherwise: int
+    probs: float
+    measures: float
+    calibration: int
+    calibration_near: int
+
+
+def check(model: "onnx.ModelProto", classifier: Classifier, tolerance: Tolerance) -> Checked:
+    """Holds `model`, a graph of `Deciding`, against `classifier`.
+
+    On generated images numbers may differ by the `tolerance`, and decisions where a measure is as near to
+    its threshold, nowhere else. On the evidence of the calibration images, the rule decides as the original
+    does, always.
+
+    Raises:
+        InputError: they differ by more.
+    """
+    images = generated(classifier.task.layout)
+    evidence = classifier.evidence(images)
+    said = classifier.decide(evidence, Prepared.as_given(images).quality)
+    found = run(session(model), {IMAGES: images})
+    probs = float(np.abs(found["probs"] - said.probs).max())
+    measures = max(_off(found[name], getattr(said, name)) for name in MEASURES)
+    near = _near(classifier, evidence, tolerance)
+    otherwise = (found["label"] != said.labels) | (found["reason"] != _numbered(said.reasons))
+    if not (probs <= tolerance.probs and measures <= tolerance.measures):  # so that NaN is none
+        raise InputError(
+            f"the graph is not the classifier: on {len(images)} generated images its probabilities are off by "
+            f"{probs:.2g} and its measures by {measures:.2g}, and {tolerance.probs:g} and "
+            f"{tolerance.measures:g} may be."
+        )
+    if wrong := int((otherwise & ~near).sum()):
+        raise InputError(
+            f"the graph is not the classifier: it decides otherwise on {wrong} of {len(images)} generated "
+            "images, of which no measure is near its threshold."
+        )
+    return Checked(
+        images=len(images),
+        near=int(near.sum()),
+        otherwise=int(otherwise.sum()),
+        probs=probs,
+        measures=measures,
+        calibration=_ruled(classifier),
+        calibration_near=int(_near(classifier, classifier.calibration.evidence, tolerance).sum()),
+    )
+
+
+def generated(layout: str) -> Tensor:
+    """Images to compare on, (N, 1, 28, 28): drawn digits, doodles, random strokes, noise, and nothing."""
+    drawn = [one.picture() for one in (*drawings(DIGITS, SEED), *drawings(DOODLES, SEED))[::EVERY]]
+    rng = np.random.default_rng(SEED)
+    noise = rng.random((NOISE, IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    made = torch.from_numpy(np.concatenate([pen_strokes(STROKES, rng), noise, np.zeros_like(noise[:1])]))
+    return torch.cat([read_images(drawn, layout).images, made[:, None].float()])
+
+
+def session(model: "onnx.ModelProto") -> "InferenceSession":
+    """What runs `model`."""
+    from onnxruntime import InferenceSession
+
+    return InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def run(running: "InferenceSession", inputs: Mapping[str, Tensor]) -> Arrays:
+    """A graph's outputs by name."""
+    names = [output.name for output in running.get_outputs()]
+    outputs = running.run(names, {name: value.numpy() for name, value in inputs.items()})
+    return dict(zip(names, map(np.asarray, outputs), strict=True))
+
+
+def _ruled(classifier: Classifier) -> int:
+    """How many calibration images there are, on whose evidence the rule's graph decides as the rule does.
+
+    Raises:
+        InputError: on some it does not.
+    """
+    evidence = classifier.calibration.evidence
+    inputs = {
+        **evidence.predictive.tensors(),
+        "surprises": torch.stack(list(evidence.surprises.values()), 1),
+        "ood": evidence.ood,
+        "novelty": evidence.novelty,
+    }
+    found = run(session(traced(Ruling(classifier.rule, list(evidence.surprises)), inputs)), inputs)
+    said = classifier.rule.decide(evidence)
+    if wrong := int(((found["label"] != said.labels) | (found["reason"] != _numbered(said.reasons))).sum()):
+        raise InputError(
+            f"the graph's rule is not the classifier's: of {len(evidence)} calibration images it decides "
+            f"otherwise on {wrong}."
+        )
+    return len(evidence)
+
+
+def _numbered(reasons: NDArray[np.str_]) -> NDArray[np.int64]:
+    return np.array([REASONS.index(reason) for reason in reasons.tolist()])
+
+
+def _near(classifier: Classifier, evidence: Evidence, tolerance: Tolerance) -> NDArray[np.bool_]:
+    """Of which images some measure is so near to what the rule holds it against, (N,).
+
+    Whether a refused image is unfamiliar goes by its novelty too, and that it is more than 0.
+    """
+    doubt = 1 - evidence.mean.amax(-1)
+    measured = {"total": evidence.total, "ood": evidence.ood, "doubt": doubt, "novelty": evidence.novelty}
+    limits = {**classifier.rule.thresholds, "novelty": 0.0}
+    near = [
+        (measured[name] - limit).abs() <= tolerance.measures * max(1.0, abs(limit))
+        for name, limit in limits.items()
+    ]
+    return torch.stack(near).any(0).numpy()
+
+
+def _off(found: NDArray[Any], said: NDArray[Any]) -> float:
+    """By how much two measures differ at most, or by how large a share where they are above 1."""
+    return float((np.abs(found - said) / np.maximum(1, np.abs(said))).max())
