@@ -118,7 +118,8 @@ def test_the_check_passes_and_counts_what_it_saw(graph: Any, small: Classifier) 
     assert checked.images == len(generated(small.task.layout))
     assert checked.calibration == len(small.calibration)
     assert checked.probs < SINGLE.probs
-    assert checked.measures < SINGLE.measures
+    assert checked.entropies < SINGLE.entropies
+    assert checked.scores < SINGLE.scores
     assert checked.otherwise <= checked.near
 
 
@@ -130,7 +131,7 @@ def test_other_weights_in_the_graph_are_found(small: Classifier, graph: Any) -> 
 
 def test_another_rule_in_the_graph_is_found(small: Classifier, graph: Any) -> None:
     with pytest.raises(InputError, match="it decides otherwise on"):
-        check(graph, small.with_rule(RefuseAll("so it was asked")), replace(SINGLE, measures=10.0))
+        check(graph, small.with_rule(RefuseAll("so it was asked")), replace(SINGLE, scores=10.0))
 
 
 def test_a_rule_that_cannot_be_traced_right_is_found_on_the_calibration_evidence(small: Classifier) -> None:

@@ -435,7 +435,11 @@ def _export(arguments: argparse.Namespace) -> int:
     from bnn.cli.export import export_command
 
     return export_command(
-        arguments.checkpoint, arguments.onnx, half=arguments.half, overwrite=arguments.overwrite
+        arguments.checkpoint,
+        arguments.onnx,
+        half=arguments.half,
+        runtime=arguments.page,
+        overwrite=arguments.overwrite,
     )
 
 

@@ -148,6 +148,10 @@ from images to probabilities) and classifier.json (what a program has to know of
 
   bnn export --onnx portable                          the checkpoint that ships
   bnn export mine.safetensors --onnx portable --half  in half as many bytes
+  bnn export --onnx site --half --page package        with a page that needs no server, index.html
+
+The page draws, decides and explains in the visitor's browser, from files of this folder alone. It is run by
+onnxruntime-web, whose npm package --page names: `npm pack onnxruntime-web@1.30.0`, unpacked.
 
 Before anything is written, the graph is held against the original on generated images and on the evidence
 of the calibration images. Where it is off by more than rounding, or decides otherwise, no file is written.
@@ -551,6 +555,13 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--half", action="store_true", help="store weights in half precision, with a wider tolerance"
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="PACKAGE",
+        help="add a page that any web server can show; the unpacked npm package onnxruntime-web runs it "
+        "(default: no page)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace files that are there from an earlier export"

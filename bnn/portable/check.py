@@ -1,7 +1,7 @@
 """Whether an exported graph says what the classifier says, before it is handed over."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STROKES, NOISE = 40, 5  # images of random strokes, and of noise
 EVERY = 5  # drawn digit, and doodle, is taken
 SEED = 0  # of all that is generated
-MEASURES = ("total", "aleatoric", "epistemic", "ood_score", "refusal_score")
+ENTROPIES, SCORES = ("total", "aleatoric", "epistemic"), ("ood_score", "refusal_score")
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -37,15 +37,19 @@ class Tolerance:
     """How far a graph may be from the classifier, by rounding.
 
     Attributes:
-        probs: a probability, by so much.
-        measures: a measure (nats, scores) by so much, or by so large a share of itself if that is above 1.
+        probs: a probability.
+        entropies: an entropy, in nats.
+        scores: an OOD score or a refusal score, by so much, or by so large a share of itself where that is
+            above 1. Surprises go up in steps, one a training image, and rounding may take one more.
     """
 
     probs: float
-    measures: float
+    entropies: float
+    scores: float
 
 
-SINGLE, HALF = Tolerance(probs=1e-4, measures=1e-3), Tolerance(probs=0.02, measures=0.05)
+SINGLE = Tolerance(probs=1e-5, entropies=1e-4, scores=0.02)
+HALF = Tolerance(probs=2e-3, entropies=5e-3, scores=0.05)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Checked:
         images: that were generated and decided on by both.
         near: of these, those with a measure within the tolerance of its threshold.
         otherwise: of these, those that are decided otherwise.
-        probs, measures: the largest differences, as `Tolerance` has them.
+        probs, entropies, scores: the largest differences, as `Tolerance` has them.
         calibration: images whose evidence the rule in the graph decides on as the original.
         calibration_near: of these, those with a measure within the tolerance of its threshold.
     """
@@ -65,7 +69,8 @@ class Checked:
     near: int
     otherwise: int
     probs: float
-    measures: float
+    entropies: float
+    scores: float
     calibration: int
     calibration_near: int
 
@@ -84,16 +89,19 @@ def check(model: "onnx.ModelProto", classifier: Classifier, tolerance: Tolerance
     evidence = classifier.evidence(images)
     said = classifier.decide(evidence, Prepared.as_given(images).quality)
     found = run(session(model), {IMAGES: images})
-    probs = float(np.abs(found["probs"] - said.probs).max())
-    measures = max(_off(found[name], getattr(said, name)) for name in MEASURES)
+    off = {
+        "probs": float(np.abs(found["probs"] - said.probs).max()),
+        "entropies": max(_off(found[name], getattr(said, name)) for name in ENTROPIES),
+        "scores": max(_off(found[name], getattr(said, name)) for name in SCORES),
+    }
     near = _near(classifier, evidence, tolerance)
     otherwise = (found["label"] != said.labels) | (found["reason"] != _numbered(said.reasons))
-    if not (probs <= tolerance.probs and measures <= tolerance.measures):  # so that NaN is none
-        raise InputError(
-            f"the graph is not the classifier: on {len(images)} generated images its probabilities are off by "
-            f"{probs:.2g} and its measures by {measures:.2g}, and {tolerance.probs:g} and "
-            f"{tolerance.measures:g} may be."
-        )
+    for what, difference in off.items():
+        if not difference <= (most := asdict(tolerance)[what]):  # so that NaN is too far
+            raise InputError(
+                f"the graph is not the classifier: on {len(images)} generated images its {what} are off by up "
+                f"to {difference:.2g}, and {most:g} is allowed."
+            )
     if wrong := int((otherwise & ~near).sum()):
         raise InputError(
             f"the graph is not the classifier: it decides otherwise on {wrong} of {len(images)} generated "
@@ -103,8 +111,7 @@ def check(model: "onnx.ModelProto", classifier: Classifier, tolerance: Tolerance
         images=len(images),
         near=int(near.sum()),
         otherwise=int(otherwise.sum()),
-        probs=probs,
-        measures=measures,
+        **off,
         calibration=_ruled(classifier),
         calibration_near=int(_near(classifier, classifier.calibration.evidence, tolerance).sum()),
     )
@@ -165,16 +172,17 @@ def _near(classifier: Classifier, evidence: Evidence, tolerance: Tolerance) -> N
 
     Whether a refused image is unfamiliar goes by its novelty too, and that it is more than 0.
     """
-    doubt = 1 - evidence.mean.amax(-1)
-    measured = {"total": evidence.total, "ood": evidence.ood, "doubt": doubt, "novelty": evidence.novelty}
     limits = {**classifier.rule.thresholds, "novelty": 0.0}
-    near = [
-        (measured[name] - limit).abs() <= tolerance.measures * max(1.0, abs(limit))
-        for name, limit in limits.items()
-    ]
+    measured = {
+        "total": (evidence.total, tolerance.entropies),
+        "doubt": (1 - evidence.mean.amax(-1), tolerance.probs),
+        "ood": (evidence.ood, tolerance.scores * max(1.0, abs(limits.get("ood", 0.0)))),
+        "novelty": (evidence.novelty, tolerance.scores),
+    }
+    near = [(measured[name][0] - limit).abs() <= measured[name][1] for name, limit in limits.items()]
     return torch.stack(near).any(0).numpy()
 
 
 def _off(found: NDArray[Any], said: NDArray[Any]) -> float:
-    """By how much two measures differ at most, or by how large a share where they are above 1."""
+    """By how much two measures differ at most, or by how large a share of those that are above 1."""
     return float((np.abs(found - said) / np.maximum(1, np.abs(said))).max())

@@ -112,7 +112,7 @@ def told(
         "thresholds": dict(rule.thresholds),
         "candidate_threshold": classifier.candidate_threshold,
         "says": classifier.describe(),
-        "promise": promised(classifier, tolerance, checked),
+        "promise": promised(classifier, checked),
         "tolerance": asdict(tolerance),
         "checked": {"seed": SEED, **asdict(checked)},
         "files": {
@@ -122,7 +122,7 @@ def told(
     }
 
 
-def promised(classifier: Classifier, tolerance: Tolerance, checked: Checked) -> str:
+def promised(classifier: Classifier, checked: Checked) -> str:
     """What is left of the rule's promise, in sentences."""
     if classifier.rule.promise is None:
         return "The rule promises nothing."
@@ -130,9 +130,9 @@ def promised(classifier: Classifier, tolerance: Tolerance, checked: Checked) -> 
         return "The rule was calibrated with other networks: of these it promises nothing."
     near = percent(checked.calibration_near / checked.calibration, ".2g")
     return (
-        f"The rule's promise was made for the classifier that this graph was made from. It may decide "
-        f"otherwise where a measure is within {tolerance.measures:g} of its threshold, and was seen to do so "
-        f"nowhere else: of the {checked.calibration:,} calibration images {near} are so near."
+        "The rule's promise was made for the classifier that this graph was made from. The graph may decide "
+        "otherwise where a measure is within the tolerance of its threshold, and was seen to do so nowhere "
+        f"else: of the {checked.calibration:,} calibration images {near} are so near."
     )
 
 
