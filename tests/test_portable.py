@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra `onnx`)")
+pytest.importorskip("onnx", reason="onnx is not installed (extra `onnx`)")
+
+import onnx
 
 from bnn.classifier import Classifier
 from bnn.core.checkpoint import Checkpoint
@@ -21,9 +23,8 @@ from bnn.core.task import Task
 from bnn.data.preprocess import Prepared
 from bnn.errors import InputError
 from bnn.ood.score import Observed, OODScore
-from bnn.ood.scores import SCORES
 from bnn.portable import onnx_files
-from bnn.portable.check import HALF, SINGLE, check, generated, run, session
+from bnn.portable.check import HALF, SINGLE, check, generated, ruled, run, session
 from bnn.portable.graph import IMAGES, Deciding, halved, of_images, traced
 from bnn.portable.onnx_files import ABOUT, ENSEMBLE, MEAN, OUTPUTS, export_onnx
 from bnn.prediction import REASONS
@@ -40,14 +41,30 @@ def small(make_checkpoint: Callable[..., Checkpoint]) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def graph(small: Classifier) -> Any:
-    return of_images(Deciding(small))
+def images(small: Classifier) -> Iterator[Tensor]:
+    """Images of all kinds that are generated, in no order; the check takes the same."""
+    made = generated(small.task.layout)
+    made = made[torch.randperm(len(made), generator=torch.Generator().manual_seed(1))]
+    with pytest.MonkeyPatch.context() as patched:  # to make them once is enough
+        patched.setattr("bnn.portable.check.generated", lambda _: made)
+        yield made
 
 
-def mixed(n: int = 40) -> Tensor:
-    """Images of all kinds that are generated, in no order."""
-    images = generated("as-is")
-    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(1))[:n]]
+@pytest.fixture(scope="module")
+def written(small: Classifier, images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an export, which leaves the classifier as it was."""
+    folder = tmp_path_factory.mktemp("portable") / "new"
+    before = small.predict(Prepared.as_given(images[:10]))
+    export_onnx(small, folder)
+    after = small.predict(Prepared.as_given(images[:10]))
+    assert (before.ood_score == after.ood_score).all()
+    assert (before.probs == after.probs).all()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(written: Path) -> Any:
+    return onnx.load(written / ENSEMBLE)
 
 
 def assert_alike(model: Any, classifier: Classifier, images: Tensor) -> None:
@@ -63,8 +80,9 @@ def assert_alike(model: Any, classifier: Classifier, images: Tensor) -> None:
     assert np.abs(found["votes"] - counted).sum(1).max() <= 2  # where two classes are equally likely
 
 
-def test_the_graph_decides_as_the_classifier_does_in_any_batch(graph: Any, small: Classifier) -> None:
-    images = mixed()
+def test_the_graph_decides_as_the_classifier_does_in_any_batch(
+    graph: Any, small: Classifier, images: Tensor
+) -> None:
     assert_alike(graph, small, images)
     running = session(graph)
     whole = run(running, {IMAGES: images})
@@ -80,42 +98,23 @@ def test_an_image_that_shows_nothing_is_refused(graph: Any) -> None:
     assert [REASONS[reason] for reason in found["reason"]] == ["unfamiliar"] * 2
 
 
-def test_what_is_no_number_is_refused(graph: Any) -> None:
-    images = mixed(2)
+def test_what_is_no_number_is_refused(graph: Any, images: Tensor) -> None:
+    images = images[:2].clone()
     images[1, 0, 14, 14] = torch.nan
     found = run(session(graph), {IMAGES: images})
     assert found["label"][1] == -1
     assert REASONS[found["reason"][1]] == "unfamiliar"
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [MedianRule(0.3), EntropyRule(1.0, 0.1), ConfidenceRule(0.5, 0.1), RefuseAll("so it was asked")],
-    ids=lambda rule: rule.name,
-)
-def test_every_rule_has_an_onnx_form(small: Classifier, rule: Any) -> None:
-    classifier = small.with_rule(rule)
-    assert_alike(of_images(Deciding(classifier)), classifier, mixed(20))
-
-
-def test_any_network_and_any_classes(untrained: Untrained) -> None:
+def test_any_network_and_any_classes(untrained: Untrained, images: Tensor) -> None:
     classifier = untrained("resnet", {"channels": [4, 6]}, Task(("a", "b", "c"), layout="as-is"))
     classifier = classifier.with_draws(3)
-    assert_alike(of_images(Deciding(classifier)), classifier, mixed(10))
+    assert_alike(of_images(Deciding(classifier)), classifier, images[:10])
 
 
-def test_tracing_leaves_the_classifier_as_it_was(small: Classifier, graph: Any) -> None:
-    fresh = Classifier(small.checkpoint())
-    before = fresh.predict(Prepared.as_given(mixed(10)))
-    of_images(Deciding(fresh))
-    after = fresh.predict(Prepared.as_given(mixed(10)))
-    assert (before.ood_score == after.ood_score).all()
-    assert (before.probs == after.probs).all()
-
-
-def test_the_check_passes_and_counts_what_it_saw(graph: Any, small: Classifier) -> None:
+def test_the_check_passes_and_counts_what_it_saw(graph: Any, small: Classifier, images: Tensor) -> None:
     checked = check(graph, small, SINGLE)
-    assert checked.images == len(generated(small.task.layout))
+    assert checked.images == len(images)
     assert checked.calibration == len(small.calibration)
     assert checked.probs < SINGLE.probs
     assert checked.entropies < SINGLE.entropies
@@ -125,7 +124,7 @@ def test_the_check_passes_and_counts_what_it_saw(graph: Any, small: Classifier) 
 
 def test_other_weights_in_the_graph_are_found(small: Classifier, graph: Any) -> None:
     other = Classifier(replace(small.checkpoint(), seed=small.seed + 1))
-    with pytest.raises(InputError, match="the graph is not the classifier: on .* generated images"):
+    with pytest.raises(InputError, match=r"the graph is not the classifier: on \d+ generated images"):
         check(graph, other, SINGLE)
 
 
@@ -134,25 +133,29 @@ def test_another_rule_in_the_graph_is_found(small: Classifier, graph: Any) -> No
         check(graph, small.with_rule(RefuseAll("so it was asked")), replace(SINGLE, scores=10.0))
 
 
-def test_a_rule_that_cannot_be_traced_right_is_found_on_the_calibration_evidence(small: Classifier) -> None:
-    class Alternating(EntropyRule):
-        """Whose trace is its first answer."""
+RULES = [MedianRule(0.3), EntropyRule(1.0, 0.1), ConfidenceRule(0.5, 0.1), RefuseAll("so it was asked")]
 
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_every_rule_has_an_onnx_form(small: Classifier, rule: Any) -> None:
+    assert ruled(small.with_rule(rule)) == len(small.calibration)
+
+
+def test_a_rule_that_is_traced_wrongly_is_found_on_the_calibration_evidence(small: Classifier) -> None:
+    class Wavering(EntropyRule):
         def answers(self, evidence: Evidence) -> Tensor:
-            return super().answers(evidence) if torch.compiler.is_exporting() else evidence.total < -1
+            return super().answers(evidence) ^ torch.compiler.is_exporting()
 
-    classifier = small.with_rule(Alternating(1.0, 0.1))
-    with pytest.raises(InputError, match="decides otherwise on"):
-        check(of_images(Deciding(classifier)), classifier, SINGLE)
+    with pytest.raises(InputError, match="of 60 calibration images it decides otherwise on 60"):
+        ruled(small.with_rule(Wavering(1.0, 0.1)))
 
 
-def test_in_half_precision_the_file_is_half_as_large(untrained: Untrained) -> None:
-    classifier = untrained("mlp", {"hidden": 64})
-    single = of_images(Deciding(classifier))
-    half = halved(onnx.ModelProto.FromString(single.SerializeToString()))
-    assert half.ByteSize() < 0.6 * single.ByteSize()
-    assert check(half, classifier, HALF).probs > 1e-6  # it is rounded
+def test_in_half_precision_the_file_is_smaller(graph: Any, images: Tensor) -> None:
+    half = halved(onnx.ModelProto.FromString(graph.SerializeToString()))
+    assert half.ByteSize() < 0.6 * graph.ByteSize()
     onnx.checker.check_model(half)
+    exact, rounded = (run(session(model), {IMAGES: images})["probs"] for model in (graph, half))
+    assert 1e-6 < np.abs(exact - rounded).max() < HALF.probs
 
 
 class Looped(OODScore):
@@ -164,13 +167,9 @@ class Looped(OODScore):
         return torch.tensor([float(image.sum()) for image in observed.images])
 
 
-def test_a_score_without_an_onnx_form_is_refused_in_a_sentence(
-    small: Classifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(SCORES, Looped.name, Looped)
-    images = Prepared.as_given(mixed(30))
-    classifier = small.with_scores(Looped(), reference=images).with_rule(EntropyRule(1.0, 0.1))
-    with pytest.raises(InputError, match=r"^this classifier has a part that has no ONNX form: .*\)\.$") as said:
+def test_a_score_without_an_onnx_form_is_refused_in_a_sentence(small: Classifier, images: Tensor) -> None:
+    classifier = small.with_scores(Looped(), reference=Prepared.as_given(images[:30]))
+    with pytest.raises(InputError, match=r"^this classifier has a part that has no ONNX form: .*\.$") as said:
         of_images(Deciding(classifier))
     assert "\n" not in str(said.value)
 
@@ -187,41 +186,33 @@ def test_a_graph_takes_the_inputs_by_their_names() -> None:
     assert found["below"].tolist() == [0, 1, 1, 3]
 
 
-@pytest.fixture(scope="module")
-def written(small: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("portable") / "new"
-    export_onnx(small, folder)
-    return folder
-
-
-def test_the_folder_says_all_that_a_program_needs(written: Path, small: Classifier) -> None:
+def test_the_folder_says_all_that_a_program_needs(written: Path, small: Classifier, images: Tensor) -> None:
     """As a program would that knows nothing of bnn: the files, their digests, and what comes out."""
     about = json.loads((written / ABOUT).read_text(encoding="utf-8"))
     assert {path.name for path in written.iterdir()} == {ENSEMBLE, MEAN, ABOUT}
     for name, file in about["files"].items():
         content = (written / name).read_bytes()
         assert file == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    images = mixed(20)
     found = run(session(onnx.load(written / ENSEMBLE)), {about["input"]["name"]: images})
     assert set(about["outputs"]) == set(found)
     said = small.predict(Prepared.as_given(images))
     assert [about["reasons"][reason] for reason in found["reason"]] == said.reasons.tolist()
     names = [about["classes"][label] if label >= 0 else "refused" for label in found["label"]]
-    assert names == [said.decision(i) for i in range(20)]
-    within = (found["ood_score"] <= about["thresholds"]["ood"]) & (found["total"] <= about["thresholds"]["total"])
+    assert names == [said.decision(i) for i in range(len(said))]
+    limits = about["thresholds"]
+    within = (found["ood_score"] <= limits["ood"]) & (found["total"] <= limits["total"])
     assert np.array_equal(within & (np.ptp(images.numpy(), axis=(1, 2, 3)) > 0.1), found["label"] >= 0)
     assert len(about["scores"]) == found["surprises"].shape[1]
     assert "promise was made for the classifier" in about["promise"]
 
 
-def test_the_mean_networks_are_those_of_the_posterior(written: Path, small: Classifier) -> None:
-    images = mixed(10)
+def test_the_mean_networks_are_those_of_the_posterior(
+    written: Path, small: Classifier, images: Tensor
+) -> None:
     found = run(session(onnx.load(written / MEAN)), {IMAGES: images})["probs"]
-    each = []
-    for component in small.posterior.components:
-        network = torch.func.functional_call
-        plain = small.networks(1)[0]
-        each.append(network(plain, component.mean(), (images,)).softmax(-1))
+    (network,) = small.networks(1)
+    means = [component.mean() for component in small.posterior.components]
+    each = [torch.func.functional_call(network, mean, (images,)).softmax(-1) for mean in means]
     assert np.allclose(found, torch.stack(each).mean(0).detach().numpy(), atol=1e-5)
 
 
@@ -233,8 +224,9 @@ def test_what_is_there_is_not_replaced_unasked(written: Path, small: Classifier)
 
 
 def test_nothing_is_written_where_the_check_fails(
-    small: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Classifier, graph: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(onnx_files, "of_images", lambda *_, **__: graph)
     monkeypatch.setattr(onnx_files, "SINGLE", replace(SINGLE, probs=0.0))
     with pytest.raises(InputError, match="the graph is not the classifier"):
         export_onnx(small, tmp_path)

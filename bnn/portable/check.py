@@ -18,14 +18,14 @@ from bnn.data.shapes import DIGITS, DOODLES
 from bnn.data.strokes import pen_strokes
 from bnn.errors import InputError
 from bnn.portable.graph import IMAGES, Ruling, traced
-from bnn.prediction import REASONS, Prediction
+from bnn.prediction import REASONS
 
 if TYPE_CHECKING:
     import onnx
     from onnxruntime import InferenceSession
 
 STROKES, NOISE = 40, 5  # images of random strokes, and of noise
-EVERY = 5  # drawn digit, and doodle, is taken
+EVERY = 10  # drawn digit, and doodle, is taken
 SEED = 0  # of all that is generated
 ENTROPIES, SCORES = ("total", "aleatoric", "epistemic"), ("ood_score", "refusal_score")
 
@@ -99,8 +99,8 @@ def check(model: "onnx.ModelProto", classifier: Classifier, tolerance: Tolerance
     for what, difference in off.items():
         if not difference <= (most := asdict(tolerance)[what]):  # so that NaN is too far
             raise InputError(
-                f"the graph is not the classifier: on {len(images)} generated images its {what} are off by up "
-                f"to {difference:.2g}, and {most:g} is allowed."
+                f"the graph is not the classifier: on {len(images)} generated images its {what} are off by "
+                f"up to {difference:.2g}, and {most:g} is allowed."
             )
     if wrong := int((otherwise & ~near).sum()):
         raise InputError(
@@ -112,7 +112,7 @@ def check(model: "onnx.ModelProto", classifier: Classifier, tolerance: Tolerance
         near=int(near.sum()),
         otherwise=int(otherwise.sum()),
         **off,
-        calibration=_ruled(classifier),
+        calibration=ruled(classifier),
         calibration_near=int(_near(classifier, classifier.calibration.evidence, tolerance).sum()),
     )
 
@@ -140,7 +140,7 @@ def run(running: "InferenceSession", inputs: Mapping[str, Tensor]) -> Arrays:
     return dict(zip(names, map(np.asarray, outputs), strict=True))
 
 
-def _ruled(classifier: Classifier) -> int:
+def ruled(classifier: Classifier) -> int:
     """How many calibration images there are, on whose evidence the rule's graph decides as the rule does.
 
     Raises:

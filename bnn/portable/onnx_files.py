@@ -77,7 +77,7 @@ def export_onnx(
 
 
 def require_onnx() -> None:
-    """Imports, before long work, what writes and runs ONNX; raises ModuleNotFoundError where it is missing."""
+    """Imports, before long work, what writes and runs ONNX; raises ModuleNotFoundError where that is none."""
     for package in PACKAGES:
         import_module(package)
 
@@ -139,7 +139,7 @@ def promised(classifier: Classifier, checked: Checked) -> str:
 def _input_of(layout: str) -> str:
     if layout == INK:
         return (
-            "white ink on black as MNIST has it: the ink's box fitted into 20×20, its centre of mass on pixel "
-            "14, 14; such as bnn.prepare makes of a picture"
+            "white ink on black as MNIST has it: the ink's box fitted into 20×20, its centre of mass on "
+            "pixel 14, 14; such as bnn.prepare makes of a picture"
         )
     return "the whole picture, its longer side 28 pixels, the rest filled up as its border"
