@@ -1,4 +1,4 @@
-"""What the page without a server weighs and takes: `python benchmarks/browser.py FOLDER`.
+"""What the page without a server weighs and takes: `python benchmarks/static_page.py FOLDER`.
 
 FOLDER is what `bnn export --onnx FOLDER --half --page PACKAGE` wrote. It is shown by a web server on this
 machine, opened in Chromium as on a phone, and given drawings. Times are those of the processor in the page's
