@@ -10,7 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -36,6 +36,7 @@ from bnn.errors import InputError
 from bnn.portable.onnx_files import export_onnx
 from bnn.portable.page_files import RUNTIME, VERSION, page_files, write_page
 
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 NPM = shutil.which("npm")
 PACKAGE = f"onnxruntime-web@{VERSION}"
 PATIENCE = 300  # seconds that npm may take
@@ -172,6 +173,8 @@ def test_a_finger_draws_a_digit_and_nothing_outside_is_asked(shown: tuple[Page, 
     expect(page.locator("#headline")).to_have_text("3")
     expect(page.locator("#voices")).to_contain_text("of 3 networks say")
     assert page.locator(READY).bounding_box()["width"] <= SCREENS["phone"]["viewport"]["width"]  # type: ignore[index]
-    found = Axe().run(page).response["violations"]
-    assert not [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page).response["violations"]
+        assert not [one["id"] for one in found if one["impact"] in ("serious", "critical")], scheme
     assert wrong == []

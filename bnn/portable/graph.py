@@ -190,11 +190,11 @@ def _candidates(classifier: Classifier, evidence: Evidence) -> Tensor:
 
 def _below(sorted_sequence: Any, values: Any, **_: Any) -> Any:
     """`torch.searchsorted`, for which ONNX has no operation: how many of the sequence each value is above."""
-    from onnxscript import INT64
-    from onnxscript import opset18 as op
+    import onnxscript
 
+    op: Any = onnxscript.opset18  # whose types do not know that a list of numbers is a constant
     is_below = op.Less(op.Unsqueeze(sorted_sequence, [0]), op.Unsqueeze(values, [1]))
-    return op.ReduceSum(op.Cast(is_below, to=INT64.dtype), [1], keepdims=0)
+    return op.ReduceSum(op.Cast(is_below, to=onnxscript.INT64.dtype), [1], keepdims=0)
 
 
 def _first(error: BaseException) -> Exception:

@@ -30,14 +30,31 @@ function findInk(brightness) {
         const [smaller, coarser] = shrunk(small, Math.max(200, rounded((longest * 14) / width)));
         [small, scale] = [smaller, scale * coarser];
     }
-    return parts(mapped(small, (value) => 1 - value), scale);
+    const [strength, noise] = aboveGround(small);
+    return { ...parts(strength, scale), noise };
 }
 
 function guessedWidth(brightness) {
     const [coarse, scale] = shrunk(brightness, 128);
-    const found = sortedOut(mapped(coarse, (value) => 1 - value));
+    const found = sortedOut(aboveGround(coarse)[0]);
     const width = strokeWidth(mapped(found.labels, (label) => label > 0, Uint8Array));
     return width ? (width + 2) * scale : 0;
+}
+
+// How far dark ink stands out from the white ground, in [0, 1], and the ground's noise.
+function aboveGround(brightness) {
+    const { width, height } = brightness;
+    const apart = mapped(brightness, (value) => 1 - value);
+    const step = Math.max(1, Math.floor(Math.max(width, height) / 128));
+    const sample = apart.data.filter((_, i) => i % width % step === 0 && Math.floor(i / width) % step === 0);
+    const middle = median(sample);
+    const noise = 1.4826 * median(sample.map((value) => Math.abs(value - middle)));
+    return [mapped(apart, (value) => Math.min(Math.max(value - middle - 3 * noise, 0), 1)), noise];
+}
+
+function median(values) {
+    const ordered = values.toSorted();
+    return (ordered[(values.length - 1) >> 1] + ordered[values.length >> 1]) / 2;
 }
 
 function parts(strength, scale) {
@@ -144,7 +161,7 @@ function qualityOf(ink) {
         const { width, height } = ink.lines;
         const reach = Math.max(reachOf(ink.lines, 0) / width, reachOf(ink.lines, 1) / height);
         if (reach > 0 && reach < 0.8) return "cut off";
-        return ink.high > 0.025 ? "faint" : "blank";
+        return ink.high > 0.025 || ink.noise > 0.05 ? "faint" : "blank";
     }
     if (sizeOf(ink.boxes) * ink.scale < 6 || isDot(ink)) return "too small";
     if (isCutOff(ink)) return "cut off";
