@@ -53,13 +53,12 @@ def export_command(
 
 def _tell(console: Console, folder: Path, about: Mapping[str, Any]) -> None:
     checked, tolerance = about["checked"], about["tolerance"]
-    shown = table("held against the original", "on", "off by at most", "allowed")
-    on = f"{checked['images']:,} generated images"
+    shown = table("against the original", "images", "off by", "allowed")
+    made = f"{checked['images']:,} generated"
     for what, allowed in tolerance.items():
-        shown.add_row(WHAT[what], on, f"{checked[what]:.2g}", f"{allowed:g}")
-    near = f"{checked['near']}, near a threshold"
-    shown.add_row("decisions", on, f"{checked['otherwise']} images", near)
-    shown.add_row("the rule", f"{checked['calibration']:,} calibration images", "0 images", "0")
+        shown.add_row(WHAT[what], made, f"{checked[what]:.2g}", f"{allowed:g}")
+    shown.add_row("decisions", made, str(checked["otherwise"]), f"{checked['near']} near a threshold")
+    shown.add_row("the rule's decisions", f"{checked['calibration']:,} calibration", "0", "0")
     console.print(shown)
     size = about["files"][ENSEMBLE]["bytes"] / 1e6
     for sentence in (about["promise"], f"Wrote {folder} ({ENSEMBLE}: {size:.1f} MB)."):
