@@ -492,12 +492,12 @@ class Classifier:
 
     def _calibrate_on(self, calibration: Calibration) -> None:
         self._calibration: Calibration | None = calibration
-        self._candidate_threshold = candidate_threshold(
+        self.candidate_threshold = candidate_threshold(
             calibration.evidence.mean, calibration.labels, CANDIDATE_MISS
         )
 
     def _candidates(self, probs: Tensor, label: int) -> tuple[int, ...]:
-        lowest = min(self._candidate_threshold, probs[label].item())  # the answer is always one of them
+        lowest = min(self.candidate_threshold, probs[label].item())  # the answer is always one of them
         order = probs.argsort(descending=True, stable=True)
         return tuple(order[: int((probs >= lowest).sum())].tolist())
 

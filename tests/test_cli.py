@@ -45,7 +45,7 @@ def failing(arguments, capsys):
     "command",
     [
         *("train", "merge", "compare", "evaluate", "calibrate", "adapt"),
-        *("predict", "read", "score", "monitor", "serve"),
+        *("predict", "read", "score", "monitor", "export", "serve"),
     ],
 )
 def test_help_explains_each_command_with_examples_and_defaults(command, capsys):

@@ -25,7 +25,7 @@ FLOORS = (  # from the lowest to the highest; a name is a folder's or a module's
         "reading",
         "review",
     ),
-    ("training", "evaluation", "scoring", "app"),
+    ("training", "evaluation", "scoring", "portable", "app"),
     ("cli",),
 )
 ONE_ROOM = (0, 3)  # floors whose modules are one room, and may import one another

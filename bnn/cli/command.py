@@ -23,6 +23,7 @@ from bnn.cli.options import (
     COMPARE,
     COMPARED,
     EVALUATE,
+    EXPORT,
     MERGE,
     MONITOR,
     PREDICT,
@@ -35,6 +36,7 @@ from bnn.cli.options import (
     add_calibrate,
     add_compare,
     add_evaluate,
+    add_export,
     add_merge,
     add_monitor,
     add_predict,
@@ -63,6 +65,7 @@ A Bayesian handwritten-digit classifier that says "I don't know".
   bnn review     name, export and delete the refused images that were kept
   bnn monitor    say when what comes in is no longer like the calibration digits
   bnn evaluate   report on thousands of images, digits and not digits
+  bnn export     write a checkpoint as ONNX, for programs without Python
   bnn calibrate  ask for other promises of a checkpoint, without training
   bnn adapt      teach a checkpoint a few hundred digits of one's own
   bnn train      train a Bayesian network and write its checkpoint
@@ -84,10 +87,13 @@ GROUPS = {  # what pyproject.toml's optional groups bring, by the name it is imp
     "pyarrow": "score",
     "fsspec": "score",
     "ray": "ray",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
     "sklearn": "evaluate",
     "torchvision": "evaluate",
 }
-APART = ("ray", "postgresql")  # groups that `make install` leaves out: few need them
+APART = ("ray", "onnx", "postgresql")  # groups that `make install` leaves out: few need them
 STANDS_ON = ("torch", "pyro-ppl", "pytorch-lightning", "torchvision", "gradio", "numpy", "safetensors")
 
 
@@ -175,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     add_read(_command(commands, "read", READ, _read))
     add_score(_command(commands, "score", SCORE, _score))
     add_monitor(_command(commands, "monitor", MONITOR, _monitor))
+    add_export(_command(commands, "export", EXPORT, _export))
     add_serve(_command(commands, "serve", SERVE, _serve))
     add_review(_command(commands, "review", REVIEW, _review))
     return parser
@@ -435,6 +442,18 @@ def _review(arguments: argparse.Namespace) -> int:
     from bnn.cli.review import review_command
 
     return review_command(arguments.queue, out=arguments.out, deleting=arguments.delete)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from bnn.cli.export import export_command
+
+    return export_command(
+        arguments.checkpoint,
+        arguments.onnx,
+        half=arguments.half,
+        runtime=arguments.page,
+        overwrite=arguments.overwrite,
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:

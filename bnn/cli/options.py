@@ -152,6 +152,22 @@ Tells how far the review of refused images is, which `bnn serve --queue` collect
 In the new folder, `labelled` has a sub-folder for each class, and `no-digit` what is of none. Of a queue that
 was reviewed, `bnn calibrate --digits` and `bnn adapt --digits` take the former directly."""
 
+EXPORT = """\
+Writes a checkpoint as ONNX, for programs in any language: into the folder go ensemble.onnx (the sampled
+networks, the OOD scores and the rule: from images to label and reason), mean.onnx (the mean networks alone:
+from images to probabilities) and classifier.json (what a program has to know of them).
+
+  bnn export --onnx portable                          the checkpoint that ships
+  bnn export mine.safetensors --onnx portable --half  in half as many bytes
+  bnn export --onnx site --half --page package        with a page that needs no server, index.html
+
+The page draws, decides and explains in the visitor's browser, from files of this folder alone. It is run by
+onnxruntime-web, whose npm package --page names: `npm pack onnxruntime-web@1.30.0`, unpacked.
+
+Before anything is written, the graph is held against the original on generated images and on the evidence
+of the calibration images. Where it is off by more than rounding, or decides otherwise, no file is written.
+docs/browser.md has what the files hold, and what promise is left."""
+
 SERVE = """\
 Opens the page on which anyone can draw a digit and see the sampled networks vote.
 
@@ -555,6 +571,27 @@ def add_review(parser: argparse.ArgumentParser) -> None:
         "--delete",
         metavar="WHAT",
         help="delete images for good: those that were reviewed, or all (default: none)",
+    )
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bnn export`."""
+    _add_start(parser)
+    parser.add_argument(
+        "--onnx", type=Path, required=True, metavar="FOLDER", help="where the files go; it is made if need be"
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="store weights in half precision, with a wider tolerance"
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="PACKAGE",
+        help="add a page that any web server can show; the unpacked npm package onnxruntime-web runs it "
+        "(default: no page)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that are there from an earlier export"
     )
 
 

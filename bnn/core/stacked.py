@@ -70,6 +70,8 @@ class StackedNetwork:
 
         Where the images require a gradient they carry one, and may differ in their last bits.
         """
+        if torch.compiler.is_exporting():
+            return self._exported(images)
         if images.requires_grad:
             network, weights = self._made_of
             return _Mapped(network)(weights, images)
@@ -82,6 +84,13 @@ class StackedNetwork:
     def _run(self, block: Tensor) -> Tensor:
         return torch.cat([run(block) for run in self._groups])
 
+    def _exported(self, images: Tensor) -> Tensor:
+        """The same, but for rounding, of any number of images, in operations that other programs have too."""
+        network, weights = self._made_of
+        draws = range(len(next(iter(weights.values()))))
+        drawn = ({name: value[s] for name, value in weights.items()} for s in draws)
+        return torch.stack([functional_call(network, one, (images,)) for one in drawn])
+
 
 def inference(of: Tensor) -> torch.inference_mode:
     """What works out numbers `of` a tensor without a gradient, unless that requires one."""
@@ -91,8 +100,11 @@ def inference(of: Tensor) -> torch.inference_mode:
 def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
     """`run` on `images` (N, …), always `size` at once, joined along `dim`, where its result has them.
 
-    The last block is filled up, so that an image's result has the same bits alone and in any batch.
+    The last block is filled up, so that an image's result has the same bits alone and in any batch. Where
+    `run` is traced by `torch.export`, it gets all at once.
     """
+    if torch.compiler.is_exporting():
+        return run(images)
     missing = -len(images) % size if len(images) else size
     blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(size)
     # A copy is aligned to the processor's vectors, wherever in the batch its block lay.

@@ -138,7 +138,7 @@ def raw_scores(scores: Iterable[OODScore], observed: Observed) -> dict[str, Tens
     """
     named = {score.name: score.score(observed) for score in scores}
     for name, values in named.items():
-        if not isinstance(values, Tensor) or values.shape != (len(observed.images),):
+        if not isinstance(values, Tensor) or values.shape != observed.images.shape[:1]:
             raise InputError(f"the OOD score {name!r} must give one number an image, (N,).")
     return {name: values.float() for name, values in named.items()}
 

@@ -276,13 +276,13 @@ class RefuseAll(AbstentionRule):
         return self.instead_of, self.wanted
 
     def reluctance(self, evidence: Evidence) -> Tensor:
-        return torch.ones(len(evidence))
+        return torch.ones_like(evidence.total)
 
     def highest_score(self, classes: int) -> float:
         return 1.0
 
     def answers(self, evidence: Evidence) -> Tensor:
-        return torch.zeros(len(evidence), dtype=torch.bool)
+        return torch.zeros_like(evidence.total, dtype=torch.bool)
 
     @classmethod
     def fit_on(cls, calibration: Calibration, promise: Promise) -> Self:
