@@ -66,7 +66,7 @@ def test_another_package_is_refused_with_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_layout_gets_no_page(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="leave out --page"):
+    with pytest.raises(InputError, match="export without a page"):
         page_files(tmp_path, "as-is")
 
 

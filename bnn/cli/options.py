@@ -155,7 +155,7 @@ was reviewed, `bnn calibrate --digits` and `bnn adapt --digits` take the former 
 EXPORT = """\
 Writes a checkpoint as ONNX, for programs in any language: into the folder go ensemble.onnx (the sampled
 networks, the OOD scores and the rule: from images to label and reason), mean.onnx (the mean networks alone:
-from images to probabilities) and classifier.json (what a program has to know of them).
+probabilities) and classifier.json (what a program has to know of them).
 
   bnn export --onnx portable                          the checkpoint that ships
   bnn export mine.safetensors --onnx portable --half  in half as many bytes

@@ -40,7 +40,7 @@ def page_files(runtime: Path, layout: str = INK) -> Mapping[str, bytes]:
     if layout != INK:
         raise InputError(
             f"a page lays drawings out as {INK!r} alone, and this checkpoint was trained on {layout!r}: "
-            "leave out --page."
+            "export without a page (--page)."
         )
     given = {name: runtime / "dist" / name for name in RUNTIME}
     contents = {name: path.read_bytes() for name, path in given.items() if path.is_file()}
