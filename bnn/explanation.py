@@ -22,7 +22,7 @@ from bnn.ood.scores import PixelDensity, blurred
 from bnn.prediction import Prediction
 
 MOST_NAMED = 3  # candidates that are listed one by one
-_NOTHING_LIKE = math.log(10_000)  # nats of every score of the image: fewer than one in so many is as strange
+_NOTHING_LIKE = math.log(3_000)  # nats of every score of the image: fewer than one in so many is as strange
 _OFF = 0.3  # of full ink, by which a pixel differs from an ordinary image's
 _TURNS: Mapping[str, Callable[[Tensor], Tensor]] = {  # what a camera or a hand does to a whole image
     "turned by a quarter": lambda image: image.rot90(1, (-2, -1)),

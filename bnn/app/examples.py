@@ -80,9 +80,9 @@ def examples() -> list[Example]:
     strange = [*letters, upside_down, Example(STRANGE, "noise", _noise())]
     # Shown because it is so, with the checkpoint that ships and its own promises.
     fooling = [
-        Example(FOOLING, "the letter C, taken for a 0", _letter("C")),
         Example(FOOLING, "a heart, taken for a 0", render(HEART)),
         Example(FOOLING, "a capital A, taken for a 4", render(CAPITAL)),
+        Example(FOOLING, "a capital H, taken for a 4", render(shapes.CAPITALS["H"][0])),
         Example(FOOLING, "a 1 with a flag, refused", render(FLAGGED)),
     ]
     return [*made, *strange, *fooling]
