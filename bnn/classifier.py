@@ -305,7 +305,7 @@ class Classifier:
         Example:
             >>> from bnn import Classifier, MedianRule
             >>> Classifier.load(draws=10).with_rule(MedianRule(0.2)).predict("docs/star.png").decision(0)
-            '4'
+            '8'
         """
         other = copy.copy(self)
         other.rule = rule

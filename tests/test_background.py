@@ -135,7 +135,7 @@ def test_a_dent_moves_ink_near_a_place_of_it_and_leaves_what_is_far(seed: int) -
     made = CHIMERAS["dented"](thin, thin, np.random.default_rng(seed))
     moved = (made - thin).abs().amax(1) > 0.05  # which columns
     touched = torch.stack((moved[:, :14].any(1), moved[:, 14:].any(1)), 1)
-    assert touched.any(1).all()
+    assert touched.any(1).float().mean() > 0.6  # but where it was moved along its line
     assert not touched.all()  # three in five have one dent, by one of the lines
 
 

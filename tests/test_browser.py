@@ -829,8 +829,8 @@ def test_the_plots_can_be_had_as_numbers(visitor: Visitor, key: str) -> None:
 def test_trust_tells_of_what_programs_sent(visitor: Visitor, address: str) -> None:
     four = png(EXAMPLES["4"].image)
     assert httpx.post(f"{address}v1/classify", content=four, timeout=SLOW).json()["label"] == 4
-    visitor.page.goto(address)
     open_tab(visitor.page, "Trust")
+    visitor.press("What programs have sent")
     told = visitor.page.locator("#arrivals")
     expect(told).to_contain_text("No alarm")
     expect(told.locator("figure")).to_have_count(2)

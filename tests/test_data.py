@@ -185,7 +185,7 @@ def test_files_that_do_not_fit_together_are_refused(
 
 
 def test_an_unknown_data_set_names_those_there_are() -> None:
-    known = "mnist, digits, .*, drawn, capitals, .*, noise, .*, FashionMNIST, .*"
+    known = "mnist, digits, .*, drawn, .*, capitals, .*, noise, .*, FashionMNIST, .*"
     with pytest.raises(InputError, match=rf"^there is no set of images 'svhn': choose one of {known}\.$"):
         ImageSet.from_name("svhn")
 

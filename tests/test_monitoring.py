@@ -202,9 +202,9 @@ def as_files(images: torch.Tensor, folder: Path) -> Path:
 def test_the_command_tells_of_strokes_and_goes_on_where_it_stood(
     strokes: torch.Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, half, rest = (
+    whole, begun, rest = (
         as_files(images, tmp_path / name)
-        for name, images in (("whole", strokes), ("half", strokes[:2]), ("rest", strokes[2:]))
+        for name, images in (("whole", strokes), ("first", strokes[:1]), ("rest", strokes[1:]))
     )
     out = tmp_path / "drift.png"
     assert (
@@ -220,9 +220,9 @@ def test_the_command_tells_of_strokes_and_goes_on_where_it_stood(
     with Image.open(out) as plot:
         assert plot.format == "PNG"
 
-    (half / "none.png").write_bytes(b"no image")
+    (begun / "none.png").write_bytes(b"no image")
     state = ["--state", str(tmp_path / "two")]
-    assert main(["monitor", str(half), *state]) == 1
+    assert main(["monitor", str(begun), *state]) == 1
     told = capsys.readouterr()
     assert "none.png" in told.err
     assert "No alarm" in told.out

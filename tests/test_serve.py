@@ -436,7 +436,7 @@ def test_who_never_ends_is_cut_off_and_others_are_served_meanwhile(
 def test_a_start_that_fails_says_why_and_leaves_nothing_behind(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Classifier) -> None:
+    def fail(*_: object) -> None:
         assert list(tmp_path.iterdir())
         raise RuntimeError("no page today")
 

@@ -149,7 +149,7 @@ def test_every_name_and_reason_is_cut() -> None:
 def page(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Page, str]]:
     built: list[Page] = []
 
-    def build(classifier: Classifier) -> Page:
+    def build(classifier: Classifier, *_: object) -> Page:
         built.append(build_page(classifier))
         return built[0]
 

@@ -17,7 +17,7 @@ from bnn.rules.martingale import rate_limits
 MOST = 1_000_000  # images that are watched, 25 bytes each; those that come later are not
 POINTS = 60  # along the images
 ROWS = 5  # of the numbers
-_HEADING = "<h2>What programs sent</h2>"
+_HEADING = "<h2>What programs have sent</h2>"
 _NOTHING = (
     "<p>Nothing yet since this page was started. What comes by plain HTTP is compared with the calibration "
     "images, and here stands whether it is still like them.</p>"

@@ -58,17 +58,16 @@ Row = tuple[str, str, str]  # what was measured, the number, what it means
 
 
 def card_tab(classifier: Classifier, _: Promises, *, arrivals: Arrivals | None = None) -> None:
-    """Lays the tab out where it is called, within a `gr.Blocks`; it tells of `arrivals` as they then are."""
+    """Lays the tab out where it is called, within a `gr.Blocks`; on demand it tells of `arrivals`."""
     gr.HTML(f"<p>{escape(classifier.describe())}</p>", js_on_load=None)
     names = classifier.task.names
     gr.HTML(results_html(classifier.record, names), elem_id="results", js_on_load=None)
     heading = f"<h2>On its {len(classifier.calibration.labels):,} calibration {worded(names, 'digits')}</h2>"
     gr.HTML(heading + figures_html(classifier), elem_id="figures", js_on_load=None)
     if arrivals is not None:
+        ask = gr.Button("What programs have sent", size="sm", elem_id="ask-arrivals")
         told = gr.HTML(elem_id="arrivals", js_on_load=None)
-        gr.on(
-            None, arrivals.html, None, told, show_progress="hidden", api_visibility="private"
-        )  # when opened
+        ask.click(arrivals.html, None, told, show_progress="hidden", api_visibility="private")
     gr.HTML(training_html(classifier.record, names), elem_id="training", js_on_load=None)
 
 
