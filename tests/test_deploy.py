@@ -105,8 +105,9 @@ def test_behind_the_proxy_the_page_is_whole_and_programs_and_uploads_get_through
         assert Path(path).read_bytes() == FOUR
         decision = visitor.post("/v1/classify", content=FOUR).json()
         assert (decision["label"], decision["reason"]) == (4, "answered")
-        lines = visitor.post("/v1/classify-batch", files=[("images", FOUR)] * 3).text.splitlines()
-        assert len(lines) == 3
+        for _ in range(8):  # a stream whose head came at once was dropped by Caddy, one time in ten
+            lines = visitor.post("/v1/classify-batch", files=[("images", FOUR)] * 3).text.splitlines()
+            assert len(lines) == 3
 
 
 def test_the_workers_upstream_is_what_nginx_takes(tmp_path: Path) -> None:
