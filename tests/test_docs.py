@@ -114,7 +114,7 @@ def test_the_surface_page_has_every_public_name(site: Path) -> None:
 
 def test_a_browser_asks_no_other_host_and_finds_no_error(site: Path) -> None:
     pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
-    from browser import CHROMIUM, chromium
+    from browser import CHROMIUM, SLOW, chromium
 
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
@@ -127,7 +127,7 @@ def test_a_browser_asks_no_other_host_and_finds_no_error(site: Path) -> None:
         for path in ("index.html", "metrics.html", "contributing.html", "api/bnn.html"):
             page.goto(f"{address}/{path}", wait_until="networkidle")
         page.get_by_role("textbox", name="Search").fill("conformal")
-        page.locator(".md-search-result__item").first.wait_for()
+        page.locator(".md-search-result__item").first.wait_for(timeout=SLOW)
     assert asked
     assert all(url.startswith((f"{address}/", "data:", "blob:")) for url in asked)
     assert not told
