@@ -58,6 +58,18 @@ def pour(address: Address, connection: socket.socket, piece: bytes) -> None:
         assert httpx.get(f"{address.url}health", timeout=PATIENCE).status_code == 200
 
 
+def test_what_is_small_is_sent_at_once(classifier: Classifier) -> None:
+    address = Address(port=free_port())
+    with (
+        served(classifier, address) as serving,
+        httpx.Client(base_url=address.url, timeout=PATIENCE) as client,
+    ):
+        client.get("health").raise_for_status()
+        (connection,) = serving.server.server_state.connections
+        kept = connection.transport.get_extra_info("socket")
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize("half", [*HALVES, WHOLE, WHOLE + b"GET"])
 def test_who_does_not_go_on_is_left(address: Address, half: bytes) -> None:
     with connected(address, half) as connection:

@@ -5,6 +5,7 @@ has no more: then nobody gets in.
 """
 
 import asyncio
+import socket
 from collections import Counter
 
 import h11
@@ -26,6 +27,8 @@ class Patience(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # What is small goes at once, not after 40 ms: asyncio sees to that where it made the socket.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._began = self._since = self._heard = self.loop.time()
         self._unsent, self._taken = 0, self._began
         self._watch = self.loop.call_later(HEAD_SECONDS, self._look)
