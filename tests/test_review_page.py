@@ -89,7 +89,7 @@ def test_what_is_kept_is_what_was_refused_as_the_networks_saw_it(classifier: Cla
     assert list(prepared.quality[-2:]) == [BLANK, SEVERAL]
     names = [*(one.name for one in tried), "blank", "several"]
     prediction = classifier.predict(prepared)
-    kept = {one.name: one for one in refusals(classifier, names, prepared)}
+    kept = {one.name: one for one in refusals(prediction, names, prepared)}
     expected = {name for name, label in zip(names, prediction.labels, strict=True) if label < 0}
     assert set(kept) == expected - {"blank", "several"}
     assert prediction.votes is not None

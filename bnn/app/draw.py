@@ -219,7 +219,10 @@ def _drawn(chosen: Chosen) -> Callable[..., list[Refusal]]:
 
     def found(drawn: Any, *choice: Any) -> list[Refusal]:
         image, classifier = drawing(drawn), chosen(*choice)
-        return [] if image is None else refusals(classifier, ["drawing"], _read(classifier, image))
+        if image is None:
+            return []
+        read = _read(classifier, image)
+        return refusals(classifier.predict(read), ["drawing"], read)
 
     return found
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from bnn.app.strictness import ANNOUNCED
 from bnn.app.words import verdict
-from bnn.classifier import Classifier
 from bnn.core.networks import IMAGE_SIZE
 from bnn.data.preprocess import Prepared
 from bnn.data.quality import BLANK, SEVERAL
 from bnn.errors import InputError
+from bnn.prediction import Prediction
 from bnn.review.entries import Added, Refusal
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ _DAY = 86400.0  # seconds
 FULL = "The queue is full: review what is in it, export it, and have it deleted."
 
 
-def refusals(classifier: Classifier, names: Sequence[str], prepared: Prepared) -> list[Refusal]:
-    """Those of the images that `classifier` refuses, but for the blank and those of several digits.
+def refusals(prediction: Prediction, names: Sequence[str], prepared: Prepared) -> list[Refusal]:
+    """Those of the images that are refused, but for the blank and those of several digits.
 
     Args:
-        classifier: decides.
+        prediction: of them, with the votes of all draws.
         names: of the images' files.
         prepared: the images.
     """
-    return list(_refusals(classifier, names, prepared))
+    return list(_refusals(prediction, names, prepared))
 
 
 def keep_controls(
@@ -94,8 +94,7 @@ def _terms(retention: float | None) -> str:
     )
 
 
-def _refusals(classifier: Classifier, names: Sequence[str], prepared: Prepared) -> Iterator[Refusal]:
-    prediction = classifier.predict(prepared)
+def _refusals(prediction: Prediction, names: Sequence[str], prepared: Prepared) -> Iterator[Refusal]:
     assert prediction.votes is not None  # noqa: S101  # as they are where all draws are asked
     for index, name in enumerate(names):
         one = prediction[index]

@@ -122,7 +122,8 @@ def many_tab(classifier: Classifier, promises: Promises, *, queue: "ReviewQueue 
 
     def found(value: Any, risk: str | None, alpha: str | None) -> list[Refusal]:
         read = read_files(uploaded(value), classifier.task.layout)
-        return refusals(classifier.with_rule(promises.rule(risk, alpha)), read.names, read.prepared)
+        chosen = classifier.with_rule(promises.rule(risk, alpha))
+        return refusals(chosen.predict(read.prepared), read.names, read.prepared)
 
     if queue is not None:
         keep_controls(queue, "Keep what was refused for review", "keep", [files, risk, alpha], found)

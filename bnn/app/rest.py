@@ -7,7 +7,7 @@ import base64
 import binascii
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -193,9 +193,10 @@ class _Judge:
         found = self._prepared(upload)
         if isinstance(found, Unusable):
             raise HTTPException(422, f"The image cannot be judged: {found.why}")
-        decision = self._plain(self._classifier.predict(found[0]))
+        prediction = self._classifier.predict(found[0])
+        decision = self._plain(prediction)
         if to_queue:
-            decision["queued"] = self._queued(upload.name, found[0], decision)
+            decision["queued"] = self._queued(upload.name, found[0], prediction)
         return decision
 
     def read(self, upload: Upload) -> dict[str, Any]:
@@ -240,7 +241,7 @@ class _Judge:
                 yield failed.popleft()[1]
             about: dict[str, Any] = {"image": number, "file": name, **self._plain(prediction)}
             if to_queue:
-                yield _line(JudgedQueued(**about, queued=self._queued(name, prepared, about)))
+                yield _line(JudgedQueued(**about, queued=self._queued(name, prepared, prediction)))
             else:
                 yield _line(Judged(**about))
         yield from (line for _, line in failed)
@@ -251,12 +252,13 @@ class _Judge:
             self._measures.count([UNREADABLE])
         return found
 
-    def _queued(self, name: str, prepared: Prepared, decision: Mapping[str, Any]) -> bool:
+    def _queued(self, name: str, prepared: Prepared, prediction: Prediction) -> bool:
         """Puts the image into the queue, if it was refused, and says whether it is there."""
-        if self._review is None or decision["label"] is not None:
+        found = refusals(prediction, [name], prepared)
+        if self._review is None or not found:
             return False
         try:
-            added = self._review.add(refusals(self._classifier, [name], prepared))
+            added = self._review.add(found)
         except InputError as error:  # the decision holds nevertheless
             _log.warning("bnn: %s", error)
             return False
