@@ -222,16 +222,19 @@ def test_the_steps_from_the_drawing_to_what_was_seen_unfold(visitor: Visitor) ->
     visitor.draw(DIGITS["4"])
     visitor.reads("4")
     steps = visitor.page.locator("#steps figure")
-    expect(visitor.page.locator("#steps")).to_be_hidden()
-    visitor.use(visitor.control("From the drawing to what the networks saw"))
-    expect(steps).to_have_count(4)
+    fold = visitor.page.locator("#steps summary")
+    expect(steps).to_have_count(4, timeout=SLOW)
+    expect(steps.last).to_be_hidden()
+    visitor.use(fold)
     expect(steps.last).to_contain_text("28 by 28, as the network sees it")
     for step in steps.all():
         expect(step.locator("img")).to_be_visible()
     assert_sound(visitor.page)
     visitor.clear()
-    expect(visitor.page.locator("#steps")).to_contain_text("Nothing is drawn yet.", timeout=SLOW)
-    visitor.use(visitor.control("From the drawing to what the networks saw"))
+    nothing = visitor.page.get_by_text("Nothing is drawn yet.")
+    expect(nothing).to_be_visible(timeout=SLOW)  # it stays unfolded while what is drawn changes
+    visitor.use(fold)
+    expect(nothing).to_be_hidden()
 
 
 def test_what_the_page_is_and_where_it_fails_can_be_read(visitor: Visitor) -> None:
@@ -861,7 +864,7 @@ def test_every_tab_fits_the_screen_and_is_accessible(
     visitor.choose("4 or 9")
     visitor.reads(REFUSED)
     page.get_by_role("button", name="Advanced").click()
-    page.get_by_role("button", name="From the drawing to what the networks saw").click()
+    page.locator("#steps summary").click()
     assert_sound(page)
     open_tab(page, "Many images")
     assert_sound(page)

@@ -55,6 +55,17 @@ element.addEventListener("click", (event) => {
 });
 """
 
+# Always there, which an accordion's content is not: what arrives while that is made can be lost.
+_FOLDED = """
+<details ${typeof fold === "undefined" ? "" : fold}>
+<summary>From the drawing to what the networks saw</summary>
+${value}
+</details>
+"""
+_KEEPS_FOLD = """
+element.addEventListener("toggle", (event) => { props.fold = event.target.open ? "open" : ""; }, true);
+"""
+
 
 class Panels(NamedTuple):
     """The parts of the tab that change with a drawing, as HTML."""
@@ -142,8 +153,7 @@ def draw_tab(classifier: Classifier, promises: Promises, *, queue: "ReviewQueue 
     if are_digits(classifier.task.names):
         gr.HTML(examples_html(examples()), elem_id="examples", js_on_load=_SHOW_ON_PAD)
     risk, alpha = strictness_controls(promises, names=classifier.task.names)
-    with gr.Accordion("From the drawing to what the networks saw", open=False):
-        how = gr.HTML(nothing.steps, elem_id="steps", js_on_load=None)
+    how = gr.HTML(nothing.steps, html_template=_FOLDED, js_on_load=_KEEPS_FOLD, elem_id="steps")
     with gr.Accordion("Advanced", open=False):
         draws = gr.Radio(
             DRAWS,
