@@ -5,6 +5,7 @@ import json
 import math
 from array import array
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +26,7 @@ from bnn.rules.martingale import OnlineRanks, after_bet, alarm_at, first_capital
 
 TESTS = {"ood_score": "OOD score", "total": "entropy"}  # what is ranked: measures of a `Prediction`
 LEVEL = 0.95  # of limits that are told
+UNFAMILIAR = "refused as unfamiliar"
 FORMAT = 1
 _HEADER = "monitor"
 _WHAT = "the numbers of its images"
@@ -43,6 +45,30 @@ class Step(NamedTuple):
     p: list[float]
     log_wealth: list[float]
     alarm: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Refusals:
+    """The share of images that was refused, of all up to some.
+
+    Attributes:
+        what: counts as refused, such as "refused as unfamiliar".
+        allowed: the share that is promised at most; None where none is.
+        images: (K,) how many images there were.
+        shares: (K,) of these.
+        limits: (K, 2) of the shares, holding at all times at once with probability `LEVEL`.
+    """
+
+    what: str
+    allowed: float | None
+    images: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    limits: NDArray[np.float64]
+
+    @property
+    def height(self) -> float:
+        """The share up to which a plot is worth a look: early limits are wide."""
+        return min(1.0, 2.5 * max(float(self.shares[-1]), self.allowed or 0, float(self.limits[-1, 1])))
 
 
 class Monitor:
@@ -133,21 +159,28 @@ class Monitor:
         return np.array(REASONS)[np.frombuffer(bytes(self._reasons), np.uint8)]
 
     @property
-    def promised(self) -> tuple[str, float] | None:
-        """What the rule promises to refuse at most, in words, and the share; None where it does not."""
-        promise = self.rule.promise
-        if promise is None:
-            return None
-        if "alpha" in self.rule.controls:
-            return "refused as unfamiliar", promise.alpha
-        return ("refused", promise.refuse) if "refuse" in self.rule.controls else None
+    def promised(self) -> tuple[str, float | None]:
+        """What counts as refused, in words, and the share of it that is promised at most, if any is."""
+        promise, controls = self.rule.promise, self.rule.controls
+        if promise is not None and "alpha" in controls:
+            return UNFAMILIAR, promise.alpha
+        return "refused", promise.refuse if promise is not None and "refuse" in controls else None
 
     @property
     def refused(self) -> NDArray[np.bool_]:
-        """Which images count against what is `promised`, (N,); all refused ones where nothing is."""
-        if self.promised is not None and "alpha" in self.rule.controls:
+        """Which images count as refused, (N,), see `promised`."""
+        if self.promised[0] == UNFAMILIAR:
             return self.reasons == "unfamiliar"
         return self.reasons != "answered"
+
+    def refusals(self, images: NDArray[np.int64]) -> "Refusals":
+        """How many were refused of the first `images` (K,), each at least 1."""
+        what, allowed = self.promised
+        counts = self.refused.cumsum()[images - 1]
+        limits = [
+            rate_limits(count, n, LEVEL) for count, n in zip(counts.tolist(), images.tolist(), strict=True)
+        ]
+        return Refusals(what, allowed, images, counts / images, np.array(limits))
 
     def save(self, path: str | Path) -> None:
         """Writes what `resume` needs to `path`, whole or not at all: 17 bytes an image.
@@ -214,8 +247,7 @@ class Monitor:
 
 def said_of_refusals(monitor: Monitor) -> str:
     """How many images were refused, with limits that hold at all times at once, and what is promised."""
-    what, allowed = monitor.promised or ("refused", None)
-    count, n = int(monitor.refused.sum()), len(monitor)
+    (what, allowed), count, n = monitor.promised, int(monitor.refused.sum()), len(monitor)
     limits = percent_interval(rate_limits(count, n, LEVEL), ".3g")
     promise = (
         "" if allowed is None else f"; of images like the calibration images at most {percent(allowed)} are"

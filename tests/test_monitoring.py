@@ -121,6 +121,18 @@ def test_what_counts_against_the_promise_is_what_the_rule_promises(
     assert np.array_equal(entropy.refused, entropy.reasons != "answered")
 
 
+def test_the_share_refused_is_that_of_all_images_so_far_within_its_limits(tiny: Classifier) -> None:
+    monitor = Monitor(tiny)
+    monitor.see(calibration_of(tiny))
+    told = monitor.refusals(np.array([1, 10, len(monitor)]))
+    assert told.shares.tolist() == [monitor.refused[:n].mean() for n in told.images]
+    low, high = told.limits.T
+    assert (low <= told.shares).all()
+    assert (told.shares <= high).all()
+    assert (np.diff(high - low) < 0).all()
+    assert told.height >= max(told.shares[-1], tiny.promise.refuse)
+
+
 def test_another_ensemble_than_the_calibrated_one_is_not_monitored(classifier: Classifier) -> None:
     with pytest.raises(InputError, match="own draws and seed"):
         Monitor(classifier)

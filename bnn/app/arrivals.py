@@ -12,7 +12,6 @@ from bnn.classifier import Classifier
 from bnn.monitoring import LEVEL, TESTS, Monitor, said_of_refusals, verdict
 from bnn.numerals import percent, percent_interval
 from bnn.prediction import Prediction
-from bnn.rules.martingale import rate_limits
 
 MOST = 1_000_000  # images that are watched, 25 bytes each; those that come later are not
 POINTS = 60  # along the images
@@ -81,11 +80,8 @@ def _evidence_figure(monitor: Monitor) -> str:
 
 
 def _refusals_figure(monitor: Monitor) -> str:
-    what, allowed = monitor.promised or ("refused", None)
-    images, counts = _places(len(monitor)), monitor.refused.cumsum()
-    shares = counts[images - 1] / images
-    limits = np.array([rate_limits(int(counts[n - 1]), int(n), LEVEL) for n in images])
-    high = 100 * min(1.0, 2.5 * max(float(shares[-1]), allowed or 0, float(limits[-1, 1])))
+    told = monitor.refusals(_places(len(monitor)))
+    what, high = told.what, 100 * told.height
     caption = f"With limits that hold at all times at once ({percent(LEVEL)})."
     plot = Plot(
         _across(len(monitor)),
@@ -93,14 +89,18 @@ def _refusals_figure(monitor: Monitor) -> str:
         f"Share of the images {what}, of all so far. {caption}",
         [("first", f"{what}, of all so far"), ("second", "its limits")],
     )
-    for edge in limits.T:
-        plot.line(images, (100 * edge).clip(0, high), "second")
-    plot.line(images, (100 * shares).clip(0, high), "first")
-    if allowed is not None:
-        plot.level(100 * allowed, "promised at most")
-    edges = [percent_interval(pair, ".3g") for pair in limits]
-    shown = [f"{percent(share, '.3g')} {edge}" for share, edge in zip(shares.tolist(), edges, strict=True)]
-    rows = [[f"{images[row]:,}", shown[row]] for row in _few(len(images))]
+    for edge in told.limits.T:
+        plot.line(told.images, (100 * edge).clip(0, high), "second")
+    plot.line(told.images, (100 * told.shares).clip(0, high), "first")
+    if told.allowed is not None:
+        plot.level(100 * told.allowed, "promised at most")
+    rows = [
+        [
+            f"{told.images[row]:,}",
+            f"{percent(float(told.shares[row]), '.3g')} {percent_interval(told.limits[row], '.3g')}",
+        ]
+        for row in _few(len(told.images))
+    ]
     return figure_html(f"How many are {what}", plot, caption, ("images", f"{what} (limits)"), rows)
 
 

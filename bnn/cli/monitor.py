@@ -129,7 +129,7 @@ def _tell(monitor: Monitor, before: int, file: str, *, as_json: bool) -> None:
 
 
 def _table(monitor: Monitor) -> Any:
-    what = (monitor.promised or ("refused", 0))[0]
+    what, _ = monitor.promised
     tests = [f"evidence,\n{said}" for said in TESTS.values()]
     shown = table("images", f"{what}\n(95 % interval)", "ambiguous", *tests)
     powers, refused, reasons = monitor.log_wealth / math.log(10), monitor.refused, monitor.reasons

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.geometry import CENTRE, interpolated, laid_out, moves, smooth, uniform
+from bnn.data.geometry import CENTRE, interpolated, laid_out, moves, places, smooth, uniform
 from bnn.data.strokes import POINTS, WIDTHS, curves, drawn_by_pen, pen_strokes
 
 STROKES = 0.6  # share of pen strokes in a background
@@ -109,11 +109,8 @@ def erased(first: Tensor, second: Tensor, rng: Generator) -> Tensor:
 
 def dented(first: Tensor, second: Tensor, rng: Generator) -> Tensor:
     """With the ink around one of its places, or two, moved aside: a notch, a bulge."""
-    across = torch.arange(IMAGE_SIZE).float()
-    places = torch.cartesian_prod(across, across).flip(1).view(1, IMAGE_SIZE, IMAGE_SIZE, 2)  # x before y
-    for share in (1.0, 0.4):
-        places = places + _dent(first, share, rng)
-    return interpolated(first, places)
+    moved = places() + _dent(first, 1.0, rng)
+    return interpolated(first, moved + _dent(first, 0.4, rng))
 
 
 def _dent(images: Tensor, share: float, rng: Generator) -> Tensor:

@@ -75,9 +75,14 @@ def moves(
     )
     matrices = torch.stack((width, height), 1)[:, :, None] * turn
     moved = torch.stack([uniform(count, rng, -shift, shift) for _ in range(2)], 1)
-    across = torch.arange(IMAGE_SIZE).float() - _MIDDLE
-    grid = torch.cartesian_prod(across, across).flip(1)  # x before y
-    return (grid @ matrices.mT + moved[:, None] + _MIDDLE).view(count, IMAGE_SIZE, IMAGE_SIZE, 2)
+    from_middle = places().flatten(0, 1) - _MIDDLE
+    return (from_middle @ matrices.mT + moved[:, None] + _MIDDLE).view(count, IMAGE_SIZE, IMAGE_SIZE, 2)
+
+
+def places() -> Tensor:
+    """Where each pixel of an image is, (28, 28, 2) pixels, x before y."""
+    across = torch.arange(IMAGE_SIZE).float()
+    return torch.cartesian_prod(across, across).flip(1).view(IMAGE_SIZE, IMAGE_SIZE, 2)
 
 
 def uniform(count: int, rng: Generator, low: float, high: float) -> Tensor:

@@ -11,9 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnn.monitoring import LEVEL, TESTS, Monitor
+from bnn.monitoring import TESTS, Monitor
 from bnn.numerals import percent
-from bnn.rules.martingale import rate_limits
 
 BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"  # Okabe & Ito's, as in a report's plots
 STYLE: Any = {"axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
@@ -47,16 +46,11 @@ def _draw_wealth(axes: Axes, monitor: Monitor) -> None:
 
 
 def _draw_refused(axes: Axes, monitor: Monitor) -> None:
-    what, allowed = monitor.promised or ("refused", None)
-    counts = monitor.refused.cumsum()
-    images = np.unique(np.geomspace(1, len(monitor), POINTS).round().astype(int))
-    limits = np.array([rate_limits(int(counts[n - 1]), int(n), LEVEL) for n in images])
-    axes.fill_between(
-        images, *100 * limits.T, color=BLUE, alpha=0.2, linewidth=0, label="its limits, at all times at once"
-    )
-    axes.plot(images, 100 * counts[images - 1] / images, color=BLUE, label=f"{what}, of all so far")
-    if allowed is not None:
-        axes.axhline(100 * allowed, color=VERMILION, linestyle=":", label="what the promise allows")
-    highest = 2.5 * max(counts[-1] / len(monitor), allowed or 0, limits[-1, 1])
-    axes.set(ylabel=f"{what} (%)", ylim=(0, min(100, 100 * highest)))
+    told = monitor.refusals(np.unique(np.geomspace(1, len(monitor), POINTS).round().astype(int)))
+    limits, name = 100 * told.limits.T, "its limits, at all times at once"
+    axes.fill_between(told.images, *limits, color=BLUE, alpha=0.2, linewidth=0, label=name)
+    axes.plot(told.images, 100 * told.shares, color=BLUE, label=f"{told.what}, of all so far")
+    if told.allowed is not None:
+        axes.axhline(100 * told.allowed, color=VERMILION, linestyle=":", label="what the promise allows")
+    axes.set(ylabel=f"{told.what} (%)", ylim=(0, 100 * told.height))
     axes.legend(loc="upper right")
