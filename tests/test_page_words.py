@@ -130,6 +130,13 @@ def test_words_for_the_unfamiliar_and_the_blank() -> None:
     assert verdict(prediction("unfamiliar", quality="blank"))[0] == "Nothing drawn yet"
 
 
+def test_a_word_that_asks_is_a_question_of_its_own() -> None:
+    asks = prediction("unfamiliar", quality="mirrored or turned?")
+    assert verdict(asks, "upside down it is a 6")[1] == "Mirrored or turned? Upside down it is a 6."
+    tells = verdict(prediction("unfamiliar", quality="too small"))[1]
+    assert tells == "Too small: it is a dot, or too small to read."
+
+
 def test_the_verdict_says_by_its_class_what_it_is() -> None:
     assert 'class="verdict answered"' in verdict_html(prediction("answered"))
     assert 'class="verdict ambiguous"' in verdict_html(prediction("ambiguous"))

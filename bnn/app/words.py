@@ -31,9 +31,14 @@ def verdict(prediction: Prediction, why: str = UNLIKE) -> tuple[str, str]:
         ], f"with a probability of {_probability(float(prediction.probs[0, label]))}"
     if prediction.reasons[0] == "ambiguous":
         return "I don't know", f"Ambiguous: {doubt(prediction)}."
-    if quality:
-        return "I don't know", f"{quality.capitalize()}: {QUALITIES.get(quality, why)}."
-    return "I don't know", f"Unfamiliar: {why}."
+    return "I don't know", _lead(quality or "unfamiliar", QUALITIES.get(quality, why))
+
+
+def _lead(word: str, why: str) -> str:
+    """`word` as the start of a sentence, or as a question of its own, and `why` after it."""
+    if word.endswith("?"):
+        return f"{word.capitalize()} {why[0].upper()}{why[1:]}."
+    return f"{word.capitalize()}: {why}."
 
 
 def _to_draw(names: Sequence[str]) -> str:

@@ -28,11 +28,13 @@ export function verdict(decision, about) {
         return [names[decision.label], `with a probability of ${said}`];
     }
     if (decision.reason === "ambiguous") return ["I don't know", `Ambiguous: ${doubt(decision, names)}.`];
-    if (decision.quality) {
-        const why = about.qualities[decision.quality] ?? strangeness(decision, about);
-        return ["I don't know", `${capitalised(decision.quality)}: ${why}.`];
-    }
-    return ["I don't know", `Unfamiliar: ${strangeness(decision, about)}.`];
+    const why = about.qualities[decision.quality] ?? strangeness(decision, about);
+    return ["I don't know", lead(decision.quality || "unfamiliar", why)];
+}
+
+// The word as the start of a sentence, or as a question of its own, and why after it.
+function lead(word, why) {
+    return word.endsWith("?") ? `${capitalised(word)} ${capitalised(why)}.` : `${capitalised(word)}: ${why}.`;
 }
 
 // How the networks vote: such as "31 of 50 networks say 4, 19 say 9".
