@@ -43,7 +43,7 @@ lint: .venv/tests  ## check style and types
 
 bench: .venv/bench  ## measure what it costs, compare with other libraries, write docs/performance.md (hours; ARGS=--short)
 	$(BIN)/python benchmarks/peers.py $(ARGS)
-	set -e; for what in predict step cost page; do $(BIN)/python benchmarks/performance.py $$what $(ARGS); done
+	set -e; for what in predict step cost serve page; do $(BIN)/python benchmarks/performance.py $$what $(ARGS); done
 
 docs: .venv/docs  ## build the documentation, with the API reference, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -77,6 +77,11 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) // 1024
 
+    def cpu_seconds(self) -> float:
+        """That it has had of the processor, its threads and the system's work for it included."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
     def strays(self) -> list[str]:
         """The files outside its temporary folder that were not there when it started."""
         found = (str(path.relative_to(self.folders)) for path in self.folders.rglob("*"))

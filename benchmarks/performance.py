@@ -1,13 +1,13 @@
 """What predicting and training cost: times as ratios within one process, and the page that tells of them.
 
-    python benchmarks/performance.py predict|step|cost|page [--short | --tiny] [--out FOLDER]
+    python benchmarks/performance.py predict|step|cost|serve|page [--short | --tiny] [--out FOLDER]
 
 `predict`: all draws and decisions, beside a loop over fixed networks, vmap and Pyro's `Predictive`. `step`: a
 training step of a plain network, of a Bayesian one by hand, and of ours in Lightning. `cost`: time and peak
-memory by images, draws and components. What is compared takes turns, on one thread, and CPU time is
-measured; the speed of a matrix product stands beside it. Each run leaves a JSON in FOLDER; `page` writes
-docs/performance.md from these, and from that of `peers.py`, which compares with others. `--short` runs in
-minutes, `--tiny` shows in seconds that all of it runs.
+memory by images, draws and components. `serve`: a start of the page, and a drawing. What is compared takes
+turns, on one thread, and CPU time is measured; the speed of a matrix product stands beside it. Each run
+leaves a JSON in FOLDER; `page` writes docs/performance.md from these, and from that of `peers.py`, which
+compares with others. `--short` runs in minutes, `--tiny` shows in seconds that all of it runs.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import page_cost
 import peers
 import pyro
 import pytorch_lightning as pl
@@ -284,13 +285,19 @@ def _head(run: dict[str, Any], title: str) -> str:
     return f"## {title}\n\nForm: {run['form']}; a matrix product on the same thread reached {peak}.\n"
 
 
-_PARTS = {"compare": peers.part, "cost": _cost_part, "predict": _predict_part, "step": _step_part}
+_PARTS = {
+    "compare": peers.part,
+    "cost": _cost_part,
+    "predict": _predict_part,
+    "serve": page_cost.part,
+    "step": _step_part,
+}
 
 
 def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("predict", "step", "cost", "page"))
+    parser.add_argument("what", choices=("predict", "step", "cost", "serve", "page"))
     parser.add_argument("--short", action="store_const", const="short", dest="form", default="full")
     parser.add_argument("--tiny", action="store_const", const="tiny", dest="form")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
@@ -306,7 +313,9 @@ def main() -> None:
             figure.savefig(asked.page.with_name(COST_PLOT), dpi=100)
         return
     peak = matrix_peak()
-    measured = {"predict": predict, "step": step, "cost": cost}[asked.what](asked.form)
+    measured = {"predict": predict, "step": step, "cost": cost, "serve": page_cost.measure}[asked.what](
+        asked.form
+    )
     asked.out.mkdir(parents=True, exist_ok=True)
     run = {"what": asked.what, "form": asked.form, "peak_gflops": peak} | measured
     (asked.out / f"{asked.what}.json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")

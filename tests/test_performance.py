@@ -25,12 +25,12 @@ import ways  # noqa: E402
 def test_each_measurement_runs_and_the_page_tells_of_it(
     run_script: Callable[..., str], tmp_path: Path
 ) -> None:
-    for what in ("predict", "step", "cost"):
+    for what in ("predict", "step", "cost", "serve"):
         run_script(SCRIPT, what, "--tiny", "--out", str(tmp_path))
     run_script(SCRIPT, "page", "--out", str(tmp_path), "--page", str(tmp_path / "page.md"))
     told = (tmp_path / "page.md").read_text()
     measured = [json.loads((tmp_path / f"{what}.json").read_text()) for what in ("cost", "predict", "step")]
-    assert told.count("\n## ") == 3
+    assert told.count("\n## ") == 4
     assert "(cost.png)" in told
     with Image.open(tmp_path / "cost.png") as picture:
         assert picture.size == (1000, 500)
@@ -38,6 +38,8 @@ def test_each_measurement_runs_and_the_page_tells_of_it(
     assert [row["images"] for row in measured[0]["rows"]] == [10, 20]
     assert all(row["seconds"] > 0 and row["peak_mb"] > 0 for row in measured[0]["rows"])
     assert {"ours", "by hand", "a plain network"} == set(measured[2]["seconds"])
+    page = json.loads((tmp_path / "serve.json").read_text())
+    assert page["ready_cpu"] > page["alone_cpu"] > page["drawing_cpu"] > 0
 
 
 @pytest.mark.slow
