@@ -189,7 +189,10 @@ def print_throughput(asked: argparse.Namespace, shard: Path, folder: Path) -> No
     for number in range(asked.rounds):
         for count in counts:
             with started(asked, [some], folder / f"round-{number}-{count}", count) as run:
-                pace = pace_of(list(tracked(run, parts_of(len(images), asked.chunk))), asked.chunk)
+                looks = list(tracked(run, parts_of(len(images), asked.chunk)))
+                if faults := run.faults():
+                    sys.exit("\n".join(faults))
+            pace = pace_of(looks, asked.chunk)
             paces[count].append(pace)
             print(
                 f"{count} worker{'s' * (count > 1)}: {pace.images_a_second:,.0f} images a second, "
@@ -279,7 +282,9 @@ def not_once(out: Path, sources: Mapping[str, int]) -> list[str]:
     faults = [f"{name} is no source" for name in sorted(set(names.tolist()) - set(sources))]
     for name, count in sources.items():
         told = np.bincount(rows[names == name], minlength=count)
-        if len(told) > count or (told != 1).any():
+        if len(told) > count:
+            faults.append(f"{name} has {int(told[count:].sum())} rows more than images")
+        elif (told != 1).any():
             faults.append(f"of {name} {int((told == 0).sum())} rows lack, {int((told > 1).sum())} are twice")
     if table["id"].combine_chunks().unique().to_numpy(zero_copy_only=False).size < len(table):
         faults.append("two rows have one id")
@@ -310,7 +315,8 @@ def started(asked: argparse.Namespace, images: Sequence[Path], out: Path, worker
         finally:
             if process.poll() is None:
                 for one in (*run.all_but_driver(), process):
-                    one.kill()
+                    with suppress(psutil.NoSuchProcess):
+                        one.kill()
 
 
 def total_parts(asked: argparse.Namespace) -> int:
