@@ -520,11 +520,13 @@ def measured(rule: AbstentionRule, calibration: Calibration) -> Mapping[str, Any
 def _gathered(parts: Iterable[Prepared]) -> Iterator[list[Prepared]]:
     """`parts` in their order, in lists of `STREAMED` images or just more, the last of what is left."""
     held: list[Prepared] = []
+    count = 0
     for part in parts:
         held.append(part)
-        if sum(len(one.images) for one in held) >= STREAMED:
+        count += len(part.images)
+        if count >= STREAMED:
             yield held
-            held = []
+            held, count = [], 0
     if held:
         yield held
 

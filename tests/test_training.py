@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from programs import printed, program, wait_until
+from torch.utils.data import DistributedSampler
 
 from bnn import Classifier, InputError
 from bnn.core.checkpoint import load
@@ -274,6 +276,22 @@ def test_two_processes_train_each_guide(tmp_path):
     for component in range(2):
         rows = [row for row in logged(tmp_path, component) if row["nll"]]
         assert int(rows[-1]["step"]) <= 2 * (1318 // 2 // 128)  # each rank sees half of the data
+
+
+def test_processes_share_a_step_s_images_and_each_has_noise_of_its_own():
+    data, orders, noise = TrainingData(training_part(), DIGITS, batch_size=64), [], []
+    for rank in (0, 1, 0):
+        data.trainer = SimpleNamespace(training=True, global_step=3, global_rank=rank, current_epoch=2)
+        orders.append(list(data.train_dataloader().sampler))
+        batch = (data.train_images.images[:64], data.train_images.truth()[:64])
+        noise.append(torch.cat([data.on_after_batch_transfer(batch, 0)[0].flatten(), torch.randn(9)]))
+    assert orders[0] == orders[1]
+    assert torch.equal(noise[0], noise[2])
+    assert not torch.equal(noise[0][:-9], noise[1][:-9])  # how images are varied
+    assert not (noise[0][-9:] == noise[1][-9:]).any()  # what weights are drawn by
+    shares = [DistributedSampler(orders[0], num_replicas=2, rank=rank, shuffle=False) for rank in (0, 1)]
+    ours, theirs = ([orders[0][at] for at in share] for share in shares)
+    assert {*ours[:32], *theirs[:32]} == set(orders[0][:64])  # what one process would take in its first step
 
 
 def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):

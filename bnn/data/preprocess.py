@@ -158,7 +158,10 @@ def read_images(images: "Images", layout: str = "mnist") -> Prepared:
     Warns:
         InvertedWarning: all arrays that are taken as they are look like dark ink on a bright ground.
     """
-    prepared, as_given = _prepared(images, choose(LAYOUTS, layout, "layout"))
+    lay_out = choose(LAYOUTS, layout, "layout")
+    if isinstance(images, Prepared):  # and was looked at when it was
+        return images
+    prepared, as_given = _prepared(images, lay_out)
     _warn_of_inverted(prepared.images, as_given)
     return prepared
 

@@ -1,7 +1,7 @@
 """Part files: the decisions on a chunk of images, as Parquet, a row an image."""
 
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from bnn.data.preprocess import Prepared, read_images
 from bnn.data.sources import LOOSE, Item, image_of, items
 from bnn.errors import InputError
 from bnn.files import printable, written_whole
-from bnn.prediction import MEASURES, REASONS
+from bnn.prediction import MEASURES, REASONS, Prediction
 from bnn.scoring.plan import Chunk
 
 UNREADABLE = "unreadable"
@@ -76,33 +76,36 @@ def write_part(classifier: Classifier, draws: str, chunk: Chunk, size: int, out:
 
 def _rows(classifier: Classifier, draws: str, chunk: Chunk, size: int) -> list[Row]:
     rows: list[Row] = []
-    waiting: deque[Row] = deque()
-
-    def usable() -> Iterator[Prepared]:
-        for row, item in _items(chunk, size):
-            rows.append(row)
-            try:
-                read = read_images(image_of(item), classifier.task.layout)
-            except InputError as error:
-                row |= {"reason": UNREADABLE, "why": str(error)}
-                continue
-            waiting.append(row)
-            yield read
-
-    for prediction in classifier.predict_stream(usable(), draws=draws):
-        row = waiting.popleft()
-        label = int(prediction.labels[0])
-        used = prediction.draws_used
-        row |= {
-            "reason": str(prediction.reasons[0]),
-            "decision": prediction.names[label] if label >= 0 else None,
-            "label": label if label >= 0 else None,
-            "quality": str(prediction.quality[0]),
-            "probability": float(prediction.probs[0].max()),
-            "draws_used": None if used is None else int(used[0]),
-            **{measure: float(getattr(prediction, measure)[0]) for measure in MEASURES},
-        }
+    usable: list[Row] = []
+    read: list[Prepared] = []
+    for row, item in _items(chunk, size):
+        rows.append(row)
+        try:
+            read.append(read_images(image_of(item), classifier.task.layout))
+        except InputError as error:
+            row |= {"reason": UNREADABLE, "why": str(error)}
+        else:
+            usable.append(row)
+    # All at once: of many, those that need more draws fill a block together.
+    decided = _columns(classifier.predict(Prepared.joined(read), draws=draws))
+    for row, values in zip(usable, zip(*decided.values(), strict=True), strict=True):
+        row |= dict(zip(decided, values, strict=True))
     return rows
+
+
+def _columns(prediction: Prediction) -> dict[str, list[Any]]:
+    """What a part tells of each decision, by column."""
+    labels = [label if label >= 0 else None for label in prediction.labels.tolist()]
+    used = prediction.draws_used
+    return {
+        "reason": prediction.reasons.tolist(),
+        "decision": [None if label is None else prediction.names[label] for label in labels],
+        "label": labels,
+        "quality": prediction.quality.tolist(),
+        "probability": prediction.probs.max(1).tolist(),
+        "draws_used": [None] * len(labels) if used is None else used.tolist(),
+        **{measure: getattr(prediction, measure).tolist() for measure in MEASURES},
+    }
 
 
 def _items(chunk: Chunk, size: int) -> Iterator[tuple[Row, Item]]:
