@@ -160,6 +160,9 @@ def _target(path: Path) -> Path:
     if not stat.S_ISREG(mode):
         raise InputError(f"{path} cannot be written, for it is a device or a pipe: name a file.")
     if not (mode & 0o222 and os.access(path, os.W_OK)):  # to the superuser nothing is protected
+        if hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:
+            read_only = OSError(errno.EROFS, os.strerror(errno.EROFS))
+            raise InputError(_cannot_write(path, read_only)) from read_only
         raise InputError(f"{path} is write-protected: choose another place, or allow it to be written.")
     return path
 

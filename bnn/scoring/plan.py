@@ -118,7 +118,7 @@ def _read(out: Path) -> Plan:
         told = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         asked, sources = dict(told["asked"]), [Source(**source) for source in told["sources"]]
         return Plan(asked, int(asked["chunk"]), sources)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise InputError(f"{printable(out / MANIFEST)} is damaged: name a new folder (--out).") from error
 
 

@@ -1,4 +1,4 @@
-"""The commands that write, on scikit-learn's digits and as small as they can be, to be killed by `kills.py`."""
+"""The commands that write, on scikit-learn's digits and as small as can be, for `kills.py` to strike."""
 
 import os
 import sys
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from bnn.core.task import DIGITS
 from bnn.review.entries import Refusal
@@ -86,8 +85,10 @@ COMMANDS: Mapping[str, Command] = {
         imports=["bnn.cli.calibrate", "sklearn.datasets"],
     ),
     "evaluate": Command(
-        ["evaluate", "--in-distribution=digits", "--ood=noise", "--limit=30", "--robustness=5", "--record"]
-        + ["--checkpoint", TINY, "--out=report"],
+        [
+            *("evaluate", "--in-distribution=digits", "--ood=noise", "--limit=30", "--robustness=5"),
+            *("--record", "--checkpoint", TINY, "--out=report"),
+        ],
         share=6,
         imports=["bnn.cli.evaluate", "matplotlib.backends.backend_svg"],
     ),
@@ -106,8 +107,10 @@ COMMANDS: Mapping[str, Command] = {
         imports=["bnn.cli.export", "onnx", "onnxruntime", "onnxscript"],
     ),
     "compare": Command(
-        ["compare", *_NETWORK, "--guides", "map", "mean-field", "--seeds=0", "--seconds=0.5", "--limit=20"]
-        + ["--draws=5", "--risk=0.3", "--alpha=0.1", "--out=compared"],
+        [
+            *("compare", *_NETWORK, "--guides", "map", "mean-field", "--seeds=0", "--seconds=0.5"),
+            *("--limit=20", "--draws=5", "--risk=0.3", "--alpha=0.1", "--out=compared"),
+        ],
         share=1,
         imports=["bnn.cli.compare"],
         measures=True,

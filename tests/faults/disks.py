@@ -1,4 +1,4 @@
-"""Small file systems, which can be filled and write-protected, for commands to find their results' place so."""
+"""Small file systems that can be filled and write-protected."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ _NEW_NAMESPACE = 0x20000  # CLONE_NEWNS, of <sched.h>
 _BALLAST = ".ballast"
 
 
-class NoMounting(Exception):
+class NoMountingError(Exception):
     """Nothing can be mounted here, and why."""
 
 
@@ -30,13 +30,17 @@ class Disk:
     def full(self, left: int) -> Iterator[None]:
         """While it lasts, so many bytes are left."""
         ballast = self.root / _BALLAST
-        there = os.statvfs(self.root)
-        with ballast.open("wb") as stream:
-            os.posix_fallocate(stream.fileno(), 0, max(1, there.f_bavail * there.f_frsize - left))
+        with ballast.open("wb") as stream, suppress(OSError):  # what it lies in takes some itself
+            while (size := self._free() - left) > 0:
+                os.posix_fallocate(stream.fileno(), os.fstat(stream.fileno()).st_size, size)
         try:
             yield
         finally:
             ballast.unlink()
+
+    def _free(self) -> int:
+        there = os.statvfs(self.root)
+        return there.f_bavail * there.f_frsize
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
@@ -53,10 +57,10 @@ def disks() -> Iterator[list[Disk]]:
     """An ext4 and a tmpfs that this process and its children alone see; they go with them, however they end.
 
     Raises:
-        NoMounting: it may not mount any.
+        NoMountingError: it may not mount any.
     """
     if ctypes.CDLL(None, use_errno=True).unshare(_NEW_NAMESPACE):
-        raise NoMounting(f"a mount namespace is refused ({os.strerror(ctypes.get_errno())})")
+        raise NoMountingError(f"a mount namespace is refused ({os.strerror(ctypes.get_errno())})")
     with tempfile.TemporaryDirectory(prefix="bnn-disks-") as name:
         folder = Path(name)
         mounted: list[Disk] = []
@@ -70,7 +74,7 @@ def disks() -> Iterator[list[Disk]]:
             yield mounted
         finally:
             for disk in mounted:
-                with suppress(NoMounting):
+                with suppress(NoMountingError):
                     _run("umount", "--lazy", str(disk.root))
 
 
@@ -88,6 +92,6 @@ def _run(*command: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise NoMounting(f"there is no {command[0]}") from error
+        raise NoMountingError(f"there is no {command[0]}") from error
     except subprocess.CalledProcessError as error:
-        raise NoMounting(f"{command[0]}: {error.stderr.strip()}") from error
+        raise NoMountingError(f"{command[0]}: {error.stderr.strip()}") from error

@@ -5,10 +5,10 @@
     python tests/faults/fuzz.py --parsers PNG --only 137           that one input, with its traceback
 
 Sound inputs are made, and changed: bits, lengths, numbers, parts that are cut out, repeated, nested or mixed;
-checksums are often made right again. A worker process reads them one after another. What is found, and kept in the
-folder --findings with the reason: an exception that is no InputError, or has no sentence; more than a second of the
-processor; more than 512 MB of memory above what there was before; a worker that dies or hangs. Exit status 1 then.
-The last line is a summary as JSON.
+checksums are often made right again. A worker process reads them one after another. What is found, and kept
+in the folder --findings with the reason: an exception that is no InputError, or has no sentence; more than a
+second of the processor; more than 512 MB of memory above what there was before; a worker that dies or hangs.
+Exit status 1 then. The last line is a summary as JSON. Memory is read from /proc, hence Linux alone.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Found(NamedTuple):
     why: str
 
 
-class TooLong(BaseException):
+class TooLongError(BaseException):
     """An input has taken more than its time."""
 
 
@@ -75,7 +75,7 @@ class Reader:
             why = ""
         except InputError as error:
             why = self._wrong_with(str(error), number)
-        except TooLong:
+        except TooLongError:
             return f"it takes more than {MOST_SECONDS} s\n{traceback.format_exc()}"
         except Exception:
             return traceback.format_exc()
@@ -101,7 +101,7 @@ def _peak_memory(*, reset: bool = False) -> int:
 
 
 def _too_long(*_: object) -> NoReturn:
-    raise TooLong
+    raise TooLongError
 
 
 def read_batch(reader: Reader, numbers: Sequence[int], findings: Path) -> list[Found]:
@@ -140,7 +140,8 @@ def _work(reader: Reader, numbers: Sequence[int], at: mmap.mmap, folder: Path, t
     try:
         os.chdir(folder)
         silent = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 1), os.dup2(silent, 2)  # libtiff complains there
+        for stream in (1, 2):  # where libtiff complains
+            os.dup2(silent, stream)
         signal.signal(signal.SIGPROF, _too_long)
         PARSERS[reader.parser].seeds()  # some lie in the folder beside the input
         for number in numbers:
@@ -193,6 +194,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line's."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--count", type=int, default=100_000, help="inputs in all (default: %(default)s)")
+    made.add_argument("--short", action="store_const", const=3000, dest="count", help="3,000 of them")
     made.add_argument("--seed", type=int, default=0, help="of the changes (default: %(default)s)")
     made.add_argument("--parsers", nargs="+", choices=PARSERS, default=list(PARSERS), help="(default: all)")
     made.add_argument("--only", type=int, help="the one input of this number, of the first of --parsers")

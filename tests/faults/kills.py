@@ -1,25 +1,26 @@
-"""Commands that are killed, or whose disk is full or read-only, at any moment: nothing is lost, and they go on.
+"""Commands that are killed, or find a full or read-only disk, at any moment: nothing is lost, and they go on.
 
     python tests/faults/kills.py --count 500
     python tests/faults/kills.py --count 20 --commands train score
     python tests/faults/kills.py --only 137            one case of those, again
 
-Each command that writes runs once in peace. Then, case by case, it runs again and is struck: it kills itself by
-SIGKILL at a file event (before a file is opened for writing, renamed, linked or removed, or a folder made), or the
-kernel ends it at an instant of its processor time, or that twice in a row; or its disk has too few bytes left, or
-cannot be written to. What lies there then is what was there before, or what the command would have written: whole.
-The same command, or --resume, goes on; and what it leaves is byte for byte what it leaves in peace, no file more.
+Each command that writes runs once in peace. Then, case by case, it runs again and is struck. It kills itself
+by SIGKILL at a file event (before a file is opened to be written, renamed, linked or removed, or a folder is
+made), or the kernel ends it at an instant of its processor time, or it is killed, and again as it goes on; or
+its disk has too few bytes left, or cannot be written to. What lies there then is what was there before, or
+what the command would have written, each file whole. The same command, or --resume, goes on; and what it
+leaves is what it leaves in peace: the same bytes, and no file more. (What `bnn compare` measures, and the
+logs of a training, differ from run to run: of these the names are held, and that what was measured stays.)
 A disk that is full or read-only is one sentence and exit status 3.
 
-Every third case lies on a small ext4 with TMPDIR on a tmpfs, every third on a tmpfs with TMPDIR on the disk; where
-nothing may be mounted, that is said, and no disk is full. Exit status 1: something went wrong, and is kept in
-the folder --findings. The last line is a summary as JSON.
+Every third case lies on a small ext4 with TMPDIR on a tmpfs, and every third on a tmpfs with TMPDIR on the
+disk. Where nothing may be mounted, that is said, and no disk is full. Exit status 1: something went wrong,
+and is kept in the folder --findings. The last line is a summary as JSON.
 """
 
 import argparse
 import importlib
 import json
-import mmap
 import os
 import random
 import shutil
@@ -28,18 +29,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from commands import COMMANDS, Command, Tree, prepared, tree
-from disks import SIZE, Disk, NoMounting, disks
+from disks import NoMountingError, disks
+from struck import Ended, Place, run
 
-from bnn.cli.command import FAILED, main
+from bnn.cli.command import FAILED
 from bnn.progress import tracked
 
 EVENT, TIME, TWICE, FULL, READ_ONLY = (
@@ -51,42 +51,6 @@ EVENT, TIME, TWICE, FULL, READ_ONLY = (
 )
 SHARES = {EVENT: 10, TIME: 4, TWICE: 2, FULL: 4, READ_ONLY: 1}
 STAGED = ".part"
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-_CHANGES = (
-    "os.rename",
-    "os.link",
-    "os.symlink",
-    "os.remove",
-    "os.mkdir",
-    "os.rmdir",
-    "os.truncate",
-    "os.chmod",
-)
-
-
-class Ended(NamedTuple):
-    """How a command ended: its exit status, or minus the signal; what it said on standard error; at what cost."""
-
-    status: int
-    said: str
-    events: int
-    seconds: float  # of the processor
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a command runs, and where its TMPDIR is."""
-
-    name: str
-    folder: Path
-    temporary: Path
-    disk: Disk | None = None
-
-    def emptied(self) -> None:
-        """Makes both folders anew."""
-        for folder in (self.folder, self.temporary):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
 
 
 class Peace(NamedTuple):
@@ -110,64 +74,8 @@ class Case(NamedTuple):
         return f"case {self.number}: {self.name}, {self.fault} ({self.amount:.4f}), {self.place.name}"
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """What a case found."""
-
-
-def run(words: Sequence[str], place: Place, event: int = 0, seconds: float = 0.0) -> Ended:
-    """A command in a process of its own, which has imported everything before.
-
-    Args:
-        words: its command line.
-        place: where.
-        event: the file event before which it kills itself; 0 for none.
-        seconds: of the processor after which the kernel ends it; 0 for never.
-    """
-    count = mmap.mmap(-1, 8)
-    with tempfile.TemporaryFile() as told:
-        child = os.fork()
-        if not child:
-            _run_and_exit(words, place, event, seconds, count, told.fileno())
-        _, status, usage = os.wait4(child, 0)
-        told.seek(0)
-        said = told.read().decode(errors="replace")
-    return Ended(
-        os.waitstatus_to_exitcode(status),
-        said,
-        int.from_bytes(count[:8], "little"),
-        usage.ru_utime + usage.ru_stime,
-    )
-
-
-def _run_and_exit(
-    words: Sequence[str], place: Place, event: int, seconds: float, count: mmap.mmap, told: int
-) -> None:
-    status = 99
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(told, 2)
-        os.chdir(place.folder)
-        os.environ["TMPDIR"] = tempfile.tempdir = str(place.temporary)
-        sys.addaudithook(partial(_at_event, (str(place.folder), str(place.temporary)), event, count))
-        if seconds:  # of which the signal, unlike any that Python handles, ends a process wherever it is
-            signal.setitimer(signal.ITIMER_PROF, seconds)
-        status = main(words)
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
-
-
-def _at_event(
-    places: tuple[str, str], fatal: int, count: mmap.mmap, event: str, given: tuple[Any, ...]
-) -> None:
-    changes = event in _CHANGES or (event == "open" and bool((given[2] or 0) & _WRITES))
-    if not changes or isinstance(given[0], int):
-        return
-    if os.path.abspath(os.fsdecode(given[0])).startswith(places):  # noqa: PTH100  # which is quick
-        seen = int.from_bytes(count[:8], "little") + 1
-        if seen == fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
-        count[:8] = seen.to_bytes(8, "little")
 
 
 class Harness:
@@ -192,7 +100,7 @@ class Harness:
         """Whether the command was struck, and went on as it should; False where it had ended before.
 
         Raises:
-            Wrong: it did not.
+            WrongError: it did not.
         """
         command = COMMANDS[case.name]
         peace = self._in_peace(case.name, case.place)
@@ -217,7 +125,7 @@ class Harness:
             before = tree(place.folder)
             ended = run(COMMANDS[name].words, place)
             if ended.status or "Traceback" in ended.said:
-                raise Wrong(f"{name} fails in peace, with {ended.status}: {ended.said}")
+                raise WrongError(f"{name} fails in peace, with {ended.status}: {ended.said}")
             self._peace[name, place.name] = Peace(ended, before, tree(place.folder))
             _require_nothing_in(place.temporary)
         return self._peace[name, place.name]
@@ -245,13 +153,13 @@ class Harness:
 
 def _require_told(ended: Ended, fault: str) -> None:
     if "Traceback" in ended.said:
-        raise Wrong(f"a traceback: {ended.said}")
+        raise WrongError(f"a traceback: {ended.said}")
     if fault in (FULL, READ_ONLY):
         *_, last = ended.said.splitlines() or [""]
         if ended.status != FAILED or not last.startswith("bnn: "):
-            raise Wrong(f"status {ended.status}, where it should be {FAILED}, and said: {ended.said}")
+            raise WrongError(f"status {ended.status}, where it should be {FAILED}, and said: {ended.said}")
     elif ended.status not in (-signal.SIGKILL, -signal.SIGPROF):
-        raise Wrong(f"status {ended.status} of what was to be killed, which said: {ended.said}")
+        raise WrongError(f"status {ended.status} of what was to be killed, which said: {ended.said}")
 
 
 def _results(command: Command, files: Tree) -> Tree:
@@ -259,7 +167,7 @@ def _results(command: Command, files: Tree) -> Tree:
     return {
         name: content
         for name, content in files.items()
-        if name.split(os.sep)[0] not in command.logs and not name.endswith((STAGED, os.sep))
+        if Path(name).parts[0] not in command.logs and not name.endswith((STAGED, os.sep))
     }
 
 
@@ -269,11 +177,13 @@ def _require_whole(command: Command, left: Tree, peace: Peace) -> None:
         if command.measures or _is_staged(name):
             continue
         if content not in (peace.before.get(name), peace.after.get(name)):
-            raise Wrong(f"{name} is torn, or should not be there: {content[:60]!r}, {len(content)} bytes")
+            raise WrongError(
+                f"{name} is torn, or should not be there: {content[:60]!r}, {len(content)} bytes"
+            )
 
 
 def _is_staged(name: str) -> bool:
-    return any(part.startswith(".bnn-") or part.endswith("-journal") for part in name.split(os.sep))
+    return any(part.startswith(".bnn-") or part.endswith("-journal") for part in Path(name).parts)
 
 
 def _go_on(command: Command, place: Place, peace: Peace) -> None:
@@ -288,25 +198,25 @@ def _go_on(command: Command, place: Place, peace: Peace) -> None:
             return
         ended = run([*command.words, "--overwrite"], place)
     if ended.status or "Traceback" in ended.said:
-        raise Wrong(f"it does not go on, but ends with {ended.status}: {ended.said}")
+        raise WrongError(f"it does not go on, but ends with {ended.status}: {ended.said}")
 
 
 def _require_equal(command: Command, place: Place, peace: Peace, left: Tree) -> None:
     found = tree(place.folder)
     results, wanted = _results(command, found), _results(command, peace.after)
     if set(results) != set(wanted):
-        raise Wrong(f"other files than in peace: {sorted(set(results) ^ set(wanted))}")
+        raise WrongError(f"other files than in peace: {sorted(set(results) ^ set(wanted))}")
     known = {Path(name).name for name in peace.after}
     others = [name for name in found if name not in results and not name.endswith(os.sep)]
     if strange := [name for name in others if _plain(Path(name).name) not in known]:
-        raise Wrong(f"left behind: {strange}")
+        raise WrongError(f"left behind: {strange}")
     if command.measures:  # what was done before stays
         kept = {name: one for name, one in left.items() if name.endswith(".json") and "rows" in name}
         changed = [name for name, content in kept.items() if found[name] != content]
     else:
         changed = [name for name, content in results.items() if content != wanted[name]]
     if changed:
-        raise Wrong(f"other bytes than in peace: {changed}")
+        raise WrongError(f"other bytes than in peace: {changed}")
     _require_nothing_in(place.temporary)
 
 
@@ -318,7 +228,7 @@ def _plain(name: str) -> str:
 
 def _require_nothing_in(folder: Path) -> None:
     if left := tree(folder):
-        raise Wrong(f"left behind in TMPDIR: {sorted(left)}")
+        raise WrongError(f"left behind in TMPDIR: {sorted(left)}")
 
 
 @contextmanager
@@ -328,7 +238,7 @@ def places_under(folder: Path) -> Iterator[list[Place]]:
     with ExitStack() as stack:
         try:
             ext4, tmpfs = stack.enter_context(disks())
-        except NoMounting as reason:
+        except NoMountingError as reason:
             print(f"No other file systems, and no full disks: {reason}.", file=sys.stderr)
             yield [here]
             return
@@ -350,7 +260,7 @@ def strike_all(harness: Harness, count: int, findings: Path) -> tuple[Counter[st
             try:
                 if not harness.strike(case):
                     continue
-            except Wrong as why:
+            except WrongError as why:
                 wrong.append(f"{case}: {why}")
                 print(wrong[-1], file=sys.stderr)
                 shutil.copytree(case.place.folder, findings / f"case-{number}", dirs_exist_ok=True)
@@ -365,6 +275,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line's."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--count", type=int, default=500, help="faults that strike (default: %(default)s)")
+    made.add_argument("--short", action="store_const", const=20, dest="count", help="20 of them")
     made.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     made.add_argument(
         "--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="(default: all)"
@@ -379,7 +290,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main_(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Strikes, prints what came of it, and returns the exit status."""
     given = parser().parse_args(arguments)
     torch.set_num_threads(1)
@@ -395,7 +306,8 @@ def main_(arguments: Sequence[str] | None = None) -> int:
         harness = Harness(given.commands, places, base, given.seed)
         if given.only is not None:
             print(harness.case(given.only))
-            struck, wrong = Counter[str](), []
+            struck: Counter[str] = Counter()
+            wrong: list[str] = []
             harness.strike(harness.case(given.only))
         else:
             struck, wrong = strike_all(harness, given.count, given.findings)
@@ -406,4 +318,4 @@ def main_(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main_())
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""How a sound input becomes a hostile one: bits and numbers changed, parts cut out, repeated, nested or mixed."""
+"""How a sound input becomes a hostile one: what is changed, cut out, repeated, nested or mixed."""
 
 import random
 import re
@@ -24,7 +24,7 @@ def mutated(seeds: Sequence[bytes], rng: random.Random) -> bytes:
     return _mended(bytes(content)) if rng.random() < 0.7 else bytes(content)
 
 
-def _flipped(content: bytearray, rng: random.Random, _: Sequence[bytes]) -> bytearray:
+def _flipped(content: bytearray, rng: random.Random, seeds: Sequence[bytes]) -> bytearray:
     for _ in range(rng.randint(1, 8)):
         if content:
             content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
@@ -92,7 +92,7 @@ MUTATIONS: Sequence[Mutation] = (
 
 
 def _mended(content: bytes) -> bytes:
-    """`content` with the checksums of a PNG's chunks, or the length of a checkpoint's header, as they must be."""
+    """`content` with a PNG's checksums, or the length of a checkpoint's header, as they must be."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png_mended(content)
     if content[8:9] == b"{" and (end := _HEADER_END.search(content)):

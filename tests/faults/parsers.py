@@ -1,20 +1,22 @@
-"""All that reads what strangers may have made, with a corpus of sound inputs that the project makes itself."""
+"""All that reads what strangers may have made, with sound inputs that are made here."""
 
 import asyncio
 import base64
 import io
 import json
+import os
 import re
+import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from bnn.app.address import Address, accounts_in, api_keys_in
@@ -26,6 +28,7 @@ from bnn.app.uploads import SavedFile, read_files
 from bnn.app.waiting import waiting
 from bnn.classifier import Classifier
 from bnn.cli.read import read_command
+from bnn.cli.review import review_command
 from bnn.core.checkpoint import load
 from bnn.core.task import DIGITS
 from bnn.data.digits import load_mnist
@@ -53,6 +56,7 @@ FORMATS: Mapping[str, Sequence[str]] = {  # modes in which an image is packed
 }
 JOIN = "/gradio_api/queue/join"
 BOUNDARY = "boundary"
+_LABELS = b"\0\0\x08\x01\0\0\0\x06" + bytes(range(6))
 _DIGEST = re.compile(rb'\\"digest\\": \\"[0-9a-f]+\\", ')
 
 
@@ -71,7 +75,7 @@ class Parser(NamedTuple):
     share: int
 
 
-class Unexpected(Exception):
+class UnexpectedError(Exception):
     """A status of plain HTTP that no input may have."""
 
 
@@ -83,8 +87,8 @@ def _file(name: str, parse: Callable[[Path], object], content: bytes) -> None:
 
 @cache
 def _trained() -> Classifier:
-    quiet = {"enable_progress_bar": False, "default_root_dir": tempfile.gettempdir()}
-    options = {
+    quiet = {"enable_progress_bar": False}
+    options: dict[str, Any] = {
         "network": "mlp",
         "network_options": {"hidden": 4},
         "rule": "entropy",
@@ -93,6 +97,12 @@ def _trained() -> Classifier:
     }
     torch.set_num_threads(1)
     return train("digits", epochs=1, scores=("features", "entropy"), trainer_options=quiet, **options)
+
+
+def _to_classify(*seeds: bytes) -> list[bytes]:
+    """These, when there is a classifier to decide on them."""
+    _trained()
+    return list(seeds)
 
 
 def _checkpoints() -> list[bytes]:
@@ -148,7 +158,7 @@ def _source(path: Path) -> None:
 
 def _one_sentence(text: str) -> None:
     if "\n" in text or not text:
-        raise Unexpected(f"no sentence: {text!r}")
+        raise UnexpectedError(f"no sentence: {text!r}")
 
 
 def _upload(path: Path) -> None:
@@ -156,37 +166,38 @@ def _upload(path: Path) -> None:
 
 
 def _mnist(content: bytes) -> None:
-    """As the training images of MNIST, whose labels are sound; and as the labels."""
+    """As MNIST's labels, where it looks like those, and else as its images; the other file is sound."""
+    files = {"images-idx3": idx(digits(6)), "labels-idx1": _LABELS}
+    files["labels-idx1" if content[3:4] == b"\1" else "images-idx3"] = content
     raw = Path("MNIST/raw")
     raw.mkdir(parents=True, exist_ok=True)
     for part in ("train", "t10k"):
-        for kind in ("images-idx3", "labels-idx1"):
-            (raw / f"{part}-{kind}-ubyte").write_bytes(content)
-        load_mnist(Path(), train=part == "train")
+        for name, one in files.items():
+            (raw / f"{part}-{name}-ubyte").write_bytes(one)
+    load_mnist(Path(), train=True)
 
 
 def _idx_seeds() -> list[bytes]:
-    return [idx(digits(6)), b"\0\0\x08\x01\0\0\0\x06" + bytes(range(6)), *_of_kinds("idx")]
+    return [idx(digits(6)), _LABELS]
+
+
+def _small() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (24, 4, 4), np.uint8)
 
 
 def _csvs() -> list[bytes]:
-    images = digits(20)[:, ::7, ::7].reshape(20, -1)
-    lines = [
-        [index % 2, *image.tolist()]
-        for index, image in enumerate(images + np.arange(20, dtype=np.uint8)[:, None])
-    ]
+    lines = [[index % 2, *image.ravel().tolist()] for index, image in enumerate(_small())]
     plain = "\n".join(",".join(map(str, line)) for line in lines)
     heads = ",".join(["label", *(f"pixel{index}" for index in range(16))])
     return [plain.encode(), f"{heads}\n{plain}\n".encode()]
 
 
 def _npzs() -> list[bytes]:
-    images = digits(20)[:, ::7, ::7]
     seeds = []
     for save in (np.savez, np.savez_compressed):
-        for labels in (np.arange(20) % 2, np.array(["cat", "dog"] * 10)):
+        for labels in (np.arange(24) % 2, np.array(["cat", "dog"] * 12)):
             stream = io.BytesIO()
-            save(stream, images=images, labels=labels)
+            save(stream, images=_small(), labels=labels)
             seeds.append(stream.getvalue())
     return seeds
 
@@ -213,16 +224,8 @@ def _boxes(path: Path) -> None:
 
 
 def _grid(content: bytes) -> None:
-    read(np.zeros((40, 60)), _trained(), grid=_two(content))
-    read_command(_trained(), [], grid=content.decode("latin-1"))
-
-
-def _two(content: bytes) -> tuple[int, int] | None:
-    rows, _, columns = content.decode("latin-1").partition("x")
-    try:
-        return int(rows[:9]), int(columns[:9])
-    except ValueError:
-        return None
+    Image.new("L", (300, 200)).save("blank.bmp")
+    read_command(_trained(), [Path("blank.bmp")], grid=content.decode("latin-1"))
 
 
 def _numbers(content: bytes) -> None:
@@ -233,7 +236,7 @@ def _number_seeds() -> list[bytes]:
     stream = io.BytesIO()
     with Image.open(ROOT / "docs" / "number.png") as picture:
         picture.convert("L").resize((picture.width // 2, picture.height // 2)).save(stream, "BMP")
-    return [stream.getvalue()]
+    return _to_classify(stream.getvalue())
 
 
 class _Web:
@@ -275,7 +278,7 @@ def _post(make: Callable[[], AsgiApp], urls: Sequence[str], kind: str, content: 
     for url in urls:
         status = _web(make).ask(url, content, kind)
         if status not in (200, 400, 413, 422):
-            raise Unexpected(f"{url} answers {status}")
+            raise UnexpectedError(f"{url} answers {status}")
 
 
 def _form() -> bytes:
@@ -303,13 +306,15 @@ def _queues() -> list[bytes]:
 
 
 def _queue(path: Path) -> None:
-    with ReviewQueue.open(str(path), writes=False) as queue:
-        queue.progress()
-        queue.reviewed()
+    try:
+        review_command(str(path), out=Path("reviewed"))
+    finally:
+        shutil.rmtree("reviewed", ignore_errors=True)
 
 
 def _manifests() -> list[bytes]:
     Path("image.png").write_bytes(png(digits(1)[0]))
+    os.utime("image.png", (0, 0))  # a plan remembers it
     planned(["image.png"], Path("seed"), 3, {"rule": "entropy"})
     return [(Path("seed") / MANIFEST).read_bytes()]
 
@@ -347,22 +352,24 @@ PARSERS: Mapping[str, Parser] = {
     "npz": Parser(_npzs, partial(_file, "some.npz", lambda path: own_data(str(path), "as-is")), 6),
     "pad": Parser(_drawings, _drawing, 4),
     "boxes": Parser(
-        lambda: [b"left,top,right,bottom\n1,2,30,40\n5,6,70,80\n"], partial(_file, "b.csv", _boxes), 2
+        partial(_to_classify, b"left,top,right,bottom\n1,2,30,40\n5,6,70,80\n"),
+        partial(_file, "b.csv", _boxes),
+        2,
     ),
-    "grid": Parser(lambda: [b"10x20", b"2x3"], _grid, 1),
+    "grid": Parser(partial(_to_classify, b"10x20", b"2x3"), _grid, 1),
     "picture to read": Parser(_number_seeds, _numbers, 1),
     "image as JSON": Parser(
-        lambda: [json.dumps({"image": _text(png(digits(1)[0]))}).encode()],
+        partial(_to_classify, json.dumps({"image": _text(png(digits(1)[0]))}).encode()),
         partial(_post, _plain_http, ("/v1/classify",), "application/json"),
         2,
     ),
     "images as JSON": Parser(
-        lambda: [json.dumps({"images": [_text(one) for one in map(png, digits(2))]}).encode()],
+        partial(_to_classify, json.dumps({"images": [_text(one) for one in map(png, digits(2))]}).encode()),
         partial(_post, _plain_http, ("/v1/classify-batch",), "application/json"),
         1,
     ),
     "form": Parser(
-        lambda: [_form()],
+        lambda: _to_classify(_form()),
         partial(_post, _plain_http, ("/v1/classify-batch",), f"multipart/form-data; boundary={BOUNDARY}"),
         1,
     ),
