@@ -6,8 +6,8 @@
 First all draw, each about once a second, for so many seconds; then a few go on for as long, while hostile
 clients send what no browser sends (`benchmarks/bench_load.py` has the kinds), hold half-open requests,
 dribble others byte by byte, leave answers unread, and join the queue without ever fetching the answer. Every
-answer to a visitor must equal that of the same drawing alone, and no two drawings have the same. A process of its own
-asks for /health all the time.
+answer to a visitor must equal that of the same drawing alone, and no two drawings have the same. A process of
+its own asks for /health all the time.
 
 Exit status 1: an answer was wrong, /health took longer than --slowest, or the server's memory grew by more
 than 50 MB after the first minute of visitors (a fifth of the time, if that is less), or beyond --memory among
