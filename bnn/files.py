@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ except ImportError:  # on Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)  # no fault of what is asked
-_STAGED = ".part"  # how the names of files that are being written end
+_MARK, _STAGED = ".bnn-", ".part"  # how the names of what is being written start and end
 
 
 @contextmanager
@@ -46,6 +47,50 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             _flush(path.parent)
         except OSError as error:
             raise InputError(_cannot_write(path, error)) from error
+
+
+@contextmanager
+def folder_written_whole(path: str | Path) -> Iterator[Path]:
+    """As `written_whole`, a temporary folder that becomes the folder at `path`, which must not be there yet.
+
+    Raises:
+        InputError: something is there, or the place cannot be written to.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path} is there already: name another place with out (--out).")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mark = _mark(path)
+        remove_left(path.parent, mark)
+        staged = path.parent / f"{mark}{secrets.token_hex(4)}{_STAGED}"
+        staged.mkdir()
+        try:
+            with held(staged, wait=True):
+                yield staged
+                for one in (*staged.rglob("*"), staged):
+                    _flush(one)
+                staged.rename(path)
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        raise InputError(_cannot_write(path, error)) from error
+
+
+def remove_left(folder: Path, mark: str = _MARK) -> None:
+    """Removes what commands that were killed left in `folder`, half written, under names that start so."""
+    if fcntl is None:
+        return
+    for left in [one for one in folder.iterdir() if one.name.startswith(mark) and one.suffix == _STAGED]:
+        with suppress(OSError):  # gone, or another's
+            is_folder = left.is_dir() and not left.is_symlink()
+            handle = os.open(left, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW)
+            try:
+                if _locked(handle, wait=False):
+                    shutil.rmtree(left) if is_folder else left.unlink()
+            finally:
+                os.close(handle)
 
 
 def require_writable(path: str | Path) -> None:
@@ -115,6 +160,9 @@ def _target(path: Path) -> Path:
     if not stat.S_ISREG(mode):
         raise InputError(f"{path} cannot be written, for it is a device or a pipe: name a file.")
     if not (mode & 0o222 and os.access(path, os.W_OK)):  # to the superuser nothing is protected
+        if hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:
+            read_only = OSError(errno.EROFS, os.strerror(errno.EROFS))
+            raise InputError(_cannot_write(path, read_only)) from read_only
         raise InputError(f"{path} is write-protected: choose another place, or allow it to be written.")
     return path
 
@@ -123,9 +171,8 @@ def _target(path: Path) -> Path:
 def _staged_beside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Of one length whatever the name, so that a name that just fits can be staged.
-        mark = f".bnn-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}-"
-        _remove_left(path.parent, mark)
+        mark = _mark(path)
+        remove_left(path.parent, mark)
         staged, handle = _created(path.parent, mark)
     except OSError as error:
         raise InputError(_cannot_write(path, error)) from error
@@ -134,6 +181,11 @@ def _staged_beside(path: Path) -> Iterator[Path]:
     finally:
         os.close(handle)
         staged.unlink(missing_ok=True)
+
+
+def _mark(path: Path) -> str:
+    """How names start of what becomes `path`: of one length, so that a name that just fits can be staged."""
+    return f"{_MARK}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}-"
 
 
 def _created(folder: Path, mark: str) -> tuple[Path, int]:
@@ -145,20 +197,6 @@ def _created(folder: Path, mark: str) -> tuple[Path, int]:
         if staged.exists():  # not taken for one that was left, before it was locked
             return staged, handle
         os.close(handle)
-
-
-def _remove_left(folder: Path, mark: str) -> None:
-    """Removes what commands that were killed left of the files whose names start with `mark`."""
-    if fcntl is None:
-        return
-    for left in [one for one in folder.iterdir() if one.name.startswith(mark) and one.suffix == _STAGED]:
-        with suppress(OSError):  # gone, or another's
-            handle = os.open(left, os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                if _locked(handle, wait=False):
-                    left.unlink()
-            finally:
-                os.close(handle)
 
 
 def _locked(handle: int, *, wait: bool, without: bool = False) -> bool:

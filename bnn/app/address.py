@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from bnn.errors import InputError
+from bnn.errors import InputError, shown
 
 MAX_UPLOAD = 50_000_000  # bytes
 LEAST_KEY = 16  # characters of an API key
@@ -114,11 +114,13 @@ def api_keys_in(path: Path) -> list[tuple[str, str]]:
     keys = _pairs(path, "API keys", "API key", "name:key")
     for name, key in keys:
         if not (key.isascii() and key.isprintable() and " " not in key):
-            raise InputError(f"the key of {name} in {path} must be of plain letters, digits and signs.")
+            raise InputError(
+                f"the key of {shown(name)} in {path} must be of plain letters, digits and signs."
+            )
         if len(key) < LEAST_KEY:
             raise InputError(
-                f"the key of {name} in {path} can be guessed: take {LEAST_KEY} characters or more, such as "
-                "`openssl rand -hex 24` makes."
+                f"the key of {shown(name)} in {path} can be guessed: take {LEAST_KEY} characters or more, such "
+                "as `openssl rand -hex 24` makes."
             )
     return keys
 

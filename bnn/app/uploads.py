@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.archives import MOST_BYTES, entries, require_small, require_unpackable, unpacked
+from bnn.data.archives import DAMAGED, MOST_BYTES, entries, require_small, require_unpackable, unpacked
 from bnn.data.preprocess import INK, MAX_PIXELS, Prepared, open_stream, read_images
 from bnn.data.quality import SEVERAL
-from bnn.errors import InputError
+from bnn.errors import InputError, cause_in
 
 MOST_IMAGES = 1000
 MOST_BYTES_TOGETHER = 200_000_000  # of all, unpacked
@@ -171,8 +171,8 @@ def _in_archive(file: SavedFile) -> Iterator[Upload | Unusable]:
         with zipfile.ZipFile(file.path) as archive:
             for entry in entries(archive):
                 yield _entry(archive, entry)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        yield Unusable(file.name, f"the archive is damaged: {error}.")
+    except (*DAMAGED, OSError) as error:  # the latter of a place before the file's start
+        yield Unusable(file.name, f"the archive is damaged: {cause_in(error)}.")
 
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Upload | Unusable:

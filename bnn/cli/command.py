@@ -298,7 +298,7 @@ def _trainer_options(extra: Sequence[str]) -> dict[str, Any]:
     for flag, value in zip(words[::2], words[1::2], strict=True):
         try:
             options[flag.removeprefix("--trainer.")] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             options[flag.removeprefix("--trainer.")] = value
     return options
 

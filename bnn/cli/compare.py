@@ -267,7 +267,7 @@ def _keep(path: Path, values: Mapping[str, Any]) -> None:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: remove it.") from error
 
 

@@ -74,9 +74,10 @@ def read_command(
 def _grid(text: str) -> tuple[int, int]:
     """Rows and columns, from such as 10x20."""
     rows, _, columns = text.lower().partition("x")
-    if not (rows.isdecimal() and columns.isdecimal()):
-        raise InputError(f"--grid takes rows and columns such as 10x20, and not {shown(text)}.")
-    return int(rows), int(columns)
+    try:
+        return int(rows), int(columns)
+    except ValueError as error:
+        raise InputError(f"--grid takes rows and columns such as 10x20, and not {shown(text)}.") from error
 
 
 def _boxes(path: Path) -> list[Box]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from bnn.core.earlier import from_format_2, require_kinds
 from bnn.core.task import Task
 from bnn.core.tensors import in_groups
-from bnn.errors import InputError, shown
+from bnn.errors import InputError, cause_in, shown
 from bnn.files import held, written_whole
 
 FORMAT = 3
@@ -126,7 +126,7 @@ def load(path: str | Path | None = None) -> Checkpoint:
             header = _parsed_header(file.metadata(), path)
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is cut short or no .safetensors file: {error}.") from error
+        raise InputError(f"{path} is cut short or no .safetensors file: {cause_in(error)}.") from error
     try:
         if header["format"] == 2:
             return _checkpoint(*from_format_2(header, tensors))

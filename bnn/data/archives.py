@@ -21,8 +21,7 @@ DAMAGED = (  # what a damaged archive, or a file in it, may raise
     EOFError,
     ArithmeticError,
     LookupError,
-    NotImplementedError,
-    RecursionError,
+    RuntimeError,  # of one that is encrypted, or nested too deeply, or needs a newer program
     ValueError,
 )
 

@@ -5,7 +5,6 @@ Pixels are whole numbers from 0 to 255, or fractions from 0 to 1 where none is l
 
 import csv
 import math
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bnn.data.archives import DAMAGED
 from bnn.errors import InputError, cause_in, shown
 
 LABEL = "label"  # the head of a CSV's column of classes; without heads it is the first
@@ -56,7 +56,9 @@ def read_table(path: Path) -> Table:
         return _read_csv(path) if path.suffix.lower() == ".csv" else _read_npz(path)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}: name one that is there.") from error
-    except (OSError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile, EOFError) as error:
+    except InputError:
+        raise
+    except (OSError, csv.Error, *DAMAGED) as error:
         raise InputError(f"{path} cannot be read ({cause_in(error)}): take another copy of it.") from error
 
 

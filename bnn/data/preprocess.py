@@ -23,7 +23,7 @@ from bnn.core.networks import IMAGE_SIZE
 from bnn.data.ink import LONGEST, find_ink
 from bnn.data.layout import laid_out
 from bnn.data.quality import BLANK, quality_of
-from bnn.errors import InputError, choose
+from bnn.errors import InputError, cause_in, choose
 
 pillow_heif.register_heif_opener()
 
@@ -550,4 +550,4 @@ def _too_large(what: str, max_pixels: int) -> str:
 
 
 def _unreadable(what: str, error: Exception) -> str:
-    return f"{what} cannot be read as an image: {str(error).rstrip('.')}."
+    return f"{what} cannot be read as an image: {cause_in(error)}."

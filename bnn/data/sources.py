@@ -4,6 +4,7 @@ A source is scanned once for how many rows it has, and then read from any row on
 What cannot be read is a row too, with the reason.
 """
 
+import errno
 import gzip
 import io
 import struct
@@ -126,7 +127,8 @@ def items(source: Source, start: int, stop: int, every: int) -> Iterator[Item]:
 def _reason(error: Exception) -> str:
     """What is wrong with a damaged file; whatever else has happened is raised on."""
     of_the_file = isinstance(error, (*DAMAGED, struct.error, gzip.BadGzipFile))
-    if of_the_file or (type(error) is OSError and error.errno is None):  # the latter by pyarrow
+    # Of the system's errors one without a number is pyarrow's, and a place before a file's start is invalid.
+    if of_the_file or (type(error) is OSError and error.errno in (None, errno.EINVAL)):
         return cause_in(error)
     raise error
 

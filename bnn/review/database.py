@@ -107,6 +107,12 @@ def told(where: str) -> Iterator[None]:
     except (DatabaseError, sqlite3.DatabaseError) as error:  # the latter as a connection is made
         why = _why(getattr(error, "orig", error))
         raise InputError(f"the queue {shown(where)} cannot be used: {why}.") from error
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError, RecursionError) as error:  # of values that are none of ours
+        raise InputError(
+            f"the queue {shown(where)} is damaged ({cause_in(error)}): take another copy of it."
+        ) from error
 
 
 def compact(engine: Engine) -> None:

@@ -3,8 +3,6 @@
 import csv
 import io
 import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -14,7 +12,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from bnn.decisions import as_text
-from bnn.errors import InputError
+from bnn.files import folder_written_whole
 from bnn.review.entries import NO_DIGIT, Reviewed
 
 CLASSES, NONE, LABELS = "labelled", "no-digit", "labels.csv"  # what the export has at its top
@@ -43,20 +41,10 @@ def write_folder(reviewed: Sequence[Reviewed], names: Sequence[str], out: Path) 
     Raises:
         InputError: something is at `out` already, or it cannot be written.
     """
-    if out.exists() or out.is_symlink():
-        raise InputError(f"{out} is there already: name another place with out (--out).")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".bnn-", dir=out.parent))
-        try:
-            for path, content in exported(reviewed, names):
-                (staged / path).parent.mkdir(parents=True, exist_ok=True)
-                (staged / path).write_bytes(content)
-            staged.rename(out)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}): choose another place.") from error
+    with folder_written_whole(out) as staged:
+        for path, content in exported(reviewed, names):
+            (staged / path).parent.mkdir(parents=True, exist_ok=True)
+            (staged / path).write_bytes(content)
 
 
 def zipped(reviewed: Sequence[Reviewed], names: Sequence[str]) -> bytes:

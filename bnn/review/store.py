@@ -221,7 +221,7 @@ class ReviewQueue:
         found = select(*(refused.c[name] for name in names)).where(refused.c.label.is_not(None))
         with transaction(self._engine, self._where) as connection:
             rows = connection.execute(found.order_by(refused.c.number)).mappings().all()
-        return [Reviewed(**row | {"image": _image(row["image"])}) for row in map(dict, rows)]
+            return [self._reviewed(dict(row)) for row in rows]
 
     def _is_free_for(self, reviewer: str) -> ColumnElement[bool]:
         """Whether nobody else holds an image now."""
@@ -236,11 +236,16 @@ class ReviewQueue:
         taking = update(refused).where(which).values(held_by=reviewer, held_until=until, **values)
         with transaction(self._engine, self._where) as connection:
             row = connection.execute(taking.returning(*_SEEN)).mappings().one_or_none()
-        return None if row is None else self._entry(dict(row))
+            return None if row is None else self._entry(dict(row))
 
     def _entry(self, row: dict[str, Any]) -> Entry:
         votes = np.frombuffer(row["votes"], "<f2").reshape(-1, self.task.classes)
         return Entry(**row | {"image": _image(row["image"]), "votes": votes})
+
+    def _reviewed(self, row: dict[str, Any]) -> Reviewed:
+        if not NO_DIGIT <= row["label"] < self.task.classes:
+            raise ValueError(f"image {row['number']} has a label of no class")
+        return Reviewed(**row | {"image": _image(row["image"])})
 
     def _changed(self, number: int, which: ColumnElement[bool], **values: Any) -> bool:
         changing = update(refused).where(refused.c.number == number, which).values(**values)

@@ -46,7 +46,12 @@ def counted_in(chunk: Chunk, out: Path) -> Mapping[str, int] | None:
     try:
         told = pq.read_metadata(path)
         counts = json.loads((told.metadata or {})[_COUNTS])
-    except (ValueError, KeyError, OSError):  # what pyarrow raises of a damaged one is among them
+    except (
+        ValueError,
+        LookupError,
+        RecursionError,
+        OSError,
+    ):  # what pyarrow raises of a damaged one is among them
         return None
     return counts if told.num_rows == chunk.rows else None
 

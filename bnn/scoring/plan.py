@@ -118,7 +118,7 @@ def _read(out: Path) -> Plan:
         told = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
         asked, sources = dict(told["asked"]), [Source(**source) for source in told["sources"]]
         return Plan(asked, int(asked["chunk"]), sources)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise InputError(f"{printable(out / MANIFEST)} is damaged: name a new folder (--out).") from error
 
 
@@ -126,9 +126,9 @@ def _require_same(plan: Plan, asked: Mapping[str, Any], found: Sequence[tuple[st
     """Checks that a run that was begun as `plan` is asked for again."""
     others = [name for name in {**plan.asked, **asked} if plan.asked.get(name) != asked.get(name)]
     if others:
+        which = " and ".join(name if name in asked else shown(name) for name in others[:5])
         raise InputError(
-            f"{printable(out)} holds scores of another {' and '.join(others)}: give the same, or name a new "
-            "folder (--out)."
+            f"{printable(out)} holds scores of another {which}: give the same, or name a new folder (--out)."
         )
     before = [(source.place, source.stamp) for source in plan.sources]
     if before != list(found):

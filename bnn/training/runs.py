@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from bnn.core import checkpoint as checkpoint_file
 from bnn.core.checkpoint import Checkpoint
 from bnn.errors import InputError
-from bnn.files import held
+from bnn.files import held, remove_left
 from bnn.training.config import TrainConfig
 from bnn.training.states import BEFORE, LAST, config_of, whole_state
 
@@ -44,6 +44,10 @@ def new_run(runs: Path) -> Iterator[Path]:
         return
     try:
         run = _made(runs)
+        for folder in runs.glob(
+            "*/*/"
+        ):  # of trainings that were killed before there was a state to go on from
+            remove_left(folder)
     except OSError as error:
         raise InputError(
             f"no run can be kept in {runs} ({error.strerror}): name another folder (--runs)."
