@@ -149,8 +149,9 @@ Tells how far the review of refused images is, which `bnn serve --queue` collect
   bnn review queue.sqlite --out done --delete reviewed
   bnn review postgresql://digits@db.local/digits    a queue that several machines share
 
-In the new folder, `labelled` has a sub-folder for each class, and `no-digit` what is of none. Of a queue that
-was reviewed, `bnn calibrate --digits` and `bnn adapt --digits` take the former directly."""
+In the new folder, `labelled` has a sub-folder for each class, and `no-digit` what is of none (`none`, where
+classes are not the digits). Of a queue that was reviewed, `bnn calibrate --digits` and `bnn adapt --digits`
+take the former directly."""
 
 EXPORT = """\
 Writes a checkpoint as ONNX, for programs in any language: into the folder go ensemble.onnx (the sampled
