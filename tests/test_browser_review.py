@@ -3,10 +3,12 @@
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from re import compile as pattern
 from typing import Literal
 
+import numpy as np
 import pytest
 
 pytest.importorskip("playwright", reason="Playwright is not installed (extra `tests`)")
@@ -29,13 +31,14 @@ from browser import (
     upload,
 )
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect
+from reviewers import refusals
 from serving import free_port
 
 from bnn.app import Address, served
 from bnn.app.examples import DIGITS as STROKES
 from bnn.app.examples import examples
 from bnn.classifier import Classifier
-from bnn.core.task import DIGITS
+from bnn.core.task import DIGITS, Task
 from bnn.data.pen import Strokes
 from bnn.review.entries import NO_DIGIT, Progress, Reviewed
 from bnn.review.store import HELD_SECONDS, ReviewQueue
@@ -249,6 +252,29 @@ def test_the_keys_do_the_same_and_only_where_the_tab_is_seen(page: Page, queue: 
     page.keyboard.press("1")
     page.wait_for_timeout(300)  # time enough to be told
     assert queue.progress().reviewed == 2
+
+
+def test_the_keys_of_other_classes_stand_on_their_buttons(
+    browser: Browser, untrained: Callable[..., Classifier], tmp_path: Path
+) -> None:
+    task, address = Task(("cat", "dog", "eel"), "as-is"), Address(port=free_port())
+    with (
+        ReviewQueue.open(str(tmp_path / "queue.sqlite"), task) as queue,
+        served(untrained("mlp", {"hidden": 16}, task), address, queue),
+        browser.new_page() as page,
+    ):
+        queue.add(replace(one, votes=np.zeros((2, 3), np.float16)) for one in refusals(2))
+        opened(page, address.url)
+        reviewer = Reviewer(page)
+        reviewer.opens()
+        number = reviewer.number
+        expect(reviewer.button("dog")).to_have_text("dog1")
+        page.keyboard.press("3")  # no class has it
+        reviewer.types("2")
+        reviewer.presses("None of these")
+        reviewer.sees("2 of 2 reviewed")
+        labels = {one.number: one.label for one in queue.reviewed()}
+    assert labels == {number: 2, 3 - number: NO_DIGIT}
 
 
 def test_an_image_is_deleted_by_pressing_twice(page: Page, queue: ReviewQueue) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,19 @@ from bnn.evaluation.comparison import (
     verdict,
     written,
 )
-from bnn.training.cost import FEWEST, WARM, Cost, planned, undisturbed
+from bnn.training.config import TrainConfig
+from bnn.training.cost import (
+    FEWEST,
+    WARM,
+    Cost,
+    configured_as,
+    costs_of,
+    fit_in_steps,
+    planned,
+    undisturbed,
+)
+from bnn.training.datamodule import TrainingData
+from bnn.training.train import lesson_of
 
 INTERRUPTED, BAD_INPUT = 130, 2
 COMPARE = (
@@ -57,6 +70,7 @@ COMPARE = (
 )
 
 
+SMALL = TrainConfig(data="digits", network="mlp", network_options={"hidden": 16}, augment=False)
 PROMISED = {
     "mean_coverage": 0.8,
     "risk": 0.002,
@@ -65,6 +79,10 @@ PROMISED = {
     "splits": 200,
     "infeasible": 50,
 }
+
+
+def small_data() -> TrainingData:
+    return lesson_of("digits", SMALL).split(SMALL)
 
 
 def row(guide: str, seed: int, **replaced: Any) -> Row:
@@ -118,6 +136,40 @@ def test_what_disturbs_a_few_steps_does_not_count() -> None:
     taken = [9.0] * WARM + [0.5] * 20 + [3.0] * 10
     times = np.cumsum(taken).tolist()
     assert undisturbed(times) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "guide", "components"),
+    [
+        ("map", "map", 1),
+        ("5xmap", "map", 5),
+        ("12xmean-field", "mean-field", 12),
+        ("1xmap", "1xmap", 1),  # no guide, and refused as such
+        ("0xmap", "0xmap", 1),
+        ("xmap", "xmap", 1),
+    ],
+)
+def test_a_guide_may_have_several_components(asked: str, guide: str, components: int) -> None:
+    configured = configured_as(asked, SMALL)
+    assert configured == replace(SMALL, guide=guide, components=components)
+
+
+def test_a_step_of_several_components_costs_one_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bnn.training.cost.undisturbed", lambda _: 0.25)
+    monkeypatch.setattr("bnn.training.cost.ROUNDS", 1)
+    one, three = costs_of([configured_as(guide, SMALL) for guide in ("map", "3xmap")], small_data())
+    assert (one.step, three.step) == (0.25, 0.75)
+    assert Cost(0.75, 3 * 0.5).steps(60) == Cost(0.25, 0.5).steps(20)
+
+
+def test_each_component_is_trained_as_one_alone_from_a_start_of_its_own() -> None:
+    alone, several = (
+        fit_in_steps(configured_as(guide, SMALL), small_data(), 30) for guide in ("map", "3xmap")
+    )
+    first, *others = several.posterior.components
+    (only,) = alone.posterior.components
+    assert all(torch.equal(value, only.mean()[name]) for name, value in first.mean().items())
+    assert len({float(one.mean()["hidden.weight"].sum()) for one in (first, *others)}) == 3
 
 
 def test_a_spread_is_the_mean_and_the_sample_s_deviation() -> None:
@@ -261,11 +313,20 @@ def test_a_comparison_that_was_interrupted_goes_on_to_the_same_result(
     told = capsys.readouterr().err
     assert "holds a comparison with lr 0.01: give the same" in told
     assert told.count("\n") == 1
-    more = ("--guides", "map", "--seeds", "1", "2")
+    more = ("--guides", "map", "3xmap", "--seeds", "1", "2")
     assert main([*COMPARE, *more, "--seconds", "0.5", "--out", str(whole)]) == 0
-    assert len(list((whole / "rows").iterdir())) == 3
+    assert len(list((whole / "rows").iterdir())) == 5
     rows = json.loads((whole / "comparison.json").read_text())["rows"]
-    assert [one["seed"] for one in rows] == [1, 2]
+    assert [(one["guide"], one["seed"], one["draws"]) for one in rows] == [
+        ("map", 1, 1),
+        ("map", 2, 1),
+        ("3xmap", 1, 3),
+        ("3xmap", 2, 3),
+    ]
+    sizes = {one["guide"]: one["megabytes"] for one in rows}
+    assert sizes["3xmap"] == pytest.approx(3 * sizes["map"])
+    disagreement = rows[2]["scores"]["mutual-information"]["noise"]["auroc"]
+    assert disagreement > rows[0]["scores"]["mutual-information"]["noise"]["auroc"] == 0.5
 
 
 @pytest.mark.slow
@@ -286,6 +347,8 @@ def test_what_a_step_costs_is_measured_where_it_is_trained(
     [
         (["--guides", "map", "maps"], "there is no guide 'maps'"),
         (["--guides", "map", "map"], "each once, not map, map"),
+        (["--guides", "3xmaps"], "there is no guide 'maps'"),
+        (["--guides", "1xmap"], "there is no guide '1xmap'"),
         (["--seeds", "1", "1"], "each once, not 1, 1"),
         (["--ood", "noise"], "each once, not noise, noise"),
         (["--risk", "0.0001"], "cannot show a risk of at most 0.0001"),

@@ -104,6 +104,13 @@ def test_no_answer_is_called_certain() -> None:
         assert verdict(surely(probability))[1] == f"with a probability of more than 99.9{SPACE}%"
 
 
+def test_what_is_unfamiliar_is_unlike_what_was_learnt() -> None:
+    assert verdict(prediction("unfamiliar"))[1] == "Unfamiliar: this is unlike any digit it has seen."
+    letters = replace(prediction("unfamiliar"), names=tuple("abcdefghij"))
+    assert verdict(letters)[1] == "Unfamiliar: this is unlike any image it has seen."
+    assert verdict(letters, "nothing like a digit")[1] == "Unfamiliar: nothing like a digit."
+
+
 @pytest.mark.parametrize(
     ("candidates", "words"),
     [

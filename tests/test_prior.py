@@ -6,6 +6,8 @@ from typing import Any
 import pyro.distributions as dist
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.stats import halfcauchy, norm
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -14,7 +16,7 @@ from bnn.errors import InputError
 from bnn.training.elbo import MeanFieldELBO
 from bnn.training.guide import MeanFieldGuide
 from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
-from bnn.training.prior import NARROW, PRIORS
+from bnn.training.prior import NARROW, PRIORS, SLAB
 from bnn.training.train import train
 
 QUIET = {"enable_progress_bar": False}
@@ -45,6 +47,53 @@ def test_the_scale_mixtures_density_is_the_two_normals_half_each() -> None:
     mixed = PRIORS["scale-mixture"].family(torch.zeros_like(at), torch.ones_like(at)).log_prob(at).exp()
     halves = [dist.Normal(0.0, scale).log_prob(at).exp() / 2 for scale in (wide, NARROW * wide)]
     assert torch.allclose(mixed, halves[0] + halves[1])
+
+
+def test_the_horseshoes_density_is_the_integral_over_its_local_scale() -> None:
+    """From a tenth of its global scale to twice its slab; there the variance is τ² SLAB² / (1 + SLAB)."""
+    deviation = SLAB / math.sqrt(1 + SLAB)  # of the global scale 1
+    prior = PRIORS["horseshoe"].family(*double(0.0, deviation))
+
+    def joint(local: float, at: float) -> float:
+        narrower = local / math.sqrt(1 + (local / SLAB) ** 2)
+        return float(norm.pdf(at, scale=narrower) * halfcauchy.pdf(local))
+
+    for at in (0.1, 0.3, 1.0, 3.0, 10.0, 20.0):
+        exact = sum(quad(joint, *part, args=(at,))[0] for part in ((0, 1), (1, math.inf)))
+        assert prior.log_prob(torch.tensor(at, dtype=torch.float64)).exp().item() == pytest.approx(
+            exact, rel=0.02
+        )
+
+
+def test_the_horseshoe_has_the_fourth_moment_of_its_integral() -> None:
+    """E[θ⁴] = 3 E[v²], v being the variance given the local scale, with E[v²] = (1 + SLAB / 2) E[v]²."""
+    prior = PRIORS["horseshoe"].family(*double(0.0, 1.0))
+    fourth = integrated(lambda x: x**4 * prior.log_prob(x).exp(), 0.0).item()
+    assert fourth == pytest.approx(3 * (1 + SLAB / 2), rel=0.02)
+
+
+def test_the_horseshoe_pulls_small_weights_harder_than_a_normal_does_and_large_ones_less() -> None:
+    at = torch.tensor([0.01, 0.1, 2.0, 5.0], dtype=torch.float64, requires_grad=True)
+    pulls = {}
+    for name in ("normal", "horseshoe"):
+        prior = PRIORS[name].family(torch.zeros_like(at), torch.ones_like(at))
+        (gradient,) = torch.autograd.grad(prior.log_prob(at).sum(), at)
+        pulls[name] = -gradient
+    assert (pulls["horseshoe"] > 0).all()
+    ratio = pulls["horseshoe"] / pulls["normal"]
+    assert (ratio[:2] > 10).all()
+    assert (ratio[2:] < 0.5).all()
+
+
+@pytest.mark.parametrize("name", ["scale-mixture", "horseshoe"])
+def test_draws_from_a_mixture_of_normals_are_spread_as_it_is(name: str) -> None:
+    torch.manual_seed(0)
+    scale = torch.tensor([0.1, 0.2, 0.4, 0.8])
+    drawn = PRIORS[name].family(torch.full((4,), 0.3), scale).expand((3, 4)).sample((40_000,))
+    assert drawn.shape == (40_000, 3, 4)
+    standard = (drawn - 0.3) / scale
+    assert torch.allclose(standard.mean((0, 1)), torch.zeros(4), atol=0.02)
+    assert torch.allclose(standard.std((0, 1)), torch.ones(4), rtol=0.05)
 
 
 @pytest.mark.parametrize(("loc", "scale"), [(0.0, 0.01), (0.4, 0.3), (-3.0, 2.0)])
@@ -100,12 +149,12 @@ def test_a_learnt_scale_comes_to_what_maximises_the_evidence_bound() -> None:
 
 
 def test_an_unknown_prior_is_one_sentence() -> None:
-    with pytest.raises(InputError, match="there is no prior 'horseshoe': choose one of normal, "):
-        train("digits", prior="horseshoe", rule="entropy", network="mlp")
+    with pytest.raises(InputError, match="there is no prior 'cauchy': choose one of normal, "):
+        train("digits", prior="cauchy", rule="entropy", network="mlp")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["learnt", "scale-mixture"])
+@pytest.mark.parametrize("name", ["learnt", "scale-mixture", "horseshoe"])
 def test_digits_are_learnt_under_each_prior(name: str) -> None:
     options = {"network": "mlp", "network_options": {"hidden": 32}, "epochs": 6, "batch_size": 64, "draws": 8}
     scores = {"scores": ["pixels", "entropy"], "rule": "entropy", "augment": False, "lr": 1e-2}

@@ -4,10 +4,11 @@ import asyncio
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,11 @@ from bnn.app import Address, served
 from bnn.app.examples import examples
 from bnn.app.keeping import kept_html, refusals
 from bnn.app.page import build_page
-from bnn.app.review import acted, download_html
+from bnn.app.review import acted, download_html, keys_of
 from bnn.classifier import Classifier
 from bnn.cli.command import main
 from bnn.core.checkpoint import Checkpoint
-from bnn.core.task import DIGITS
+from bnn.core.task import DIGITS, Task
 from bnn.data.imageset import ImageSet
 from bnn.data.preprocess import read_images
 from bnn.data.quality import BLANK, SEVERAL
@@ -201,6 +202,86 @@ def test_the_download_is_a_zip_of_what_was_reviewed(queue: ReviewQueue) -> None:
     packed = base64.b64decode(html.split("base64,")[1].split('"')[0])
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         assert archive.namelist() == ["labelled/4/000001.png", "no-digit/000002.png", "labels.csv"]
+
+
+# Classes that are not the ten digits
+
+
+@pytest.mark.parametrize(
+    ("names", "digits"),
+    [
+        (tuple("0123456789"), [*"0123456789"]),
+        (("cat", "dog"), ["0", "1"]),  # which their buttons show
+        (("3", "7", "10", "x"), ["3", "7", "", ""]),  # never another class's name
+        (tuple("abcdefghijkl"), [*"0123456789", "", ""]),
+    ],
+)
+def test_a_class_has_the_key_of_its_name_or_of_its_place(names: tuple[str, ...], digits: list[str]) -> None:
+    assert keys_of(names) == digits
+
+
+@pytest.fixture
+def pets(untrained: Callable[..., Classifier]) -> Classifier:
+    return untrained("mlp", {"hidden": 16}, Task(("cat", "dog/puppy", "eel"), "as-is"))
+
+
+def pictures(count: int) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)) for _ in range(count)]
+
+
+def test_other_classes_are_kept_shown_and_exported_by_their_names(
+    pets: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, names = str(tmp_path / "queue.sqlite"), [f"{i}.png" for i in range(200)]
+    kept = refusals(pets, names, read_images(pictures(200), pets.task.layout))
+    assert len(kept) > 3
+    assert not any("digit" in one.why for one in kept)
+    with ReviewQueue.open(where, pets.task) as queue:
+        queue.add(kept[:3])
+        shown = acted(queue, act("take"))
+        assert "eel: " in shown.votes
+        assert "digit" not in re.sub(r"<[^>]*>", " ", shown.picture + shown.votes)
+        assert (
+            "Nothing was done: a label must be from 0 to 2"
+            in acted(queue, act("label", number=1, label=3)).picture
+        )
+        for number, label in ((1, 0), (2, 1), (3, NO_DIGIT)):
+            acted(queue, act("label", number=number, label=label))
+        packed = base64.b64decode(download_html(queue).split("base64,")[1].split('"')[0])
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert archive.namelist() == [
+            *("labelled/cat/000001.png", "labelled/dog%2Fpuppy/000002.png", "none/000003.png", "labels.csv")
+        ]
+        assert b"dog/puppy" in archive.read("labels.csv")
+    assert main(["review", where]) == 0
+    assert "dog/puppy │ 1" in capsys.readouterr().out
+
+
+def test_other_classes_are_calibrated_on_and_adapted_to(
+    pets: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bnn.training.adaptation.STEPS", 10)
+    pets.save(start := tmp_path / "pets.safetensors")
+    where, out = str(tmp_path / "queue.sqlite"), tmp_path / "new.safetensors"
+    with ReviewQueue.open(where, pets.task) as queue:
+        queue.add(replace(one, votes=np.zeros((2, 3), np.float16)) for one in made_up(61))
+        for number in range(60):
+            entry = queue.take("ada", "oldest")
+            assert entry is not None
+            queue.label("ada", entry.number, number % 3)
+        entry = queue.take("ada", "oldest")
+        assert entry is not None
+        queue.label("ada", entry.number, NO_DIGIT)
+    asked = [str(start), "--digits", where, "--rule", "entropy", "--refuse", "0.3", "--out", str(out)]
+    assert main(["calibrate", *asked]) == 0
+    made = Classifier.load(out)
+    assert made.task == pets.task
+    assert made.record["calibration"]["digits"] == calibrated_count(60)
+    assert main(["adapt", *asked, "--overwrite"]) == 0
+    assert "On 20 images held out" in capsys.readouterr().out
+    assert main(["calibrate", "--digits", where, "--out", str(tmp_path / "other.safetensors")]) == 2
+    assert "is for other classes" in capsys.readouterr().err
 
 
 # Plain HTTP

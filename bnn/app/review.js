@@ -65,7 +65,14 @@ props.names.forEach((name, value) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = name;
-    if (value < 10) button.setAttribute("aria-keyshortcuts", String(value));
+    const digit = props.digits[value];
+    if (digit) button.setAttribute("aria-keyshortcuts", digit);
+    if (digit && digit !== name) {
+        const key = document.createElement("kbd");
+        key.textContent = digit;
+        key.ariaHidden = "true"; // its shortcut is told already
+        button.append(key);
+    }
     button.addEventListener("click", () => label(value));
     element.querySelector(".labels").append(button);
 });
@@ -90,7 +97,7 @@ document.addEventListener("keydown", (event) => {
     const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
     if (!element.offsetParent || isTyping || event.altKey || event.ctrlKey || event.metaKey || event.repeat) return;
     const key = event.key.toLowerCase();
-    if (/^[0-9]$/.test(key) && Number(key) < props.names.length) label(Number(key));
+    if (key && props.digits.includes(key)) label(props.digits.indexOf(key));
     else if (key === "n") label(props.none_label);
     else if (key === "s") decide("skip");
     else if (key === "u") undo();

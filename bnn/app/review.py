@@ -14,7 +14,7 @@ from bnn.app.files import data_url
 from bnn.app.many import MOST_ANSWER
 from bnn.app.strictness import ANNOUNCED, Promises
 from bnn.classifier import Classifier
-from bnn.core.task import are_digits
+from bnn.core.task import DIGITS, are_digits
 from bnn.data.pictures import png_url
 from bnn.errors import InputError
 from bnn.files import printable
@@ -71,6 +71,7 @@ def review_tab(classifier: Classifier, _: Promises, *, queue: "ReviewQueue") -> 
                 js_on_load=(_HERE / "review.js").read_text(encoding="utf-8"),
                 elem_id="review",
                 names=list(names),
+                digits=keys_of(names),
                 none="No digit" if are_digits(names) else "None of these",
                 none_label=NO_DIGIT,
             )
@@ -88,6 +89,16 @@ def review_tab(classifier: Classifier, _: Promises, *, queue: "ReviewQueue") -> 
         concurrency_limit=None,
         api_visibility="private",
     )
+
+
+def keys_of(names: tuple[str, ...]) -> list[str]:
+    """The digit on the keyboard that names each class, or "".
+
+    It is the one that a class is called by, where some class is called so; else its place, counted from 0.
+    """
+    if set(names) & set(DIGITS.names):
+        return [name if name in DIGITS.names else "" for name in names]
+    return [*DIGITS.names, *[""] * len(names)][: len(names)]
 
 
 def acted(queue: "ReviewQueue", value: Any) -> Shown:

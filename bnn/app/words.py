@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from bnn.core.task import DIGITS, are_digits
+from bnn.core.task import DIGITS, are_digits, worded
 from bnn.data.quality import BLANK, QUALITIES
 from bnn.explanation import MOST_NAMED, doubt
 from bnn.numerals import percent
@@ -14,13 +14,14 @@ UNLIKE = "this is unlike any digit it has seen"
 _DIGITS = DIGITS.names
 
 
-def verdict(prediction: Prediction, why: str = UNLIKE) -> tuple[str, str]:
+def verdict(prediction: Prediction, why: str | None = None) -> tuple[str, str]:
     """Headline and explanation of a `prediction` on one image.
 
     Args:
         prediction: on one image.
-        why: what makes it unfamiliar, where it is.
+        why: what makes it unfamiliar, where it is; by default that nothing like it was learnt.
     """
+    why = why or worded(prediction.names, UNLIKE)
     quality = str(prediction.quality[0])
     if quality == BLANK:
         return "Nothing drawn yet", f"{_to_draw(prediction.names)}: the answer comes after each stroke."
@@ -50,7 +51,7 @@ def voices(votes: Sequence[int], names: Sequence[str] = _DIGITS) -> str:
     return ", ".join(_voices(votes, names))
 
 
-def verdict_html(prediction: Prediction, votes: Sequence[int] = (), why: str = UNLIKE) -> str:
+def verdict_html(prediction: Prediction, votes: Sequence[int] = (), why: str | None = None) -> str:
     """`verdict` as HTML, and below it the `votes` for each class, if there are any."""
     headline, explanation = verdict(prediction, why)
     state = "blank" if prediction.quality[0] == BLANK else str(prediction.reasons[0])

@@ -36,7 +36,7 @@ from bnn.progress import duration
 from bnn.rules.calibrated import CalibratedRule
 from bnn.tables import table
 from bnn.training.config import TrainConfig
-from bnn.training.cost import costs_of, fit_in_steps, planned
+from bnn.training.cost import configured_as, costs_of, fit_in_steps, planned
 from bnn.training.datamodule import TrainingData
 from bnn.training.train import Lesson, lesson_of, name_of, require_trainable
 
@@ -65,8 +65,8 @@ def compare_command(
 
     Args:
         config: what is the same for all.
-        guides, seeds: what varies.
-        seconds: of the processor, for each training.
+        guides, seeds: what varies; a guide of several components as in 5xmap.
+        seconds: of the processor, for each training, with all its components.
         out: folder of the plan, the rows and the tables.
         ood: sets that need not show any class, see `ImageSet.from_spec`; by default all generated ones.
         limit: images of each of these at most.
@@ -87,7 +87,7 @@ def compare_command(
     lesson.tell_left_out()
     data = {seed: lesson.split(replace(config, seed=seed)) for seed in seeds}
     for guide in guides:
-        _require_usable(replace(config, guide=guide), data[seeds[0]])
+        _require_usable(configured_as(guide, config), data[seeds[0]])
     strange = [
         ImageSet.from_spec(
             one, data_dir, labelled=False, task=lesson.task, download=download, seed=0, limit=limit
@@ -101,11 +101,12 @@ def compare_command(
     options = _options(config, lesson, seconds, [one.name for one in strange], limit)
     with _held_alone(out):
         plan = _plan_in(out, options)
-        new = [replace(config, guide=guide, seed=seeds[0]) for guide in guides if guide not in plan]
-        for one, cost in zip(new, costs_of(new, data[seeds[0]]), strict=True):
-            steps = planned(one.guide, cost, seconds)
+        new = {guide: configured_as(guide, config) for guide in guides if guide not in plan}
+        costs = costs_of([replace(one, seed=seeds[0]) for one in new.values()], data[seeds[0]])
+        for (guide, one), cost in zip(new.items(), costs, strict=True):
+            steps = planned(guide, cost, seconds)
             _require_steps(one, data[seeds[0]], steps)
-            plan[one.guide] = {"step": cost.step, "finish": cost.finish, "steps": steps}
+            plan[guide] = {"step": cost.step, "finish": cost.finish, "steps": steps}
         _keep(out / PLAN, {"options": options, "guides": plan})
         rows = _rows(config, [(guide, plan[guide]) for guide in guides], data, strange, out)
         _write(rows, options, out)
@@ -203,7 +204,8 @@ def _rows(
     for done, (guide, seed) in enumerate(to_make):
         plan = dict(plans)[guide]
         _tell(done, len(to_make), f"{guide}, seed {seed}, {plan['steps']:,} steps", time.monotonic() - began)
-        fitted = fit_in_steps(replace(config, guide=guide, seed=seed), data[seed], plan["steps"])
+        configured = replace(configured_as(guide, config), seed=seed)
+        fitted = fit_in_steps(configured, data[seed], plan["steps"])
         if seed not in posed:  # and the others' are done
             features = Features(fitted.network, fitted.posterior)
             posed = {seed: _posed(replace(config, seed=seed), data[seed], strange, features)}

@@ -114,7 +114,7 @@ Trains several posteriors of one network for the same time, and says which is be
 calibration on images held out of the training, how many are answered under a promise, how well images of no
 class are told apart (beside the scores that others use), and what a step, an image and a checkpoint cost.
 
-  bnn compare --guides mean-field map swag --seconds 60 --seeds 0 1 2 --out compare
+  bnn compare --guides mean-field 5xmap swag --seconds 60 --seeds 0 1 2 --out compare
   bnn compare --data digits --network mlp --seconds 5 --risk 0.05 --alpha 0.02 --out small
   bnn compare --data FashionMNIST --ood KMNIST --ood noise --risk 0.1 --out fashion
 
@@ -149,8 +149,9 @@ Tells how far the review of refused images is, which `bnn serve --queue` collect
   bnn review queue.sqlite --out done --delete reviewed
   bnn review postgresql://digits@db.local/digits    a queue that several machines share
 
-In the new folder, `labelled` has a sub-folder for each class, and `no-digit` what is of none. Of a queue that
-was reviewed, `bnn calibrate --digits` and `bnn adapt --digits` take the former directly."""
+In the new folder, `labelled` has a sub-folder for each class, and `no-digit` what is of none (`none`, where
+classes are not the digits). Of a queue that was reviewed, `bnn calibrate --digits` and `bnn adapt --digits`
+take the former directly."""
 
 EXPORT = """\
 Writes a checkpoint as ONNX, for programs in any language: into the folder go ensemble.onnx (the sampled
@@ -178,7 +179,7 @@ Opens the page on which anyone can draw a digit and see the sampled networks vot
 
 # Where all trainings of a comparison start, with draws that cost less than a training, and what may differ.
 COMPARED = replace(PRESETS["fast"], draws=20, scores=("pixels", "entropy"), combination="fisher")
-GUIDES = ["mean-field", "low-rank", "map", "mc-dropout", "swag", "laplace", "sghmc"]
+GUIDES = ["mean-field", "low-rank", "map", "5xmap", "mc-dropout", "swag", "laplace", "sghmc"]
 COMPARED_BY = (
     "data",
     "layout",
@@ -385,7 +386,8 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=GUIDES,
         metavar="GUIDE",
-        help=f"posteriors, as `bnn train --guide` has them (default: {' '.join(GUIDES)})",
+        help="posteriors, as `bnn train --guide` has them; 5xmap is five components of map, each with a "
+        f"fifth of the seconds, mixed in equal parts: a deep ensemble (default: {' '.join(GUIDES)})",
     )
     parser.add_argument(
         "--seeds",

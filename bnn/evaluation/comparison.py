@@ -136,7 +136,7 @@ class Posed(NamedTuple):
         strange: sets that need not show any class.
         density: of the training images' pixels.
         promise: what the rule is fitted for.
-        draws: networks in the ensemble, where they are not all alike.
+        draws: networks in the ensemble, unless those of a component are all alike.
         seed: of the draws and re-splits.
     """
 
@@ -151,7 +151,8 @@ class Posed(NamedTuple):
 
 def measure(network: nn.Module, posterior: Mixture, posed: Posed) -> Numbers:
     """The fields of a `Row` that are of a `posterior` over the weights of `network`."""
-    draws = 1 if all(one.name == Point.name for one in posterior.components) else posed.draws
+    points = all(one.name == Point.name for one in posterior.components)
+    draws = len(posterior.components) if points else posed.draws
     ensemble = PredictiveEnsemble(network, posterior.sample(draws, posed.seed))
     features = Features(network, posterior)
     reference = posed.train.images[: max(2, min(REFERENCE, len(posed.train) // REFERENCE_SHARE))]

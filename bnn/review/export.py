@@ -11,11 +11,13 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from bnn.core.task import are_digits
 from bnn.decisions import as_text
 from bnn.files import folder_written_whole
 from bnn.review.entries import NO_DIGIT, Reviewed
 
-CLASSES, NONE, LABELS = "labelled", "no-digit", "labels.csv"  # what the export has at its top
+CLASSES, LABELS = "labelled", "labels.csv"  # what the export has at its top, besides the next
+NO_CLASS = ("no-digit", "none")  # of the ten digits, and of other classes
 _HEADS = ("file", "name", "label", "reason", "quality", "added", "labelled")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's entries have a date: always the same bytes
 
@@ -23,8 +25,9 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's entries have a date: always the same b
 def exported(reviewed: Sequence[Reviewed], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Path and content of each file of the export.
 
-    They are `labelled/NAME/000001.png` for an image of a class, `no-digit/000001.png` for one of none, and
-    `labels.csv`. Files are called by their images' numbers in the queue; visitors' names are in the CSV.
+    They are `labelled/NAME/000001.png` for an image of a class, `no-digit/000001.png` for one of none (where
+    classes are not the digits, `none/000001.png`), and `labels.csv`. Files are called by their images'
+    numbers in the queue; visitors' names are in the CSV.
 
     Args:
         reviewed: images with labels.
@@ -58,7 +61,9 @@ def zipped(reviewed: Sequence[Reviewed], names: Sequence[str]) -> bytes:
 
 def _path(one: Reviewed, names: Sequence[str]) -> str:
     file = f"{one.number:06d}.png"
-    return f"{NONE}/{file}" if one.label == NO_DIGIT else f"{CLASSES}/{_folder(names[one.label])}/{file}"
+    if one.label == NO_DIGIT:
+        return f"{NO_CLASS[0] if are_digits(names) else NO_CLASS[1]}/{file}"
+    return f"{CLASSES}/{_folder(names[one.label])}/{file}"
 
 
 def _folder(name: str) -> str:

@@ -61,7 +61,8 @@ class TrainConfig:
     prior: str = _option(
         "normal",
         "prior of every weight: normal; learnt (Normal, each layer's standard deviation fitted: empirical "
-        "Bayes); laplace; student-t (5 degrees of freedom); or scale-mixture (of a wide and a narrow Normal)",
+        "Bayes); laplace; student-t (5 degrees of freedom); scale-mixture (of a wide and a narrow Normal); "
+        "or horseshoe (regularised: sharply peaked at 0, with heavy tails)",
     )
     prior_scale: float | None = _option(
         None,

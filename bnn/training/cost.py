@@ -1,8 +1,10 @@
 """What a training costs, so that several can be compared at an equal one."""
 
 import math
+import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,16 +16,18 @@ from bnn.core.posterior import Mixture
 from bnn.errors import InputError
 from bnn.training.config import TrainConfig
 from bnn.training.datamodule import TrainingData
+from bnn.training.guide import Guide, MixtureGuide
 from bnn.training.module import DivergedError, SVIModule
 from bnn.training.unlogged import fit_unlogged
 
 ROUNDS = 3  # in which all guides are measured, one after another
 WARM, TIMED = 5, 20  # steps that are not measured, and those that are
 FEWEST = 20  # steps that make a schedule
+SEVERAL = r"(?P<components>[2-9]|[1-9][0-9])x(?P<guide>.+)"  # as in 5xmap
 
 
 class Cost(NamedTuple):
-    """What the training of a guide takes, in seconds of the processor.
+    """What the training of a guide takes, of all its components together, in seconds of the processor.
 
     Attributes:
         step: one step, batch and augmentation included: the least, over `ROUNDS`, of the lower quartile of
@@ -40,11 +44,19 @@ class Cost(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """One component's posterior, the network it is of, and what it took in seconds of the processor."""
+    """A posterior, the network it is of, and what it took in seconds of the processor."""
 
     posterior: Mixture
     network: nn.Module
     seconds: float
+
+
+def configured_as(guide: str, config: TrainConfig) -> TrainConfig:
+    """`config` with `guide`, such as map, or as 5xmap of five components that are mixed in equal parts."""
+    several = re.fullmatch(SEVERAL, guide)
+    if several is None:
+        return replace(config, guide=guide)
+    return replace(config, guide=several["guide"], components=int(several["components"]))
 
 
 class _Watch(pl.Callback):
@@ -75,13 +87,15 @@ def costs_of(configs: Sequence[TrainConfig], data: TrainingData) -> list[Cost]:
 
 
 def _cost(config: TrainConfig, data: TrainingData, *, with_finish: bool = False) -> Cost:
+    """Of one component, for as many as there are."""
     watch = _Watch()
-    module, network = _module(config, data)
-    _fit(config, module, data, WARM + TIMED, f"measuring {config.guide}", (watch,))
+    module, network = _module(config, 0, data)
+    _fit(config, 0, module, data, WARM + TIMED, f"measuring {config.guide}", (watch,))
     before = time.process_time()
     if with_finish:
         module.guide.finish(config, module.model, network, data.train_images)
-    return Cost(undisturbed(watch.times), time.process_time() - before)
+    finish = time.process_time() - before
+    return Cost(config.components * undisturbed(watch.times), config.components * finish)
 
 
 def undisturbed(times: Sequence[float]) -> float:
@@ -91,36 +105,44 @@ def undisturbed(times: Sequence[float]) -> float:
 
 
 def fit_in_steps(config: TrainConfig, data: TrainingData, steps: int) -> Fitted:
-    """Trains one component in so many `steps`, which its schedule is made for, and writes nothing.
+    """Trains each component in so many `steps`, which its schedule is made for, and writes nothing.
 
     Raises:
         InputError: the training diverges, or the guide cannot be fitted so.
         KeyboardInterrupt: it was interrupted.
     """
     before = time.process_time()
-    module, network = _module(config, data)
-    _fit(config, module, data, steps, f"{config.guide}, seed {config.seed}")
-    pl.seed_everything(config.seed_of(0), verbose=False)
-    module.guide.finish(config, module.model, network, data.train_images)
-    posterior = Mixture([module.guide.posterior()])
+    guides = [_fitted(config, component, data, steps) for component in range(config.components)]
+    posterior = MixtureGuide(guides).posterior()
+    network = build_network(config.network, config.network_options, data.task)
     return Fitted(posterior, network, time.process_time() - before)
 
 
-def _module(config: TrainConfig, data: TrainingData) -> tuple[SVIModule, nn.Module]:
-    pl.seed_everything(config.seed_of(0), verbose=False)
+def _fitted(config: TrainConfig, component: int, data: TrainingData, steps: int) -> Guide:
+    module, network = _module(config, component, data)
+    which = f", {component + 1} of {config.components}" * (config.components > 1)
+    _fit(config, component, module, data, steps, f"{config.guide}, seed {config.seed}{which}")
+    pl.seed_everything(config.seed_of(component), verbose=False)
+    module.guide.finish(config, module.model, network, data.train_images)
+    return module.guide
+
+
+def _module(config: TrainConfig, component: int, data: TrainingData) -> tuple[SVIModule, nn.Module]:
+    pl.seed_everything(config.seed_of(component), verbose=False)
     network = build_network(config.network, config.network_options, data.task)
     return SVIModule(config, network, len(data.train_images)), network
 
 
 def _fit(
     config: TrainConfig,
+    component: int,
     module: SVIModule,
     data: TrainingData,
     steps: int,
     what: str,
     callbacks: Sequence[pl.Callback] = (),
 ) -> None:
-    batches = data.with_noise(config.seed_of(0))
+    batches = data.with_noise(config.seed_of(component))
     epochs = math.ceil(steps / len(batches.train_dataloader()))
     try:
         done = fit_unlogged(module, batches, epochs, what, steps=steps, callbacks=callbacks)
