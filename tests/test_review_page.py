@@ -234,7 +234,8 @@ def test_other_classes_are_kept_shown_and_exported_by_their_names(
     pets: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where, names = str(tmp_path / "queue.sqlite"), [f"{i}.png" for i in range(200)]
-    kept = refusals(pets, names, read_images(pictures(200), pets.task.layout))
+    prepared = read_images(pictures(200), pets.task.layout)
+    kept = refusals(pets.predict(prepared), names, prepared)
     assert len(kept) > 3
     assert not any("digit" in one.why for one in kept)
     with ReviewQueue.open(where, pets.task) as queue:
