@@ -46,12 +46,7 @@ def counted_in(chunk: Chunk, out: Path) -> Mapping[str, int] | None:
     try:
         told = pq.read_metadata(path)
         counts = json.loads((told.metadata or {})[_COUNTS])
-    except (
-        ValueError,
-        LookupError,
-        RecursionError,
-        OSError,
-    ):  # what pyarrow raises of a damaged one is among them
+    except (ValueError, LookupError, RecursionError, OSError):  # as pyarrow raises of a damaged one, too
         return None
     return counts if told.num_rows == chunk.rows else None
 

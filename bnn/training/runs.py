@@ -44,9 +44,7 @@ def new_run(runs: Path) -> Iterator[Path]:
         return
     try:
         run = _made(runs)
-        for folder in runs.glob(
-            "*/*/"
-        ):  # of trainings that were killed before there was a state to go on from
+        for folder in runs.glob("*/*/"):  # a training that was killed early may have left something
             remove_left(folder)
     except OSError as error:
         raise InputError(
