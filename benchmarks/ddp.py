@@ -4,9 +4,10 @@
 
 trains the network of the preset "fast" on MNIST for one epoch, from several seeds, by one process and by two
 in turn, each with one thread. As with `bnn train --trainer.devices 2`, every process takes --batch-size
-images a step, so that two take half as many steps; with --split they share them, and take as many. The
-accuracy is that of the ensemble on the calibration digits (one split, seed 0); the pace is measured from the
-tenth step to the last. It takes some seven minutes of CPU time, and prints what stands in docs/scaling.md.
+images a step, so that two take half as many steps; --lr is their learning rate. With --split they share the
+images of a step, and take as many. The accuracy is that of the ensemble on the calibration digits (one split,
+seed 0); the pace is measured from the tenth step to the last. It takes some seven minutes of CPU time, and
+prints what stands in docs/scaling.md.
 """
 
 import argparse
@@ -103,6 +104,7 @@ def trained(asked: argparse.Namespace, seed: int, processes: int) -> Sequence[To
         command += ["--processes", str(processes), "--epochs", str(asked.epochs)]
         batch = asked.batch_size // processes if asked.split else asked.batch_size
         command += ["--batch-size", str(batch), "--draws", str(asked.draws)]
+        command += ["--lr", str(asked.lr)] if processes > 1 and asked.lr else []
         command += [] if asked.data_dir is None else ["--data-dir", str(asked.data_dir)]
         done = subprocess.run(
             command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
@@ -142,7 +144,8 @@ def train(asked: argparse.Namespace, folder: Path) -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     torch.set_num_threads(1)
     (seed,) = asked.seeds
-    config = configured("fast", {"epochs": asked.epochs, "batch_size": asked.batch_size, "seed": seed})
+    options = {"epochs": asked.epochs, "batch_size": asked.batch_size, "seed": seed}
+    config = configured("fast", options | ({"lr": asked.lr} if asked.lr else {}))
     images = ImageSet.from_name("mnist", asked.data_dir, part="train")
     data = TrainingData(images, DIGITS, seed=0, batch_size=config.batch_size, augment=config.augment)
     pl.seed_everything(seed, verbose=False)
@@ -200,6 +203,7 @@ def parsed() -> argparse.Namespace:
     add("--epochs", type=int, default=1, help="(default: %(default)s)")
     add("--batch-size", type=int, default=128, help="images of a step (default: %(default)s)")
     add("--split", action="store_true", help="all processes together take so many images a step")
+    add("--lr", type=float, help="highest, of several processes (default: that of one)")
     add("--draws", type=int, default=10, help="of the ensemble (default: %(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     add("--data-dir", type=Path, help="where MNIST lies (default: BNN_DATA_DIR, else ./data)")
