@@ -3,9 +3,11 @@
     python benchmarks/ddp.py
 
 trains the network of the preset "fast" on MNIST for one epoch, from several seeds, by one process and by two
-in turn. All take the same steps, of as many images together, and each process has one thread. The accuracy is
-that of the ensemble on the calibration digits (one split, seed 0); the pace is measured from the tenth step
-to the last. It takes some seven minutes of CPU time, and prints what stands in docs/scaling.md.
+in turn, each with one thread. As with `bnn train --trainer.devices 2`, every process takes --batch-size
+images a step, so that two take half as many steps; --lr is their learning rate. With --split they share the
+images of a step, and take as many. The accuracy is that of the ensemble on the calibration digits (one split,
+seed 0); the pace is measured from the tenth step to the last. It takes some seven minutes of CPU time, and
+prints what stands in docs/scaling.md.
 """
 
 import argparse
@@ -100,7 +102,9 @@ def trained(asked: argparse.Namespace, seed: int, processes: int) -> Sequence[To
     with tempfile.TemporaryDirectory(prefix="bnn-") as folder:
         command = [sys.executable, __file__, "--out", folder, "--seeds", str(seed)]
         command += ["--processes", str(processes), "--epochs", str(asked.epochs)]
-        command += ["--batch-size", str(asked.batch_size), "--draws", str(asked.draws)]
+        batch = asked.batch_size // processes if asked.split else asked.batch_size
+        command += ["--batch-size", str(batch), "--draws", str(asked.draws)]
+        command += ["--lr", str(asked.lr)] if processes > 1 and asked.lr else []
         command += [] if asked.data_dir is None else ["--data-dir", str(asked.data_dir)]
         done = subprocess.run(
             command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
@@ -140,10 +144,10 @@ def train(asked: argparse.Namespace, folder: Path) -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     torch.set_num_threads(1)
     (seed,) = asked.seeds
-    batch = asked.batch_size // asked.processes
-    config = configured("fast", {"epochs": asked.epochs, "batch_size": batch, "seed": seed})
+    options = {"epochs": asked.epochs, "batch_size": asked.batch_size, "seed": seed}
+    config = configured("fast", options | ({"lr": asked.lr} if asked.lr else {}))
     images = ImageSet.from_name("mnist", asked.data_dir, part="train")
-    data = TrainingData(images, DIGITS, seed=0, batch_size=batch, augment=config.augment)
+    data = TrainingData(images, DIGITS, seed=0, batch_size=config.batch_size, augment=config.augment)
     pl.seed_everything(seed, verbose=False)
     network = build_network(config.network, config.network_options, DIGITS)
     module, watch = SVIModule(config, network, len(data.train_images)), Watch()
@@ -197,7 +201,9 @@ def parsed() -> argparse.Namespace:
     add = parser.add_argument
     add("--processes", type=int, default=2, help="that are compared with one (default: %(default)s)")
     add("--epochs", type=int, default=1, help="(default: %(default)s)")
-    add("--batch-size", type=int, default=128, help="of all processes together (default: %(default)s)")
+    add("--batch-size", type=int, default=128, help="images of a step (default: %(default)s)")
+    add("--split", action="store_true", help="all processes together take so many images a step")
+    add("--lr", type=float, help="highest, of several processes (default: that of one)")
     add("--draws", type=int, default=10, help="of the ensemble (default: %(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     add("--data-dir", type=Path, help="where MNIST lies (default: BNN_DATA_DIR, else ./data)")

@@ -10,16 +10,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from programs import printed, program, wait_until
-from torch import Tensor
-from torch.utils.data import DistributedSampler, TensorDataset
+from torch.utils.data import DistributedSampler
 
 from bnn import Classifier, InputError
 from bnn.core.checkpoint import load
@@ -280,12 +279,10 @@ def test_two_processes_train_each_guide(tmp_path):
         assert int(rows[-1]["step"]) <= 2 * (1318 // 2 // 128)  # each rank sees half of the data
 
 
-def test_processes_share_a_step_s_images_and_each_has_noise_of_its_own() -> None:
-    data: Any = TrainingData(training_part(), DIGITS, batch_size=64)
-    orders: list[list[int]] = []
-    noise: list[Tensor] = []
+def test_processes_share_a_step_s_images_and_each_has_noise_of_its_own():
+    data, orders, noise = TrainingData(training_part(), DIGITS, batch_size=64), [], []
     for rank in (0, 1, 0):
-        data.trainer = SimpleNamespace(training=True, global_step=3, global_rank=rank, current_epoch=2)
+        data.trainer = Mock(training=True, global_step=3, global_rank=rank, current_epoch=2)
         orders.append(list(data.train_dataloader().sampler))
         batch = (data.train_images.images[:64], data.train_images.truth()[:64])
         noise.append(torch.cat([data.on_after_batch_transfer(batch, 0)[0].flatten(), torch.randn(9)]))
@@ -293,10 +290,9 @@ def test_processes_share_a_step_s_images_and_each_has_noise_of_its_own() -> None
     assert torch.equal(noise[0], noise[2])
     assert not torch.equal(noise[0][:-9], noise[1][:-9])  # how images are varied
     assert not (noise[0][-9:] == noise[1][-9:]).any()  # what weights are drawn by
-    places = TensorDataset(torch.tensor(orders[0]))
-    ours, theirs = (
-        [orders[0][at] for at in DistributedSampler[Any](places, 2, rank, shuffle=False)] for rank in (0, 1)
-    )
+    places: Any = data.train_dataloader().dataset
+    shares: Any = (list(DistributedSampler(places, 2, rank, shuffle=False)) for rank in (0, 1))
+    ours, theirs = ([orders[0][place] for place in share] for share in shares)
     assert {*ours[:32], *theirs[:32]} == set(orders[0][:64])  # what one process would take in its first step
 
 
