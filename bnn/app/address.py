@@ -119,8 +119,8 @@ def api_keys_in(path: Path) -> list[tuple[str, str]]:
             )
         if len(key) < LEAST_KEY:
             raise InputError(
-                f"the key of {shown(name)} in {path} can be guessed: take {LEAST_KEY} characters or more, such "
-                "as `openssl rand -hex 24` makes."
+                f"the key of {shown(name)} in {path} can be guessed: take {LEAST_KEY} characters or more, "
+                "such as `openssl rand -hex 24` makes."
             )
     return keys
 
