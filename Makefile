@@ -10,7 +10,7 @@ ARGS ?=
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install test check lint train evaluate examples bench docs
+.PHONY: help demo install test faults check lint train evaluate examples bench docs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,10 @@ examples: .venv/examples  ## run the worked examples, within 20 minutes on two c
 
 test: .venv/tests  ## run the tests (those that need MNIST skip where it cannot be had)
 	$(PYTEST) $(ARGS)
+
+faults: .venv/tests  ## kill, fuzz and crowd it at full length (an hour or two on two cores; ARGS=--short: minutes)
+	status=0; for what in kills fuzz visitors; do $(BIN)/python tests/faults/$$what.py $(ARGS) || status=1; done; \
+	  $(BIN)/python tests/reviewers.py || status=1; exit $$status
 
 check: lint  ## check style and types, and run the fast tests, within a minute on two cores
 	$(PYTEST) -m "not slow and not browser and not examples" $(ARGS)

@@ -108,6 +108,7 @@ def test_a_grid_that_does_not_fit_names_the_file(capsys: pytest.CaptureFixture[s
     [
         (["--grid", "ten"], "--grid takes rows and columns such as 10x20, and not 'ten'"),
         (["--grid", "10x"], "such as 10x20"),
+        (["--grid", f"{'9' * 5000}x3"], "such as 10x20"),
         (["--boxes", "nowhere.csv"], "the boxes in nowhere.csv cannot be read"),
         (["--boxes", "empty.csv"], "empty.csv has no box"),
         (["--boxes", "words.csv"], "line 2 of words.csv is no box"),

@@ -218,6 +218,16 @@ def test_a_file_that_is_no_archive_says_so(tmp_path: Path) -> None:
             read_table(tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (6, 99)], ids=["encrypted", "of a newer program"])
+def test_an_npz_that_cannot_be_unpacked_says_so(tmp_path: Path, offset: int, value: int) -> None:
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=LABELS)
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[content.index(b"PK\1\2") + offset] = value
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.npz cannot be read[^\n]*\.$"):
+        read_table(tmp_path / "x.npz")
+
+
 def test_a_label_that_is_no_class_of_the_task_is_named() -> None:
     table = Table(np.zeros((2, 28, 28)), ["cat", "cow"], ["cat", "cow"], ["line 1", "line 2"])
     with pytest.raises(

@@ -573,6 +573,7 @@ def encoded(kind: str) -> bytes:
         (b"these are words", r"x\.png is not an image \(of PNG, [A-Z, ]+\)\."),
         (encoded("PNG")[:200], r"x\.png cannot be read as an image: [^\n]+\."),
         (encoded("JPEG")[:-300], r"x\.png cannot be read as an image: [^\n]+\."),
+        (encoded("HEIF")[:-40], r"x\.png cannot be read as an image: [^\n]+\."),
         (encoded("GIF")[:-40], r"x\.png cannot be read as an image: [^\n]+\."),
         (png_header(100_000, 100_000), r"x\.png has more than 50,000,000 pixels: make it smaller\."),
         (

@@ -363,6 +363,7 @@ def test_no_text_is_a_key_but_the_keys(text: str) -> None:
         ("till:" + "ü" * 20, "plain"),
         ("till:" + "k " * 9 + "k", "plain"),
         (":" + "k" * 20, "line 1"),
+        (f"{'till' * 50_000}:short", r"^[^\n]{1,400}can be guessed"),
     ],
 )
 def test_a_file_of_keys_that_cannot_be_used_is_told(tmp_path: Path, content: str, said: str) -> None:

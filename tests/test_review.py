@@ -436,6 +436,10 @@ def protected(path: Path) -> None:
         (changed(version=2), "is of version 2, and this program knows version 1"),
         (changed(task='{"names": ["a", "b"], "layout": "mnist"}'), "is for other classes"),
         (changed(task='{"names": ["a"], "layout": 3}'), "damaged|classes"),
+        (changed(task='{"names": ["a", '), "is damaged"),
+        (changed(task='{"names": {}}'), "is damaged"),
+        (changed(task="3"), "is damaged"),
+        (changed(task="[" * 100_000), "is damaged"),
         (protected, "write-protected"),
         (Path.mkdir, "cannot be opened"),
     ],
@@ -449,6 +453,20 @@ def test_a_file_that_is_no_queue_is_told_in_one_sentence_and_left_alone(
     with pytest.raises(InputError, match=rf"^[^\n]*{said}[^\n]*\.$"):
         ReviewQueue.open(str(path), DIGITS)
     assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+@pytest.mark.parametrize("values", [{"label": 10}, {"label": -2}, {"image": b"short"}])
+def test_what_is_damaged_in_an_image_of_the_queue_is_told(tmp_path: Path, values: dict[str, Any]) -> None:
+    where = str(tmp_path / "queue.sqlite")
+    with ReviewQueue.open(where, DIGITS) as queue:
+        queue.add(epistemics(0.5))
+        entry = queue.take("ann")
+        assert entry is not None
+        queue.label("ann", entry.number, 3)
+        with queue._engine.begin() as connection:
+            connection.execute(update(refused).values(**values))
+        with pytest.raises(InputError, match=r"^the queue [^\n]+ is damaged [^\n]+\.$"):
+            queue.reviewed()
 
 
 def test_a_queue_that_another_program_holds_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

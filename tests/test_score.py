@@ -150,8 +150,12 @@ def test_what_cannot_be_asked_is_one_sentence_and_writes_nothing(
     (full / "mine.txt").write_text("mine")
     assert "holds other files" in refused(capsys, checkpoint, full, path)
     out.mkdir(exist_ok=True)
-    (out / MANIFEST).write_text('{"asked": 3}')
-    assert "is damaged" in refused(capsys, checkpoint, out, path)
+    for damage in ('{"asked": 3}', "[" * 100_000, '{"asked": {"chunk": 1e999}, "sources": []}'):
+        (out / MANIFEST).write_text(damage)
+        assert "is damaged" in refused(capsys, checkpoint, out, path)
+    other = {"asked": {"chunk": 1, "x" * 100_000: 1}, "sources": []}
+    (out / MANIFEST).write_text(json.dumps(other))
+    assert len(refused(capsys, checkpoint, out, path)) < 1000
 
 
 def test_a_part_that_is_damaged_or_lacks_rows_is_written_anew(checkpoint: Path, tmp_path: Path) -> None:

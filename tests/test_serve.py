@@ -23,7 +23,7 @@ import pytest
 import uvicorn
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from programs import PATIENCE, first_line, program
+from programs import PATIENCE, first_line, printed, program
 from serving import archive, free_port
 
 from bnn.app import Address, served
@@ -203,6 +203,22 @@ def test_a_bad_file_is_told_to_the_program(client: Client, tmp_path: Path) -> No
         client.predict(handle_file(str(bad)), api_name="/classify")
     with pytest.raises(AppError, match="Give one image file"):
         client.predict(handle_file(str(several)), api_name="/classify")
+
+
+AROUND_AN_ANSWER = """
+import sys
+from bnn.app.gradio_private import set_environment
+set_environment()
+from gradio.utils import MatplotlibBackendMananger
+before = set(sys.modules)
+with MatplotlibBackendMananger():
+    print(set(sys.modules) - before)
+"""
+
+
+def test_nothing_is_imported_around_the_first_answer_while_all_others_wait() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    assert printed(sys.executable, "-c", AROUND_AN_ANSWER, env=environment) == "set()\n"
 
 
 def test_visitors_at_once_each_get_their_own_answer(url: str, classifier: Classifier) -> None:

@@ -114,6 +114,15 @@ def test_what_unpacks_to_much_is_not_unpacked(tmp_path: Path, monkeypatch: pytes
     tracemalloc.stop()
 
 
+def test_an_archive_whose_list_would_lie_before_its_start_is_damaged(tmp_path: Path) -> None:
+    content = bytearray(zipped([("a.png", png(digits(1)[0]))]))
+    at = content.rindex(b"PK\5\6")
+    content[at + 12 : at + 16] = struct.pack("<L", len(content) + 10_000)  # the list's size
+    (tmp_path / "a.zip").write_bytes(content)
+    (why,) = whys(tmp_path / "a.zip")
+    assert why.startswith("the file is damaged: ")
+
+
 def header(size: bytes, kind: bytes = tarfile.REGTYPE) -> bytes:
     """A tar header of a member of that `size`, as it is written there."""
     head = bytearray(tarfile.TarInfo("x.png").tobuf()[:512])

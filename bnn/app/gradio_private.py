@@ -10,6 +10,7 @@ Read in Gradio 6.31.0. With another version, see whether each still is what it i
   gave, for a link to it that nobody can make here (state_holder.py);
 - `Blocks._queue` (queueing.py): `event_ids_to_events`, the requests that wait or run;
   `pending_messages_per_session`, the answers that wait to be fetched; `pending_event_ids_session`;
+- `utils.MatplotlibBackendMananger`, in which every function of a page is called (blocks.py);
 - `Blocks.upload_file_set`, the paths of all that was ever uploaded (routes.py).
 """
 
@@ -17,6 +18,8 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +41,15 @@ _SETTINGS = {  # that Gradio takes from the environment alone
 
 
 def set_environment() -> None:
-    """Sets what Gradio takes from the environment alone; to be called before a page is built."""
+    """Sets what Gradio takes from the environment alone; to be called before a page is built.
+
+    Around every answer it asks Matplotlib for its backend. Here that is there and known before the first,
+    which would else be a second late, and all other requests with it.
+    """
     os.environ.update(_SETTINGS)
+    os.environ.setdefault("MPLBACKEND", "agg")  # to find one out, Matplotlib imports all that draws
+    with suppress(ImportError):  # it is not of the page's packages
+        import_module("matplotlib")
 
 
 class Page(gr.Blocks):

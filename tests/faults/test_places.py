@@ -1,15 +1,17 @@
 """Where a file is to be written there is something else, and what commands that were killed have left."""
 
+import errno
 import os
 import stat
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from programs import program, wait_until
 
 from bnn.errors import InputError
-from bnn.files import require_free, require_writable, written_whole
+from bnn.files import folder_written_whole, remove_left, require_free, require_writable, written_whole
 
 
 def write(path: Path, text: str = "new") -> None:
@@ -101,6 +103,46 @@ def test_the_longest_name_is_written_and_a_longer_one_is_one_sentence(tmp_path: 
                 ask(path)
 
 
+def test_a_file_on_a_read_only_disk_is_a_fault_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    monkeypatch.setattr("bnn.files.os.access", lambda *_: False)
+    monkeypatch.setattr("bnn.files.os.statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(InputError, match="Read-only file system") as raised:
+        require_writable(tmp_path / "mine")
+    assert isinstance(raised.value.__cause__, OSError)
+    assert raised.value.__cause__.errno == errno.EROFS  # which makes it exit status 3
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with folder_written_whole(tmp_path / "new" / "folder") as staged:
+            (staged / "deep").mkdir()
+            (staged / "deep" / "file").write_text("content")
+            assert not (tmp_path / "new" / "folder").exists()
+    finally:
+        os.umask(before)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["folder"]
+    assert (tmp_path / "new" / "folder" / "deep" / "file").read_text() == "content"
+    assert stat.S_IMODE((tmp_path / "new" / "folder").stat().st_mode) == 0o777 & ~mask
+    with pytest.raises(InputError, match="is there already"), folder_written_whole(tmp_path / "new"):
+        pass
+
+
+def test_of_a_folder_that_could_not_be_finished_nothing_is_left(tmp_path: Path) -> None:
+    def fail() -> None:
+        with folder_written_whole(tmp_path / "folder") as staged:
+            (staged / "file").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
 WRITES = """
 import sys, time
 from pathlib import Path
@@ -124,3 +166,23 @@ def test_what_a_killed_command_left_is_removed_and_nothing_that_is_being_written
     write(path, "newer")
     assert set(tmp_path.iterdir()) == {path, begun}
     assert path.read_text() == "newer"
+
+
+WRITES_A_FOLDER = WRITES.replace("written_whole", "folder_written_whole").replace(
+    "staged.", "(staged / 'x')."
+)
+
+
+def test_what_a_killed_command_left_of_a_folder_is_removed(tmp_path: Path) -> None:
+    path, begun = tmp_path / "folder", tmp_path / "folder.begun"
+    with program(sys.executable, "-c", WRITES_A_FOLDER, str(path)) as process:
+        wait_until(begun.exists, process)
+        (being_written,) = set(tmp_path.iterdir()) - {begun}
+        remove_left(tmp_path)
+        assert (being_written / "x").read_text() == "half"
+        process.kill()
+        process.wait()
+    with folder_written_whole(path) as staged:
+        (staged / "x").write_text("whole")
+    assert set(tmp_path.iterdir()) == {path, begun}
+    assert (path / "x").read_text() == "whole"

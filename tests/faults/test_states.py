@@ -205,6 +205,14 @@ def test_of_a_run_that_left_nothing_there_is_no_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_training_was_writing_is_removed_by_the_next(folder: Path) -> None:
+    being_written = folder / ".bnn-000000000000-00000000.part"
+    being_written.write_text("half")
+    with new_run(folder.parents[1]):
+        assert not being_written.exists()
+        assert len(list(folder.iterdir())) == 3
+
+
 def test_a_run_is_resumed_once_at_a_time(folder: Path) -> None:
     runs = folder.parents[1]
     with (
