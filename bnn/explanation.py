@@ -22,6 +22,7 @@ from bnn.ood.scores import PixelDensity, blurred
 from bnn.prediction import Prediction
 
 MOST_NAMED = 3  # candidates that are listed one by one
+_NO_VOWELS = ("one", "uni", "eu")  # what words begin with that are spelt with a vowel and spoken without
 _NOTHING_LIKE = math.log(3_000)  # nats of every score of the image: fewer than one in so many is as strange
 _OFF = 0.3  # of full ink, by which a pixel differs from an ordinary image's
 _TURNS: Mapping[str, Callable[[Tensor], Tensor]] = {  # what a camera or a hand does to a whole image
@@ -126,8 +127,9 @@ def doubt(prediction: Prediction) -> str:
 
 
 def a(name: str) -> str:
-    """A class by its `name`, with the article before it: a 7, an 8."""
-    return f"{'an' if name[:1].lower() in {*'aeiou8'} else 'a'} {name}"
+    """A class by its `name`, with the article before it: a 7, an 8, an eel, a one."""
+    is_vowel = name.lower().startswith(tuple("aeiou8")) and not name.lower().startswith(_NO_VOWELS)
+    return f"{'an' if is_vowel else 'a'} {name}"
 
 
 def _listed(named: Sequence[str]) -> str:

@@ -53,6 +53,11 @@ def explained(classifier: Classifier, spoilt: dict[str, Tensor]) -> dict[str, Se
     return {kind: explain(images, classifier) for kind, images in spoilt.items()}
 
 
+@pytest.mark.parametrize("said", ["a 7", "an 8", "an eel", "a one", "a unicorn", "a cat"])
+def test_an_article_is_as_it_is_spoken(said: str) -> None:
+    assert a(said.partition(" ")[2]) == said
+
+
 def test_each_fault_has_its_own_words(explained: dict[str, Sequence[Explanation]]) -> None:
     said = {kind: [str(why) for why in whys] for kind, whys in explained.items()}
 
