@@ -53,11 +53,6 @@ def explained(classifier: Classifier, spoilt: dict[str, Tensor]) -> dict[str, Se
     return {kind: explain(images, classifier) for kind, images in spoilt.items()}
 
 
-@pytest.mark.parametrize("said", ["a 7", "an 8", "an eel", "a one", "a unicorn", "a cat"])
-def test_an_article_is_as_it_is_spoken(said: str) -> None:
-    assert a(said.partition(" ")[2]) == said
-
-
 def test_each_fault_has_its_own_words(explained: dict[str, Sequence[Explanation]]) -> None:
     said = {kind: [str(why) for why in whys] for kind, whys in explained.items()}
 
@@ -181,8 +176,8 @@ def test_only_of_digits_it_speaks_of_digits(
 
 
 def test_articles() -> None:
-    assert [a(name) for name in ("8", "7", "A", "coat", "ankle boot", "B")] == [
-        *("an 8", "a 7", "an A", "a coat", "an ankle boot", "a B")
+    assert [a(name) for name in ("8", "7", "A", "coat", "ankle boot", "B", "one", "unicorn")] == [
+        *("an 8", "a 7", "an A", "a coat", "an ankle boot", "a B", "a one", "a unicorn")
     ]
 
 
