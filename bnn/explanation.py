@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from bnn.classifier import Classifier
+from bnn.classifier import ADAPTIVE, Classifier
 from bnn.core.evidence import Evidence
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.task import DIGITS
@@ -70,8 +70,8 @@ def explain(images: Images, classifier: Classifier | None = None) -> list[Explan
     Of an image that is refused as unfamiliar, a stroke too many, a way to turn it, or a part that is missing
     is looked for: the first of a few changes after which it would be answered (a counterfactual explanation;
     Wachter, Mittelstadt & Russell 2017, "Counterfactual explanations without opening the black box"). What is
-    said to help was tried, on the same ensemble and by the same rule. Else the score of the highest surprise
-    speaks.
+    said to help was tried, by the same rule and as many draws as that needs. Else the score of the highest
+    surprise speaks.
 
     Args:
         images: of the kinds that `Classifier.predict` takes.
@@ -176,8 +176,7 @@ def _inked(classifier: Classifier, image: Tensor, evidence: Evidence, *, less: b
         changed, share = _towards(image, densities[0].typical(image, torch.tensor([label])), less)
         if not 0 < share <= _MOST_INK:
             continue
-        then = classifier.evidence(laid_out(changed)[:, None])
-        if not classifier.rule.refuses(then) and int(classifier.rule.labels(then)) == label:
+        if _decided(classifier, laid_out(changed)[:, None]).labels[0] == label:
             lack = "a stroke too many: without it" if less else "a part is missing: with it"
             yield _Change(f"{lack}, it would be {a(classifier.task.names[label])}", changed[0])
 
@@ -185,12 +184,16 @@ def _inked(classifier: Classifier, image: Tensor, evidence: Evidence, *, less: b
 def _turned(classifier: Classifier, image: Tensor) -> Iterator[_Change]:
     """By each of `_TURNS`, the most familiar first."""
     turned = torch.cat([laid_out(turn(image)[0])[:, None] for turn in _TURNS.values()])
-    evidence = classifier.evidence(turned)
-    refused, labels = classifier.rule.refuses(evidence).tolist(), classifier.rule.labels(evidence).tolist()
-    for index in evidence.ood.argsort(stable=True).tolist():
-        if not refused[index]:
-            name = a(classifier.task.names[labels[index]])
+    then = _decided(classifier, turned)
+    for index in then.ood_score.argsort(kind="stable").tolist():
+        if (label := then.labels[index]) >= 0:
+            name = a(classifier.task.names[label])
             yield _Change(f"{list(_TURNS)[index]}, it would be {name}", image[0, 0])
+
+
+def _decided(classifier: Classifier, images: Tensor) -> Prediction:
+    """What is decided on `images` (N, 1, 28, 28), by as many draws as that needs."""
+    return classifier.predict(Prepared.as_given(images), draws=ADAPTIVE)
 
 
 def _towards(image: Tensor, typical: Tensor, less: bool) -> tuple[Tensor, float]:
