@@ -249,13 +249,15 @@ def places_under(folder: Path) -> Iterator[list[Place]]:
         ]
 
 
-def strike_all(harness: Harness, count: int, findings: Path) -> tuple[Counter[str], list[str]]:
-    """So many faults: how many there were of each kind, and what went wrong."""
+def strike_all(
+    harness: Harness, numbers: Sequence[int], count: int, findings: Path
+) -> tuple[Counter[str], list[str]]:
+    """`count` faults, of the cases of these `numbers`: how many of each kind, and what went wrong."""
     struck: Counter[str] = Counter()
     wrong: list[str] = []
-    numbers = iter(range(3 * count))  # some strike where nothing is done any longer
+    left = iter(numbers)
     for _ in tracked(range(count), "striking", count):
-        for number in numbers:
+        for number in left:
             case = harness.case(number)
             try:
                 if not harness.strike(case):
@@ -304,13 +306,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at_base.temporary.mkdir()
         prepared(base, lambda words: run(words, at_base).status)
         harness = Harness(given.commands, places, base, given.seed)
+        numbers, count = range(3 * given.count), given.count  # some strike where nothing is done any longer
         if given.only is not None:
             print(harness.case(given.only))
-            struck: Counter[str] = Counter()
-            wrong: list[str] = []
-            harness.strike(harness.case(given.only))
-        else:
-            struck, wrong = strike_all(harness, given.count, given.findings)
+            numbers, count = range(given.only, given.only + 1), 1
+        struck, wrong = strike_all(harness, numbers, count, given.findings)
     summary = {"faults": sum(struck[fault] for fault in SHARES), "wrong": len(wrong), "seed": given.seed}
     summary |= {"seconds": round(time.monotonic() - began)} | dict(sorted(struck.items()))
     print(json.dumps(summary))
