@@ -44,7 +44,6 @@ from bnn.data.imageset import ImageSet
 from bnn.training.augmentation import handwriting
 from bnn.training.config import TrainConfig
 from bnn.training.datamodule import TrainingData
-from bnn.training.guide import inverse_softplus
 from bnn.training.memory import keep_freed_memory
 from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 from bnn.training.module import SVIModule
@@ -125,7 +124,7 @@ def step(form: str) -> dict[str, Any]:
     start = {name: _laid_out(value.detach()) for name, value in network.named_parameters()}
     scales = {name: fan_in_scale(value.shape) for name, value in start.items()}
     locs = {name: nn.Parameter(value) for name, value in start.items()}
-    free = {name: nn.Parameter(inverse_softplus(torch.full_like(v, 0.02))) for name, v in start.items()}
+    free = {name: nn.Parameter(torch.full_like(v, -4.0)) for name, v in start.items()}
     adam_by_hand = torch.optim.Adam([*locs.values(), *free.values()], fused=True)
 
     def plain() -> None:

@@ -53,10 +53,27 @@ def test_several_draws_of_one_are_independent_of_each_other(tensors):
     assert len(normal.expand((50, 4)).rsample().unique()) == 200
 
 
-def test_the_divergence_of_all_is_the_sum_of_each_with_its_gradients(tensors):
+def each_by_itself(locs, scales):
+    return [dist.Normal(*pair) for pair in zip(locs, scales, strict=True)]
+
+
+def all_together(locs, scales):
+    return JointNormals(locs, flat(locs), flat(scales)).each()
+
+
+def those_of_two(locs, scales):
+    first, second = (all_together(locs, scales) for _ in range(2))
+    return [*first[:2], *second[2:]]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("made", [each_by_itself, all_together, those_of_two])
+def test_the_divergence_of_all_is_the_sum_of_each_with_its_gradients(tensors, made, order):
+    tensors = tensors[::order]
     locs = [tensor.clone().requires_grad_() for tensor in tensors]
     scales = [softplus(tensor.flip(0) if tensor.dim() else tensor) for tensor in tensors]
-    fitted = [dist.Independent(dist.Normal(*pair), pair[0].dim()) for pair in zip(locs, scales, strict=True)]
+    normals = made(locs[::order], scales[::order])[::order]
+    fitted = [dist.Independent(normal, normal.loc.dim()) for normal in normals]
     priors = [dist.Independent(dist.Normal(torch.full_like(x, 0.3), 2.0), x.dim()) for x in tensors]
     together, apart = (
         joint_divergence(fitted, priors),

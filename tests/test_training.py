@@ -30,6 +30,7 @@ from bnn.training.augmentation import by_other_pens, handwriting
 from bnn.training.config import PRESETS, TrainConfig
 from bnn.training.datamodule import TrainingData
 from bnn.training.module import SVIModule
+from bnn.training.states import WholeStates
 from bnn.training.train import train, train_command
 
 pytestmark = pytest.mark.slow
@@ -236,6 +237,17 @@ def test_resuming_with_other_options_or_nothing_to_resume_is_refused(tmp_path):
     run(TINY, tmp_path)
     with pytest.raises(InputError, match=r"beta 0\.05"):
         run(replace(TINY, beta=0.5), tmp_path, resume=True, overwrite=True)
+
+
+def test_a_run_whose_posterior_has_other_parameters_is_not_resumed(tmp_path):
+    run(TINY, tmp_path)
+    (last,) = tmp_path.glob("runs/*/0/last.ckpt")
+    state = torch.load(last, weights_only=True)
+    weights = state["state_dict"]
+    weights["guide.out/bias_free_scale"] = weights.pop("guide.out/bias_log_scale")
+    WholeStates().save_checkpoint(state, last)
+    with pytest.raises(InputError, match=r"another version of bnn, with other parameters: train anew"):
+        run(TINY, tmp_path, resume=True)
 
 
 def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path):

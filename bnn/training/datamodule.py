@@ -1,10 +1,9 @@
 """Training images for Lightning: the calibration split, augmentation, batches."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
-import pyro
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -85,8 +84,14 @@ class TrainingData(pl.LightningDataModule):
             return images, labels
         # A step's noise depends on nothing before it, so that a resumed run goes on as the uninterrupted
         # one; and each rank has its own, or all would draw the same weights.
-        pyro.set_rng_seed(hash((self.noise_seed, self.trainer.global_step, self.trainer.global_rank)) % 2**32)
+        seed = hash((self.noise_seed, self.trainer.global_step, self.trainer.global_rank)) % 2**32
+        _random_stream_of(images.device)(seed)
         return by_other_pens(self._augmentation(images), self._pens), labels
+
+
+def _random_stream_of(device: torch.device) -> Callable[[int], object]:
+    """What starts torch's random stream on `device`, from a seed: on all devices it takes a millisecond."""
+    return torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
 
 
 class _EpochOrder(Sampler[int]):

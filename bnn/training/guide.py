@@ -20,11 +20,6 @@ from bnn.training.joint import JointNormals, flat
 from bnn.training.model import BayesianNeuralNetwork, fan_in_scale
 
 
-def inverse_softplus(value: Tensor) -> Tensor:
-    """x such that log(1 + exp(x)) = `value`, for positive `value`; any shape."""
-    return value + torch.log(-torch.expm1(-value))
-
-
 class Guide(PyroModule):
     """A variational posterior of independent or dependent weights, each with parameters of its own.
 
@@ -110,7 +105,7 @@ class Guide(PyroModule):
 
 
 class MeanFieldGuide(Guide):
-    """q(weights) = ∏ Normal(loc, scale), one factor a weight; scale = softplus of a free parameter.
+    """q(weights) = ∏ Normal(loc, scale), one factor a weight; its log-scale is what is learnt.
 
     Against Normal priors the KL is in closed form under Pyro's `TraceMeanField_ELBO` (Pyro's `AutoNormal`
     samples it).
@@ -124,24 +119,24 @@ class MeanFieldGuide(Guide):
 
     def _initial(self, name: str, value: Tensor) -> dict[str, Tensor]:
         scale = torch.full_like(value, self.relative_scale * _size(value))
-        return {"loc": _start(name, value), "free_scale": inverse_softplus(scale)}
+        return {"loc": _start(name, value), "log_scale": scale.log()}
 
     def _loc_scale(self, key: str) -> tuple[Tensor, Tensor]:
-        return getattr(self, f"{key}_loc"), F.softplus(getattr(self, f"{key}_free_scale"))
+        return getattr(self, f"{key}_loc"), getattr(self, f"{key}_log_scale").exp()
 
     @torch.no_grad()
     def start_at(self, posterior: MeanField) -> None:
         """Takes the locations and scales of `posterior`, over the same network, for its own."""
         super().start_at(posterior)
         for name, key in self._keys().items():
-            getattr(self, f"{key}_free_scale").copy_(inverse_softplus(posterior.floats()[name][1]))
+            getattr(self, f"{key}_log_scale").copy_(posterior.floats()[name][1].log())
 
     def forward(self, images: Tensor | None = None, labels: Tensor | None = None) -> None:
         """Samples every weight's site; the arguments are the model's and are not used."""
-        locs, free_scales = (
-            [getattr(self, f"{key}_{part}") for _, key in self._sites] for part in ("loc", "free_scale")
+        locs, log_scales = (
+            [getattr(self, f"{key}_{part}") for _, key in self._sites] for part in ("loc", "log_scale")
         )
-        normals = JointNormals(locs, flat(locs), F.softplus(flat(free_scales))).each()
+        normals = JointNormals(locs, flat(locs), flat(log_scales).exp()).each()
         for (site, _), normal in zip(self._sites, normals, strict=True):
             pyro.sample(site, normal.to_event(normal.loc.dim()))
 
@@ -150,7 +145,7 @@ class MeanFieldGuide(Guide):
         return MeanField(self._fitted("loc"), self._scales())
 
     def _scales(self) -> Weights:
-        return {name: F.softplus(value) for name, value in self._fitted("free_scale").items()}
+        return {name: value.exp() for name, value in self._fitted("log_scale").items()}
 
 
 class NotebookGuide(MeanFieldGuide):
@@ -158,7 +153,7 @@ class NotebookGuide(MeanFieldGuide):
 
     def _initial(self, name: str, value: Tensor) -> dict[str, Tensor]:
         loc, scale = torch.randn(value.shape), F.softplus(torch.randn(value.shape))
-        return {"loc": loc, "free_scale": inverse_softplus(scale)}
+        return {"loc": loc, "log_scale": scale.log()}
 
 
 class LowRankGuide(MeanFieldGuide):

@@ -32,39 +32,45 @@ class JointNormals:
     Args:
         like: tensors of those shapes.
         loc, scale: of all of them, as `flat` joins them.
+
+    Attributes:
+        normal: all of them as one.
     """
 
     def __init__(self, like: Sequence[Tensor], loc: Tensor, scale: Tensor) -> None:
-        self._like, self._loc, self._scale = like, loc, scale
+        self._like, self.normal = like, dist.Normal(loc, scale)
         self._drawn: list[Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self._like)
 
     def each(self) -> list["JointNormal"]:
         """Each of them, as a distribution of its own."""
-        ends = zip(parts(self._loc, self._like), parts(self._scale, self._like), strict=True)
-        return [JointNormal(loc, scale).of(self, at) for at, (loc, scale) in enumerate(ends)]
+        ends = zip(*(parts(end, self._like) for end in (self.normal.loc, self.normal.scale)), strict=True)
+        return [JointNormal(*end).of(self, at) for at, end in enumerate(ends)]
 
     def drawn(self, at: int) -> Tensor:
         """A reparameterised draw of one of them; all are drawn when the first is asked for, and once."""
         if self._drawn is None:
-            noise = torch.randn_like(self._loc)
-            self._drawn = parts(torch.addcmul(self._loc, self._scale, noise), self._like)
+            loc, scale = self.normal.loc, self.normal.scale
+            self._drawn = parts(torch.addcmul(loc, scale, torch.randn_like(loc)), self._like)
         return self._drawn[at]
 
 
 class JointNormal(dist.Normal):
     """A Normal that is drawn together with others, so that a single draw of it is the same at every call."""
 
-    _drawn_with: tuple[JointNormals, int] | None = None
+    place: tuple[JointNormals, int] | None = None  # among the others
 
     def of(self, together: JointNormals, at: int) -> Self:
         """Drawn with all others of `together`, where it has the place `at`."""
-        self._drawn_with = together, at
+        self.place = together, at
         return self
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008  # as in torch
-        if self._drawn_with is None or sample_shape:  # expanded, or drawn several times
+        if self.place is None or sample_shape:  # expanded, or drawn several times
             return super().rsample(sample_shape)
-        together, at = self._drawn_with
+        together, at = self.place
         return together.drawn(at)
 
 
@@ -74,5 +80,15 @@ def joint_divergence(fitted: Sequence[dist.Independent], priors: Sequence[dist.I
 
 
 def _joined(normals: Sequence[dist.Independent]) -> dist.Normal:
-    loc, scale = (flat([getattr(one.base_dist, of) for one in normals]) for of in ("loc", "scale"))
+    bases = [one.base_dist for one in normals]
+    if together := _together(bases):
+        return together.normal
+    loc, scale = (flat([getattr(base, of) for base in bases]) for of in ("loc", "scale"))
     return dist.Normal(loc, scale)
+
+
+def _together(normals: Sequence[dist.Normal]) -> JointNormals | None:
+    """What `normals` are all of, in their order; None where there is no such thing."""
+    places = [getattr(one, "place", None) for one in normals]
+    together = places[0] and places[0][0]
+    return together if together and places == [(together, at) for at in range(len(together))] else None

@@ -4,6 +4,7 @@ Read in Lightning 2.6.6. With another version, see whether each still is what it
 
 - `RichProgressBar._get_train_description`, the words before the bar (callbacks/progress/rich_progress.py);
 - `Trainer.fit` after Ctrl-C, which ignores further ones for good and raises SystemExit (trainer/call.py);
+- `Trainer.log_every_n_steps`, set by a part of it (trainer/connectors/logger_connector/logger_connector.py);
 - `MisconfigurationException`, by which the Trainer refuses its options, and which lies in another package;
 - the words of its warnings.
 """
@@ -18,7 +19,7 @@ import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import RichProgressBar
 
-__all__ = ("ComponentBar", "MisconfigurationException", "fitting")
+__all__ = ("ComponentBar", "MisconfigurationException", "fitting", "is_logged")
 
 _NEEDLESS = (  # warnings
     ".*does not have many workers.*",  # the data lie in memory
@@ -46,6 +47,12 @@ class ComponentBar(RichProgressBar):
 
     def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
         return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
+
+
+def is_logged(trainer: pl.Trainer) -> bool:
+    """Whether what is told of the step being taken goes into the log, for people or files."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and (trainer.global_step + 1) % every == 0
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
 from bnn.core.posterior import MeanField
-from bnn.errors import choose
+from bnn.errors import InputError, choose
 from bnn.training.config import TrainConfig
 from bnn.training.elbo import ELBOS
 from bnn.training.guides import GUIDES
+from bnn.training.lightning_private import is_logged
 from bnn.training.memory import keep_freed_memory
 from bnn.training.model import BayesianNeuralNetwork
 from bnn.training.prior import PRIORS
@@ -61,6 +62,13 @@ class SVIModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         keep_freed_memory()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint["state_dict"].keys() != self.state_dict().keys():
+            raise InputError(
+                "the run was begun by another version of bnn, with other parameters: train anew, without "
+                "--resume."
+            )
+
     def beta(self) -> float:
         """The weight of the KL term at the current step."""
         warmup = self.config.kl_warmup * self.trainer.estimated_stepping_batches
@@ -73,7 +81,8 @@ class SVIModule(pl.LightningModule):
         with pyro.validation_enabled(False):  # of arguments that are right by construction
             terms = self.elbo.terms(self.model, self.guide, images, labels)
         nll, kl = (term / self.model.n_train for term in terms)
-        self.log_dict({"nll": nll, "kl": kl}, prog_bar=True, on_step=True, on_epoch=False)
+        if is_logged(self.trainer):  # what nobody would keep takes time all the same
+            self.log_dict({"nll": nll, "kl": kl}, prog_bar=True, on_step=True, on_epoch=False)
         loss: Tensor = nll + self.beta() * kl
         if not loss.isfinite():
             raise DivergedError(self.global_step)
