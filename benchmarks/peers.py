@@ -3,10 +3,11 @@
     python benchmarks/peers.py [--seconds 120] [--seeds 0 1 2] [--letters FOLDER] [--short | --tiny]
 
 All ways (`ways.py`) train the same network on the same augmented batches under the same one-cycle schedule.
-How many steps fit into the CPU seconds of a training is measured first, in turns; what a way does after its
-last step counts too. Judged are digits held out of the training set, never the test set, and generated images
-that are no digits. Each training leaves its row in compare.json at once: run again, it goes on from there.
-A library that is not installed is left out (`make bench` installs them).
+How many steps fit into the CPU seconds of a training is measured first, in turns (and of what is added later,
+by a step of the plain network then); what a way does after its last step counts too. Judged are digits held
+out of the training set, never the test set, and generated images that are no digits. Each training leaves its
+row in compare.json at once: run again, it goes on from there. A library that is not installed is left out
+(`make bench` installs them).
 """
 
 import argparse
@@ -24,7 +25,7 @@ import pyro
 import torch
 from timing import matrix_peak, seconds
 from torch import Tensor
-from ways import BATCH, CONFIG, OURS, PEERS, Step, Way
+from ways import BATCH, CONFIG, OURS, PEERS, PLAIN, Step, Way
 
 from bnn.core.posterior import DROPPED
 from bnn.core.uncertainty import entropy
@@ -83,17 +84,21 @@ def trained(make: Callable[[int], Way], digits: ImageSet, steps: int, seed: int,
     return training.way
 
 
-def steps_within(form: Mapping[str, Any], ways: Sequence[str], digits: ImageSet) -> dict[str, int]:
-    """How many steps of each way fit into the CPU seconds of a `form`, beside what follows the last one."""
+def steps_within(
+    form: Mapping[str, Any], ways: Sequence[str], digits: ImageSet, known: Mapping[str, int]
+) -> dict[str, int]:
+    """How many steps of each way fit into the CPU seconds of a `form`, beside what follows the last one.
+
+    Where the plain network's are `known` from an earlier run, times count by its time now.
+    """
     few, draws, (count, rounds) = digits[:BATCH], form["draws"], form["timed"]
     ends = {name: partial(trained, PEERS[name].way, digits, 0, 0, draws) for name in ways}
     after = seconds({name: end for name, end in ends.items() if PEERS[name].sees_all}, 1)
-    going = {name: Training(PEERS[name].way, few, 10**6, 0) for name in ways}
-    step = seconds({name: partial(training.go, count) for name, training in going.items()}, rounds)
-    return {
-        name: max(1, math.floor((form["seconds"] - after.get(name, 0.0)) / (step[name] / count)))
-        for name in ways
-    }
+    going = {name: Training(PEERS[name].way, few, 10**6, 0) for name in {**dict.fromkeys(ways), PLAIN: None}}
+    whole = seconds({name: partial(training.go, count) for name, training in going.items()}, rounds)
+    step = {name: taken / count for name, taken in whole.items()}
+    allowed = known[PLAIN] * step[PLAIN] if PLAIN in known else form["seconds"]
+    return {name: max(1, math.floor((allowed - after.get(name, 0.0)) / step[name])) for name in ways}
 
 
 def _cpu(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -256,7 +261,7 @@ def main() -> None:
     if asked.letters:
         others["letters"] = ImageSet.from_folder(asked.letters, limit=form["others"])
     if new := [name for name in ways if name not in found.run["steps"]]:
-        found.run["steps"] |= steps_within(form, new, digits)
+        found.run["steps"] |= steps_within(form, new, digits, found.run["steps"])
         found.run["peak_gflops"] = matrix_peak()
         found.save()
     for seed in asked.seeds:

@@ -29,7 +29,7 @@ from bnn.training.guide import MeanFieldGuide
 from bnn.training.model import BayesianNeuralNetwork
 
 CONFIG = PRESETS["fast"]
-OURS = "ours"
+OURS, PLAIN = "ours", "a plain network"
 MEMBERS = 3  # of a mixture and of a deep ensemble
 BATCH = 1000  # images at once where nothing is trained
 
@@ -251,7 +251,7 @@ class Peer:
 PEERS: Mapping[str, Peer] = {
     OURS: Peer(Ours),
     f"{OURS}, {MEMBERS} components": Peer(partial(Ours, components=MEMBERS)),
-    "a plain network": Peer(Way),
+    PLAIN: Peer(Way),
     f"a deep ensemble of {MEMBERS}": Peer(DeepEnsemble),
     "MC dropout": Peer(Sampled),
     "laplace-torch, last layer": Peer(Laplace, "laplace", "laplace-torch", sees_all=True),
