@@ -246,7 +246,7 @@ def test_a_run_whose_posterior_has_other_parameters_is_not_resumed(tmp_path):
     weights = state["state_dict"]
     weights["guide.out/bias_free_scale"] = weights.pop("guide.out/bias_log_scale")
     WholeStates().save_checkpoint(state, last)
-    with pytest.raises(InputError, match=r"another version of bnn, with other parameters: train anew"):
+    with pytest.raises(InputError, match=r"another version of bnn, with other parameters: start another"):
         run(TINY, tmp_path, resume=True)
 
 

@@ -65,8 +65,7 @@ class SVIModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint["state_dict"].keys() != self.state_dict().keys():
             raise InputError(
-                "the run was begun by another version of bnn, with other parameters: train anew, without "
-                "--resume."
+                "the run was begun by another version of bnn, with other parameters: start another run."
             )
 
     def beta(self) -> float:
