@@ -6,7 +6,6 @@ from typing import Any, Self
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
@@ -87,8 +86,13 @@ def opposite(normal: dist.Normal, value: Tensor) -> Tensor:
 
 
 def joint_divergence(fitted: Sequence[dist.Independent], priors: Sequence[dist.Independent]) -> Tensor:
-    """∑ KL(fitted ‖ prior) of equally many independent Normals, alike in shape, in nats: a scalar."""
-    return kl_divergence(_joined(fitted), _joined(priors)).sum()
+    """∑ KL(fitted ‖ prior) of equally many independent Normals, alike in shape, in nats: a scalar.
+
+    ∑ ½ (s² + (m - m₀)²) / s₀² - log(s / s₀) - ½, in fewer passes over all weights than `kl_divergence` takes.
+    """
+    q, prior = _joined(fitted), _joined(priors)
+    width, distance = q.scale / prior.scale, (q.loc - prior.loc) / prior.scale
+    return (width @ width + distance @ distance - len(width)) / 2 - width.log().sum()
 
 
 def _joined(normals: Sequence[dist.Independent]) -> dist.Normal:

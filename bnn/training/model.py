@@ -3,6 +3,7 @@
 import copy
 import math
 from functools import partial
+from typing import cast
 
 import pyro
 import pyro.distributions as dist
@@ -63,7 +64,8 @@ class BayesianNeuralNetwork(PyroModule):
         Observes `labels` (N,) where they are given, and samples them otherwise.
         """
         logits: Tensor = self.network(images)  # outside the plate: all data share the weights
-        with pyro.plate("data", size=self.n_train, subsample_size=len(images)):
+        places = torch.arange(len(images))  # stand for those in the data set, which Pyro would draw
+        with pyro.plate("data", size=self.n_train, subsample=places):
             pyro.sample("label", dist.Categorical(logits=logits), obs=labels)
         return logits
 
@@ -93,7 +95,10 @@ def _lift(network: nn.Module, priors: Normals, prior: Prior) -> nn.Module:
 
 
 def _prior(module: PyroModule, name: str, prior: Prior) -> dist.Independent:
-    loc, scale = (getattr(module, f"{name}_prior_{of}") for of in ("loc", "scale"))
+    # Buffers are no business of Pyro's, whose look-up takes several times as long.
+    loc, scale = (
+        cast(Tensor, nn.Module.__getattr__(module, f"{name}_prior_{of}")) for of in ("loc", "scale")
+    )
     if prior.learns_scale:
         scale = scale * getattr(module, f"{name}_prior_log_factor").exp()
     return dist.Independent(prior.family(loc, scale), scale.dim())
