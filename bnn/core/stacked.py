@@ -14,10 +14,8 @@ from torch.func import functional_call, vmap
 
 from bnn.errors import InputError, cause_in
 
-GROUP = 25  # networks run at once: for one image every call counts, for many the cache
+GROUP = 6  # networks run at once: what they make of a block of images stays in the processor's cache
 BLOCK = 32  # images run at once, at most: a network's weights are read once for all of them
-ROWS = 8  # rows that a linear layer multiplies at once: hardly more work than one, for its weights are read
-ROWS_OF_MAPS = 4  # the same after convolutions, which take most of the time: one image should wait for fewer
 VECTOR = 8  # channels that oneDNN keeps together: with others its rounding goes by the number of threads
 TRIED = ("AVX2", "AVX512")  # processors on which oneDNN was seen to round an image alike in any batch
 
@@ -28,11 +26,13 @@ class StackedNetwork:
     """S networks of one kind as one function of images, safe under threads.
 
     An image's result has the same bits alone and in any batch. Where a computation's rounding may depend on
-    how many images it gets, it always gets equally many, the last ones filled up.
+    how many images it gets, each runs by itself.
 
     Where the network is a row of layers that `_stacked` knows, each of its layers runs for some networks at
-    once: convolutions as the groups of one, in the blocked layout of oneDNN, in which it is fastest; linear
-    layers as a multiplication of many matrices. Any other network runs by `torch.func.vmap`.
+    once, as the groups of one of oneDNN's convolutions: convolutions in its blocked layout, in which they are
+    fastest; linear layers as those of 1×1 pixels, channels last, the images of a block being the pixels. So
+    every number is a sum in one order, however many images there are. Any other network runs by
+    `torch.func.vmap`.
 
     Args:
         network: gives the computation; its own weights are not used.
@@ -48,17 +48,14 @@ class StackedNetwork:
     def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         named = {name: weights[name] for name, _ in network.named_parameters()}
         self._made_of = bare(network), named
-        draws = len(next(iter(weights.values())))
-        groups = [
-            {name: value[at : at + GROUP] for name, value in named.items()} for at in range(0, draws, GROUP)
-        ]
+        groups = in_groups(named, GROUP)
         stacked = is_stackable(network) and _is_bounded(network, named)
         if stacked:
             self._groups = [_stacked_row(network, group) for group in groups]
         else:
             mapped = _Mapped(network)
             self._groups = [partial(mapped, group) for group in groups]
-        is_alike = not _convolutions(network) or torch.backends.cpu.get_cpu_capability() in TRIED
+        is_alike = torch.backends.cpu.get_cpu_capability() in TRIED
         self.block = BLOCK if stacked and is_alike else 1
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,7 +79,9 @@ class StackedNetwork:
             return torch.cat([self._run(block.clone()) for block in images.split(self.block)], 1)
 
     def _run(self, block: Tensor) -> Tensor:
-        return torch.cat([run(block) for run in self._groups])
+        outputs = torch.cat([run(block) for run in self._groups])
+        # What is no number in an image stays none: to oneDNN's ReLU and pooling NaN is as good as 0.
+        return outputs + block.mul(0).flatten(1).sum(1)[:, None]
 
     def _exported(self, images: Tensor) -> Tensor:
         """The same, but for rounding, of any number of images, in operations that other programs have too."""
@@ -95,6 +94,12 @@ class StackedNetwork:
 def inference(of: Tensor) -> torch.inference_mode:
     """What works out numbers `of` a tensor without a gradient, unless that requires one."""
     return torch.inference_mode(not of.requires_grad)
+
+
+def in_groups(weights: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+    """`weights` (S, *shape) in their order, of `size` networks each, the last of what is left."""
+    draws = len(next(iter(weights.values())))
+    return [{name: value[at : at + size] for name, value in weights.items()} for at in range(0, draws, size)]
 
 
 def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
@@ -113,7 +118,7 @@ def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
 
 def is_stackable(network: nn.Module) -> bool:
     """Whether `network` is a row of layers that can be run for many networks at once."""
-    if not is_row(network) or (_convolutions(network) and not torch.backends.mkldnn.is_available()):
+    if not is_row(network) or not torch.backends.mkldnn.is_available():
         return False
     on_images, on_rows = _parts(network)
     return all(map(_is_known_on_images, on_images.values())) and all(map(_is_known_on_rows, on_rows.values()))
@@ -190,10 +195,6 @@ def _parts(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Modul
     return dict(before), dict(layers[len(before) :])
 
 
-def _convolutions(network: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-
-
 def _is_bounded(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
     """Whether no number between the convolutions can overflow, whatever the images in [0, 1].
 
@@ -230,47 +231,40 @@ def _is_known_on_rows(layer: nn.Module) -> bool:
 
 
 def _stacked_row(network: nn.Module, weights: Mapping[str, Tensor]) -> Run:
-    """The row of layers `network` with S sets of `weights`, from images to (S, N, D)."""
+    """The row of layers `network` with S sets of `weights`, from images to (S, n, D)."""
     on_images, on_rows = _parts(network)
-    convolutions = {name: layer for name, layer in on_images.items() if isinstance(layer, nn.Conv2d)}
-    first = next(iter(convolutions), None)
-    draws = len(next(iter(weights.values())))
+    weighted = [name for name, layer in layers_of(network).items() if isinstance(layer, nn.Conv2d | nn.Linear)]
     layers = {
         name: _stacked(
             layer,
             {of: weights[f"{name}.{of}"] for of, _ in layer.named_parameters()},
-            shared=name == first,
+            shared=name == weighted[0],
         )
         for name, layer in layers_of(network).items()
     }
-    linear = [layer for layer in on_rows.values() if isinstance(layer, nn.Linear)]
-    # Where its inputs do not fill the processor's vectors, a row is rounded by its place in a block.
-    filled = all(layer.in_features % 16 == 0 for layer in linear)
-    size = (ROWS_OF_MAPS if convolutions else ROWS) if filled else 1
-    shape = (draws, list(convolutions.values())[-1].out_channels) if convolutions else None
     maps, rows = ([layers[name] for name in part] for part in (on_images, on_rows))
-    described = partial(_described, layers=maps, shape=shape)
-    rows_run = partial(_one_after_another, layers=rows)
-    return partial(_run_row, described=described, rows=rows_run, size=size)
+    convolutions = [layer for layer in on_images.values() if isinstance(layer, nn.Conv2d)]
+    draws = len(next(iter(weights.values())))
+    described = (
+        partial(_described, layers=maps, draws=draws, channels=convolutions[-1].out_channels)
+        if convolutions
+        else partial(_one_after_another, layers=maps)
+    )
+    return partial(_run_row, described=described, rows=rows, draws=draws)
 
 
-def _run_row(images: Tensor, described: Run, rows: Run, size: int) -> Tensor:
-    """`rows`, always `size` at once, of the rows (n, S or 1, D) that are `described`: (S, n, D)."""
-    return in_blocks(lambda block: rows(block.transpose(0, 1)), described(images), size, dim=1)
+def _run_row(images: Tensor, described: Run, rows: Iterable[Run], draws: int) -> Tensor:
+    """The layers `rows` on what `images` (n, 1, 28, 28) are `described` by, alike for all or not: (S, n, D)."""
+    # As one image of n×1 pixels, channels last, which is a view.
+    pixels = described(images).reshape(1, len(images), 1, -1).permute(0, 3, 1, 2)
+    outputs = _one_after_another(pixels, rows).permute(0, 2, 3, 1)
+    return outputs.reshape(len(images), draws, -1).transpose(0, 1)
 
 
-def _described(images: Tensor, layers: Iterable[Run], shape: tuple[int, int] | None) -> Tensor:
-    """`layers` on `images` (n, 1, 28, 28), as rows: (n, S, D), or (n, 1, D) without convolutions.
-
-    `shape` is (S, C), the channels that convolutions give, and None where there are none.
-    """
-    if shape is None:
-        return _one_after_another(images, layers).flatten(1)[:, None]
-    draws, channels = shape
+def _described(images: Tensor, layers: Iterable[Run], draws: int, channels: int) -> Tensor:
+    """`layers`, the last convolution's `channels` among them, on `images` (n, 1, 28, 28): (n, S, D)."""
     maps = _one_after_another(images.to_mkldnn(), layers).to_dense()
-    rows = maps.unflatten(1, (draws, -1))[:, :, :channels].flatten(2)
-    # What is no number in an image stays none: to oneDNN's ReLU and pooling NaN is as good as 0.
-    return rows + images.mul(0).sum((1, 2, 3))[:, None, None]
+    return maps.unflatten(1, (draws, -1))[:, :, :channels].flatten(2)
 
 
 def _one_after_another(x: Tensor, layers: Iterable[Run]) -> Tensor:
@@ -278,35 +272,33 @@ def _one_after_another(x: Tensor, layers: Iterable[Run]) -> Tensor:
 
 
 def _stacked(layer: nn.Module, weights: Mapping[str, Tensor], shared: bool) -> Run:
-    """`layer` with S sets of `weights`; a convolution's input may be `shared` by all.
+    """`layer` with S sets of `weights`, whose input may be `shared` by all networks.
 
     On images it takes and gives (n, S·C, H, W) in oneDNN's layout, or (n, C, H, W) before the first
-    convolution, alike for all networks; on rows (S, n, D), or (1, n, D), alike for all.
+    convolution, alike for all networks; on rows (1, S·D, n, 1), or (1, D, n, 1), alike for all.
     """
     match layer:
         case nn.Conv2d():
             return _convolution(layer, weights["weight"], weights.get("bias"), shared)
         case nn.Linear():
-            return partial(_multiplied, matrices=weights["weight"].mT, bias=weights.get("bias"))
+            return _linear(weights["weight"], weights.get("bias"), shared)
         case nn.MaxPool2d():
             return partial(F.max_pool2d, kernel_size=layer.kernel_size)
         case nn.ReLU():
-            return torch.relu
+            return torch.relu_  # of what no other layer sees
     return nn.Identity()  # rows are flat
 
 
 def _convolution(layer: nn.Conv2d, weights: Tensor, bias: Tensor | None, shared: bool) -> Run:
     """`layer` with `weights` (S, O, C, H, W) and `bias` (S, O), one group where the input is `shared`.
 
-    The weights are brought once into the layout in which oneDNN multiplies them, and channels of zeros are
-    added up to a multiple of `VECTOR`.
+    Channels of zeros are added up to a multiple of `VECTOR`.
     """
     assert isinstance(layer.padding, tuple)  # noqa: S101
     how = (layer.padding, layer.stride, layer.dilation, 1 if shared else len(weights))
     more_in = 0 if shared else -layer.in_channels % VECTOR
     more_out = -layer.out_channels % VECTOR
-    filters = F.pad(weights, (0, 0, 0, 0, 0, more_in, 0, more_out)).flatten(0, 1).contiguous()
-    packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(filters.to_mkldnn(), *how)
+    packed = _packed(F.pad(weights, (0, 0, 0, 0, 0, more_in, 0, more_out)), how)
     added = None if bias is None else F.pad(bias, (0, more_out)).flatten()
 
     def convolved(x: Tensor) -> Tensor:
@@ -315,7 +307,21 @@ def _convolution(layer: nn.Conv2d, weights: Tensor, bias: Tensor | None, shared:
     return convolved
 
 
-def _multiplied(x: Tensor, matrices: Tensor, bias: Tensor | None) -> Tensor:
-    """`x` (S or 1, N, D) times `matrices` (S, D, O) plus `bias` (S, O), where there is one."""
-    rows = x.expand(len(matrices), -1, -1)
-    return rows.bmm(matrices) if bias is None else torch.baddbmm(bias[:, None], rows, matrices)
+def _linear(weights: Tensor, bias: Tensor | None, shared: bool) -> Run:
+    """A linear layer with `weights` (S, O, D) and `bias` (S, O), one group where the input is `shared`."""
+    how = ((0, 0), (1, 1), (1, 1), 1 if shared else len(weights))
+    packed = _packed(weights[..., None, None], how)
+    added = None if bias is None else bias.flatten()
+
+    def convolved(x: Tensor) -> Tensor:
+        # The operation to which torch.compile turns a convolution.
+        outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, added, *how, "none", [], "")
+        return outputs
+
+    return convolved
+
+
+def _packed(weights: Tensor, how: tuple[Any, ...]) -> Tensor:
+    """`weights` (S, O, C, H, W), brought once into a layout in which oneDNN multiplies them."""
+    filters = weights.flatten(0, 1).contiguous()
+    return torch.ops.aten.mkldnn_reorder_conv2d_weight(filters.to_mkldnn(), *how)
