@@ -16,7 +16,7 @@ from bnn.errors import InputError, cause_in
 
 GROUP = 6  # networks run at once: what they make of a block of images stays in the processor's cache
 BLOCK = 32  # images run at once, at most: a network's weights are read once for all of them
-VECTOR = 8  # channels that oneDNN keeps together: with others its rounding goes by the number of threads
+VECTOR = 16  # numbers that a processor multiplies at once, at most: of other channels the groups would be slow
 TRIED = ("AVX2", "AVX512")  # processors on which oneDNN was seen to round an image alike in any batch
 
 Run = Callable[[Tensor], Tensor]
@@ -29,10 +29,9 @@ class StackedNetwork:
     how many images it gets, each runs by itself.
 
     Where the network is a row of layers that `_stacked` knows, each of its layers runs for some networks at
-    once, as the groups of one of oneDNN's convolutions: convolutions in its blocked layout, in which they are
-    fastest; linear layers as those of 1×1 pixels, channels last, the images of a block being the pixels. So
-    every number is a sum in one order, however many images there are. Any other network runs by
-    `torch.func.vmap`.
+    once, as the groups of one of oneDNN's convolutions, channels last: a linear layer is one of 1×1 pixels,
+    the images of a block being the pixels. So every number is a sum in one order, however many images there
+    are. Any other network runs by `torch.func.vmap`.
 
     Args:
         network: gives the computation; its own weights are not used.
@@ -49,7 +48,7 @@ class StackedNetwork:
         named = {name: weights[name] for name, _ in network.named_parameters()}
         self._made_of = bare(network), named
         groups = in_groups(named, GROUP)
-        stacked = is_stackable(network) and _is_bounded(network, named)
+        stacked = is_stackable(network)
         if stacked:
             self._groups = [_stacked_row(network, group) for group in groups]
         else:
@@ -79,9 +78,7 @@ class StackedNetwork:
             return torch.cat([self._run(block.clone()) for block in images.split(self.block)], 1)
 
     def _run(self, block: Tensor) -> Tensor:
-        outputs = torch.cat([run(block) for run in self._groups])
-        # What is no number in an image stays none: to oneDNN's ReLU and pooling NaN is as good as 0.
-        return outputs + block.mul(0).flatten(1).sum(1)[:, None]
+        return torch.cat([run(block) for run in self._groups])
 
     def _exported(self, images: Tensor) -> Tensor:
         """The same, but for rounding, of any number of images, in operations that other programs have too."""
@@ -195,23 +192,6 @@ def _parts(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Modul
     return dict(before), dict(layers[len(before) :])
 
 
-def _is_bounded(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
-    """Whether no number between the convolutions can overflow, whatever the images in [0, 1].
-
-    To oneDNN's ReLU and pooling NaN is as good as 0, so that an overflow would go unseen. A convolution gives
-    at most its input's bound times the sum of a filter's weights, in size, plus the bias. Weights of a loaded
-    checkpoint are at most some 7,000 (`MOST_WEIGHT`, and noise below 6): the networks that ship never come
-    near.
-    """
-    bound = 1.0
-    for name, layer in _parts(network)[0].items():
-        if isinstance(layer, nn.Conv2d):
-            largest = weights[f"{name}.weight"].abs().sum((2, 3, 4), dtype=torch.float64).max()
-            bias = weights.get(f"{name}.bias", torch.zeros(1)).abs().max()
-            bound = float(bound * largest + bias)
-    return bound < torch.finfo(torch.float32).max
-
-
 def _is_known_on_images(layer: nn.Module) -> bool:
     if type(layer) not in (nn.Conv2d, nn.MaxPool2d, nn.ReLU):  # a class derived from them may do more
         return False
@@ -231,40 +211,30 @@ def _is_known_on_rows(layer: nn.Module) -> bool:
 
 
 def _stacked_row(network: nn.Module, weights: Mapping[str, Tensor]) -> Run:
-    """The row of layers `network` with S sets of `weights`, from images to (S, n, D)."""
-    on_images, on_rows = _parts(network)
-    weighted = [name for name, layer in layers_of(network).items() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    layers = {
+    """The row of layers `network` with S sets of `weights`, from images (n, 1, 28, 28) to (S, n, D)."""
+    layers, draws = layers_of(network), len(next(iter(weights.values())))
+    weighted = [name for name, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    runs = {
         name: _stacked(
             layer,
             {of: weights[f"{name}.{of}"] for of, _ in layer.named_parameters()},
             shared=name == weighted[0],
         )
-        for name, layer in layers_of(network).items()
+        for name, layer in layers.items()
     }
-    maps, rows = ([layers[name] for name in part] for part in (on_images, on_rows))
-    convolutions = [layer for layer in on_images.values() if isinstance(layer, nn.Conv2d)]
-    draws = len(next(iter(weights.values())))
-    described = (
-        partial(_described, layers=maps, draws=draws, channels=convolutions[-1].out_channels)
-        if convolutions
-        else partial(_one_after_another, layers=maps)
-    )
-    return partial(_run_row, described=described, rows=rows, draws=draws)
+    maps, rows = ([runs[name] for name in part] for part in _parts(network))
+    channels = [layer.out_channels for layer in layers.values() if isinstance(layer, nn.Conv2d)]
 
+    def run(images: Tensor) -> Tensor:
+        x = _one_after_another(images, maps)
+        if channels:  # without those that were added
+            x = x.unflatten(1, (draws, -1))[:, :, : channels[-1]]
+        # As one image of n×1 pixels, channels last.
+        pixels = x.reshape(1, len(images), 1, -1).permute(0, 3, 1, 2)
+        outputs = _one_after_another(pixels, rows).permute(0, 2, 3, 1)
+        return outputs.reshape(len(images), draws, -1).transpose(0, 1)
 
-def _run_row(images: Tensor, described: Run, rows: Iterable[Run], draws: int) -> Tensor:
-    """The layers `rows` on what `images` (n, 1, 28, 28) are `described` by, alike for all or not: (S, n, D)."""
-    # As one image of n×1 pixels, channels last, which is a view.
-    pixels = described(images).reshape(1, len(images), 1, -1).permute(0, 3, 1, 2)
-    outputs = _one_after_another(pixels, rows).permute(0, 2, 3, 1)
-    return outputs.reshape(len(images), draws, -1).transpose(0, 1)
-
-
-def _described(images: Tensor, layers: Iterable[Run], draws: int, channels: int) -> Tensor:
-    """`layers`, the last convolution's `channels` among them, on `images` (n, 1, 28, 28): (n, S, D)."""
-    maps = _one_after_another(images.to_mkldnn(), layers).to_dense()
-    return maps.unflatten(1, (draws, -1))[:, :, :channels].flatten(2)
+    return run
 
 
 def _one_after_another(x: Tensor, layers: Iterable[Run]) -> Tensor:
@@ -274,54 +244,54 @@ def _one_after_another(x: Tensor, layers: Iterable[Run]) -> Tensor:
 def _stacked(layer: nn.Module, weights: Mapping[str, Tensor], shared: bool) -> Run:
     """`layer` with S sets of `weights`, whose input may be `shared` by all networks.
 
-    On images it takes and gives (n, S·C, H, W) in oneDNN's layout, or (n, C, H, W) before the first
-    convolution, alike for all networks; on rows (1, S·D, n, 1), or (1, D, n, 1), alike for all.
+    On images it takes and gives (n, S·C, H, W), or (n, C, H, W) before the first convolution, alike for all
+    networks; on rows (1, S·D, n, 1), or (1, D, n, 1), alike for all.
     """
     match layer:
         case nn.Conv2d():
             return _convolution(layer, weights["weight"], weights.get("bias"), shared)
         case nn.Linear():
-            return _linear(weights["weight"], weights.get("bias"), shared)
-        case nn.MaxPool2d():
-            return partial(F.max_pool2d, kernel_size=layer.kernel_size)
+            weight = weights["weight"][..., None, None]
+            return _convolved(weight, weights.get("bias"), ((0, 0), (1, 1), (1, 1)), shared)
+        case nn.MaxPool2d(kernel_size=int(side)):
+            return partial(_pooled, side=side)
         case nn.ReLU():
             return torch.relu_  # of what no other layer sees
     return nn.Identity()  # rows are flat
 
 
 def _convolution(layer: nn.Conv2d, weights: Tensor, bias: Tensor | None, shared: bool) -> Run:
-    """`layer` with `weights` (S, O, C, H, W) and `bias` (S, O), one group where the input is `shared`.
+    """`layer` with `weights` (S, O, C, H, W) and `bias` (S, O).
 
     Channels of zeros are added up to a multiple of `VECTOR`.
     """
-    assert isinstance(layer.padding, tuple)  # noqa: S101
-    how = (layer.padding, layer.stride, layer.dilation, 1 if shared else len(weights))
     more_in = 0 if shared else -layer.in_channels % VECTOR
     more_out = -layer.out_channels % VECTOR
-    packed = _packed(F.pad(weights, (0, 0, 0, 0, 0, more_in, 0, more_out)), how)
-    added = None if bias is None else F.pad(bias, (0, more_out)).flatten()
-
-    def convolved(x: Tensor) -> Tensor:
-        return torch.mkldnn_convolution(x, packed, added, *how)
-
-    return convolved
+    filters = F.pad(weights, (0, 0, 0, 0, 0, more_in, 0, more_out))
+    added = None if bias is None else F.pad(bias, (0, more_out))
+    return _convolved(filters, added, (layer.padding, layer.stride, layer.dilation), shared)
 
 
-def _linear(weights: Tensor, bias: Tensor | None, shared: bool) -> Run:
-    """A linear layer with `weights` (S, O, D) and `bias` (S, O), one group where the input is `shared`."""
-    how = ((0, 0), (1, 1), (1, 1), 1 if shared else len(weights))
-    packed = _packed(weights[..., None, None], how)
+def _convolved(filters: Tensor, bias: Tensor | None, how: tuple[Any, ...], shared: bool) -> Run:
+    """A convolution with S sets of `filters` (S, O, C, H, W) and `bias` (S, O), one group where `shared`.
+
+    `how` are padding, stride and dilation. The filters are brought once into the layout in which oneDNN
+    multiplies them, by the operations that `torch.compile` turns a convolution into.
+    """
+    groups = 1 if shared else len(filters)
+    flat = filters.flatten(0, 1).contiguous().to_mkldnn()
+    packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(flat, *how, groups)
     added = None if bias is None else bias.flatten()
 
     def convolved(x: Tensor) -> Tensor:
-        # The operation to which torch.compile turns a convolution.
-        outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, added, *how, "none", [], "")
+        outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, added, *how, groups, "none", [], "")
         return outputs
 
     return convolved
 
 
-def _packed(weights: Tensor, how: tuple[Any, ...]) -> Tensor:
-    """`weights` (S, O, C, H, W), brought once into a layout in which oneDNN multiplies them."""
-    filters = weights.flatten(0, 1).contiguous()
-    return torch.ops.aten.mkldnn_reorder_conv2d_weight(filters.to_mkldnn(), *how)
+def _pooled(x: Tensor, side: int) -> Tensor:
+    """Maxima of squares of `side` pixels; torch's own also finds where they are, which takes twice as long."""
+    height, width = (pixels // side * side for pixels in x.shape[2:])
+    columns = reduce(torch.maximum, [x[:, :, :, i:width:side] for i in range(side)])
+    return reduce(torch.maximum, [columns[:, :, i:height:side] for i in range(side)])
