@@ -16,7 +16,7 @@ from bnn.errors import InputError, cause_in
 
 GROUP = 6  # networks run at once: what they make of a block of images stays in the processor's cache
 BLOCK = 32  # images run at once, at most: a network's weights are read once for all of them
-VECTOR = 16  # numbers that a processor multiplies at once, at most: of other channels the groups would be slow
+VECTOR = 16  # numbers that a processor multiplies at once: with other channels, groups would be slow
 TRIED = ("AVX2", "AVX512")  # processors on which oneDNN was seen to round an image alike in any batch
 
 Run = Callable[[Tensor], Tensor]
@@ -282,16 +282,17 @@ def _convolved(filters: Tensor, bias: Tensor | None, how: tuple[Any, ...], share
     flat = filters.flatten(0, 1).contiguous().to_mkldnn()
     packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(flat, *how, groups)
     added = None if bias is None else bias.flatten()
+    run = torch.ops.mkldnn._convolution_pointwise
 
     def convolved(x: Tensor) -> Tensor:
-        outputs: Tensor = torch.ops.mkldnn._convolution_pointwise(x, packed, added, *how, groups, "none", [], "")
+        outputs: Tensor = run(x, packed, added, *how, groups, "none", [], "")
         return outputs
 
     return convolved
 
 
 def _pooled(x: Tensor, side: int) -> Tensor:
-    """Maxima of squares of `side` pixels; torch's own also finds where they are, which takes twice as long."""
+    """Maxima of squares of `side` pixels; torch's own also finds where they are, in twice the time."""
     height, width = (pixels // side * side for pixels in x.shape[2:])
     columns = reduce(torch.maximum, [x[:, :, :, i:width:side] for i in range(side)])
     return reduce(torch.maximum, [columns[:, :, i:height:side] for i in range(side)])
