@@ -40,6 +40,8 @@ class PredictiveEnsemble:
 
         Those of as many as are run at once are what the ensemble consists of, and take no further memory.
         """
+        if size >= self._draws:
+            return [self]
         if size not in self._parts:
             groups = in_groups(self._weights, size)
             self._parts[size] = [PredictiveEnsemble(self._network, group, size) for group in groups]
