@@ -48,12 +48,13 @@ def _judged(
         observed = Observed(images, says, detector.features) if observed is None else observed.again(says)
         now = detector.of(observed)
         done = is_settled(detector, rule, observed, now, probs, len(ensemble))
-        found.append(now[done])
-        places.append(left[done])
-        used[left[done]] = len(probs)
-        left, observed, drawn = left[~done], observed[~done], [one[:, ~done] for one in drawn]
-        if not len(left):
+        settled, open_ = (chosen.nonzero().squeeze(1) for chosen in (done, ~done))
+        found.append(now[settled])
+        places.append(left[settled])
+        used[left[settled]] = len(probs)
+        if not len(open_):
             break
+        left, observed, drawn = left[open_], observed[open_], [one[:, open_] for one in drawn]
     order = torch.cat(places).argsort()
     return Evidence.joined(found)[order], used
 

@@ -233,7 +233,8 @@ class Classifier:
 
     def _drawn(self, draws: int) -> PredictiveEnsemble:
         """The ensemble of so many draws, which gives numbers for the darkest and the brightest image."""
-        ensemble = PredictiveEnsemble(self.network, self.posterior.sample(draws, self.seed))
+        weights, at_once = self.posterior.sample(draws, self.seed), group_size(len(self.posterior.components))
+        ensemble = PredictiveEnsemble(self.network, weights, at_once)
         extremes = torch.stack([shade(1, IMAGE_SIZE, IMAGE_SIZE) for shade in (torch.zeros, torch.ones)])
         if not ensemble.probs(extremes).isfinite().all():
             raise InputError(

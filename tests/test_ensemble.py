@@ -83,3 +83,17 @@ def test_the_networks_own_weights_are_neither_used_nor_changed(name: str) -> Non
     before = {key: value.clone() for key, value in network.state_dict().items()}
     assert PredictiveEnsemble(network, weights).probs(IMAGES).equal(answer)
     assert all(value.equal(before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("draws", "at_once"), [(7, 3), (6, 2), (5, 8)])
+@pytest.mark.parametrize("name", ["cnn", "resnet"])
+def test_its_parts_are_what_it_consists_of_and_say_the_same(name: str, draws: int, at_once: int) -> None:
+    network = NETWORKS[name]()
+    weights = weights_of(network, draws)
+    ensemble = PredictiveEnsemble(network, weights, at_once)
+    together = ensemble.probs(IMAGES)
+    parts = ensemble.in_parts(at_once)
+    assert [len(part) for part in parts] == [min(at_once, draws - at) for at in range(0, draws, at_once)]
+    assert torch.cat([part.probs(IMAGES) for part in parts]).equal(together)
+    assert all(again is part for again, part in zip(ensemble.in_parts(at_once), parts, strict=True))
+    torch.testing.assert_close(PredictiveEnsemble(network, weights, draws).probs(IMAGES), together)

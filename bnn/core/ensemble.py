@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
-from bnn.core.stacked import StackedNetwork, bare, inference
+from bnn.core.stacked import GROUP, StackedNetwork, bare, in_groups, inference
 from bnn.core.uncertainty import Predictive
 
 
@@ -16,30 +17,34 @@ class PredictiveEnsemble:
     Args:
         network: gives the computation; its own weights are not used.
         weights: stacked draws by parameter name, (S, *shape).
+        at_once: draws that are run together; of more, the ensemble consists of parts.
     """
 
-    def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        self._network, self._weights = bare(network), dict(weights)
-        self._networks = StackedNetwork(network, weights)
+    def __init__(self, network: nn.Module, weights: Mapping[str, Tensor], at_once: int = GROUP) -> None:
+        self._network, self._weights, self._at_once = bare(network), dict(weights), at_once
         self._draws = len(next(iter(weights.values())))
         self._parts: dict[int, list[PredictiveEnsemble]] = {}
+        self._networks = StackedNetwork(network, weights) if self._draws <= at_once else None
 
     def __len__(self) -> int:
         return self._draws
 
     def probs(self, images: Tensor) -> Tensor:
         """Class probabilities (S, N, C) of `images` (N, 1, 28, 28) under each draw."""
-        return self._networks(images).softmax(-1)
+        if self._networks is not None:
+            return self._networks(images).softmax(-1)
+        return torch.cat([part.probs(images) for part in self.in_parts(self._at_once)])
 
     def in_parts(self, size: int) -> "list[PredictiveEnsemble]":
-        """The same draws in their order, `size` at a time; they are made when they are first asked for."""
+        """The same draws in their order, `size` at a time; they are made when they are first asked for.
+
+        Those of as many as are run at once are what the ensemble consists of, and take no further memory.
+        """
+        if size >= self._draws:
+            return [self]
         if size not in self._parts:
-            self._parts[size] = [
-                PredictiveEnsemble(
-                    self._network, {name: value[at : at + size] for name, value in self._weights.items()}
-                )
-                for at in range(0, self._draws, size)
-            ]
+            groups = in_groups(self._weights, size)
+            self._parts[size] = [PredictiveEnsemble(self._network, group, size) for group in groups]
         return self._parts[size]
 
     def predictive(self, images: Tensor) -> Predictive:

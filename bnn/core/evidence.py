@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -54,7 +55,7 @@ class Evidence:
         """C."""
         return self.mean.shape[1]
 
-    @property
+    @cached_property
     def sound(self) -> Tensor:
         """Of which images all numbers are finite, (N,) bool; `novelty` may be infinite, but not NaN."""
         predictive = self.predictive

@@ -14,11 +14,9 @@ from torch.func import functional_call, vmap
 
 from bnn.errors import InputError, cause_in
 
-GROUP = 25  # networks run at once: for one image every call counts, for many the cache
+GROUP = 6  # networks run at once: what they make of a block of images stays in the processor's cache
 BLOCK = 32  # images run at once, at most: a network's weights are read once for all of them
-ROWS = 8  # rows that a linear layer multiplies at once: hardly more work than one, for its weights are read
-ROWS_OF_MAPS = 4  # the same after convolutions, which take most of the time: one image should wait for fewer
-VECTOR = 8  # channels that oneDNN keeps together: with others its rounding goes by the number of threads
+VECTOR = 16  # numbers that a processor multiplies at once: with other channels, groups would be slow
 TRIED = ("AVX2", "AVX512")  # processors on which oneDNN was seen to round an image alike in any batch
 
 Run = Callable[[Tensor], Tensor]
@@ -28,11 +26,12 @@ class StackedNetwork:
     """S networks of one kind as one function of images, safe under threads.
 
     An image's result has the same bits alone and in any batch. Where a computation's rounding may depend on
-    how many images it gets, it always gets equally many, the last ones filled up.
+    how many images it gets, each runs by itself.
 
     Where the network is a row of layers that `_stacked` knows, each of its layers runs for some networks at
-    once: convolutions as the groups of one, in the blocked layout of oneDNN, in which it is fastest; linear
-    layers as a multiplication of many matrices. Any other network runs by `torch.func.vmap`.
+    once, as the groups of one of oneDNN's convolutions, channels last: a linear layer is one of 1×1 pixels,
+    the images of a block being the pixels. So every number is a sum in one order, however many images there
+    are. Any other network runs by `torch.func.vmap`.
 
     Args:
         network: gives the computation; its own weights are not used.
@@ -48,17 +47,14 @@ class StackedNetwork:
     def __init__(self, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         named = {name: weights[name] for name, _ in network.named_parameters()}
         self._made_of = bare(network), named
-        draws = len(next(iter(weights.values())))
-        groups = [
-            {name: value[at : at + GROUP] for name, value in named.items()} for at in range(0, draws, GROUP)
-        ]
-        stacked = is_stackable(network) and _is_bounded(network, named)
+        groups = in_groups(named, GROUP)
+        stacked = is_stackable(network)
         if stacked:
             self._groups = [_stacked_row(network, group) for group in groups]
         else:
             mapped = _Mapped(network)
             self._groups = [partial(mapped, group) for group in groups]
-        is_alike = not _convolutions(network) or torch.backends.cpu.get_cpu_capability() in TRIED
+        is_alike = torch.backends.cpu.get_cpu_capability() in TRIED
         self.block = BLOCK if stacked and is_alike else 1
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -97,6 +93,12 @@ def inference(of: Tensor) -> torch.inference_mode:
     return torch.inference_mode(not of.requires_grad)
 
 
+def in_groups(weights: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+    """`weights` (S, *shape) in their order, of `size` networks each, the last of what is left."""
+    draws = len(next(iter(weights.values())))
+    return [{name: value[at : at + size] for name, value in weights.items()} for at in range(0, draws, size)]
+
+
 def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
     """`run` on `images` (N, …), always `size` at once, joined along `dim`, where its result has them.
 
@@ -113,7 +115,7 @@ def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
 
 def is_stackable(network: nn.Module) -> bool:
     """Whether `network` is a row of layers that can be run for many networks at once."""
-    if not is_row(network) or (_convolutions(network) and not torch.backends.mkldnn.is_available()):
+    if not is_row(network) or not torch.backends.mkldnn.is_available():
         return False
     on_images, on_rows = _parts(network)
     return all(map(_is_known_on_images, on_images.values())) and all(map(_is_known_on_rows, on_rows.values()))
@@ -190,27 +192,6 @@ def _parts(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Modul
     return dict(before), dict(layers[len(before) :])
 
 
-def _convolutions(network: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-
-
-def _is_bounded(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
-    """Whether no number between the convolutions can overflow, whatever the images in [0, 1].
-
-    To oneDNN's ReLU and pooling NaN is as good as 0, so that an overflow would go unseen. A convolution gives
-    at most its input's bound times the sum of a filter's weights, in size, plus the bias. Weights of a loaded
-    checkpoint are at most some 7,000 (`MOST_WEIGHT`, and noise below 6): the networks that ship never come
-    near.
-    """
-    bound = 1.0
-    for name, layer in _parts(network)[0].items():
-        if isinstance(layer, nn.Conv2d):
-            largest = weights[f"{name}.weight"].abs().sum((2, 3, 4), dtype=torch.float64).max()
-            bias = weights.get(f"{name}.bias", torch.zeros(1)).abs().max()
-            bound = float(bound * largest + bias)
-    return bound < torch.finfo(torch.float32).max
-
-
 def _is_known_on_images(layer: nn.Module) -> bool:
     if type(layer) not in (nn.Conv2d, nn.MaxPool2d, nn.ReLU):  # a class derived from them may do more
         return False
@@ -230,47 +211,30 @@ def _is_known_on_rows(layer: nn.Module) -> bool:
 
 
 def _stacked_row(network: nn.Module, weights: Mapping[str, Tensor]) -> Run:
-    """The row of layers `network` with S sets of `weights`, from images to (S, N, D)."""
-    on_images, on_rows = _parts(network)
-    convolutions = {name: layer for name, layer in on_images.items() if isinstance(layer, nn.Conv2d)}
-    first = next(iter(convolutions), None)
-    draws = len(next(iter(weights.values())))
-    layers = {
+    """The row of layers `network` with S sets of `weights`, from images (n, 1, 28, 28) to (S, n, D)."""
+    layers, draws = layers_of(network), len(next(iter(weights.values())))
+    weighted = [name for name, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    runs = {
         name: _stacked(
             layer,
             {of: weights[f"{name}.{of}"] for of, _ in layer.named_parameters()},
-            shared=name == first,
+            shared=name == weighted[0],
         )
-        for name, layer in layers_of(network).items()
+        for name, layer in layers.items()
     }
-    linear = [layer for layer in on_rows.values() if isinstance(layer, nn.Linear)]
-    # Where its inputs do not fill the processor's vectors, a row is rounded by its place in a block.
-    filled = all(layer.in_features % 16 == 0 for layer in linear)
-    size = (ROWS_OF_MAPS if convolutions else ROWS) if filled else 1
-    shape = (draws, list(convolutions.values())[-1].out_channels) if convolutions else None
-    maps, rows = ([layers[name] for name in part] for part in (on_images, on_rows))
-    described = partial(_described, layers=maps, shape=shape)
-    rows_run = partial(_one_after_another, layers=rows)
-    return partial(_run_row, described=described, rows=rows_run, size=size)
+    maps, rows = ([runs[name] for name in part] for part in _parts(network))
+    channels = [layer.out_channels for layer in layers.values() if isinstance(layer, nn.Conv2d)]
 
+    def run(images: Tensor) -> Tensor:
+        x = _one_after_another(images, maps)
+        if channels:  # without those that were added
+            x = x.unflatten(1, (draws, -1))[:, :, : channels[-1]]
+        # As one image of n×1 pixels, channels last.
+        pixels = x.reshape(1, len(images), 1, -1).permute(0, 3, 1, 2)
+        outputs = _one_after_another(pixels, rows).permute(0, 2, 3, 1)
+        return outputs.reshape(len(images), draws, -1).transpose(0, 1)
 
-def _run_row(images: Tensor, described: Run, rows: Run, size: int) -> Tensor:
-    """`rows`, always `size` at once, of the rows (n, S or 1, D) that are `described`: (S, n, D)."""
-    return in_blocks(lambda block: rows(block.transpose(0, 1)), described(images), size, dim=1)
-
-
-def _described(images: Tensor, layers: Iterable[Run], shape: tuple[int, int] | None) -> Tensor:
-    """`layers` on `images` (n, 1, 28, 28), as rows: (n, S, D), or (n, 1, D) without convolutions.
-
-    `shape` is (S, C), the channels that convolutions give, and None where there are none.
-    """
-    if shape is None:
-        return _one_after_another(images, layers).flatten(1)[:, None]
-    draws, channels = shape
-    maps = _one_after_another(images.to_mkldnn(), layers).to_dense()
-    rows = maps.unflatten(1, (draws, -1))[:, :, :channels].flatten(2)
-    # What is no number in an image stays none: to oneDNN's ReLU and pooling NaN is as good as 0.
-    return rows + images.mul(0).sum((1, 2, 3))[:, None, None]
+    return run
 
 
 def _one_after_another(x: Tensor, layers: Iterable[Run]) -> Tensor:
@@ -278,44 +242,57 @@ def _one_after_another(x: Tensor, layers: Iterable[Run]) -> Tensor:
 
 
 def _stacked(layer: nn.Module, weights: Mapping[str, Tensor], shared: bool) -> Run:
-    """`layer` with S sets of `weights`; a convolution's input may be `shared` by all.
+    """`layer` with S sets of `weights`, whose input may be `shared` by all networks.
 
-    On images it takes and gives (n, S·C, H, W) in oneDNN's layout, or (n, C, H, W) before the first
-    convolution, alike for all networks; on rows (S, n, D), or (1, n, D), alike for all.
+    On images it takes and gives (n, S·C, H, W), or (n, C, H, W) before the first convolution, alike for all
+    networks; on rows (1, S·D, n, 1), or (1, D, n, 1), alike for all.
     """
     match layer:
         case nn.Conv2d():
             return _convolution(layer, weights["weight"], weights.get("bias"), shared)
         case nn.Linear():
-            return partial(_multiplied, matrices=weights["weight"].mT, bias=weights.get("bias"))
-        case nn.MaxPool2d():
-            return partial(F.max_pool2d, kernel_size=layer.kernel_size)
+            weight = weights["weight"][..., None, None]
+            return _convolved(weight, weights.get("bias"), ((0, 0), (1, 1), (1, 1)), shared)
+        case nn.MaxPool2d(kernel_size=int(side)):
+            return partial(_pooled, side=side)
         case nn.ReLU():
-            return torch.relu
+            return torch.relu_  # of what no other layer sees
     return nn.Identity()  # rows are flat
 
 
 def _convolution(layer: nn.Conv2d, weights: Tensor, bias: Tensor | None, shared: bool) -> Run:
-    """`layer` with `weights` (S, O, C, H, W) and `bias` (S, O), one group where the input is `shared`.
+    """`layer` with `weights` (S, O, C, H, W) and `bias` (S, O).
 
-    The weights are brought once into the layout in which oneDNN multiplies them, and channels of zeros are
-    added up to a multiple of `VECTOR`.
+    Channels of zeros are added up to a multiple of `VECTOR`.
     """
-    assert isinstance(layer.padding, tuple)  # noqa: S101
-    how = (layer.padding, layer.stride, layer.dilation, 1 if shared else len(weights))
     more_in = 0 if shared else -layer.in_channels % VECTOR
     more_out = -layer.out_channels % VECTOR
-    filters = F.pad(weights, (0, 0, 0, 0, 0, more_in, 0, more_out)).flatten(0, 1).contiguous()
-    packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(filters.to_mkldnn(), *how)
-    added = None if bias is None else F.pad(bias, (0, more_out)).flatten()
+    filters = F.pad(weights, (0, 0, 0, 0, 0, more_in, 0, more_out))
+    added = None if bias is None else F.pad(bias, (0, more_out))
+    return _convolved(filters, added, (layer.padding, layer.stride, layer.dilation), shared)
+
+
+def _convolved(filters: Tensor, bias: Tensor | None, how: tuple[Any, ...], shared: bool) -> Run:
+    """A convolution with S sets of `filters` (S, O, C, H, W) and `bias` (S, O), one group where `shared`.
+
+    `how` are padding, stride and dilation. The filters are brought once into the layout in which oneDNN
+    multiplies them, by the operations that `torch.compile` turns a convolution into.
+    """
+    groups = 1 if shared else len(filters)
+    flat = filters.flatten(0, 1).contiguous().to_mkldnn()
+    packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(flat, *how, groups)
+    added = None if bias is None else bias.flatten()
+    run = torch.ops.mkldnn._convolution_pointwise
 
     def convolved(x: Tensor) -> Tensor:
-        return torch.mkldnn_convolution(x, packed, added, *how)
+        outputs: Tensor = run(x, packed, added, *how, groups, "none", [], "")
+        return outputs
 
     return convolved
 
 
-def _multiplied(x: Tensor, matrices: Tensor, bias: Tensor | None) -> Tensor:
-    """`x` (S or 1, N, D) times `matrices` (S, D, O) plus `bias` (S, O), where there is one."""
-    rows = x.expand(len(matrices), -1, -1)
-    return rows.bmm(matrices) if bias is None else torch.baddbmm(bias[:, None], rows, matrices)
+def _pooled(x: Tensor, side: int) -> Tensor:
+    """Maxima of squares of `side` pixels; torch's own also finds where they are, in twice the time."""
+    height, width = (pixels // side * side for pixels in x.shape[2:])
+    columns = reduce(torch.maximum, [x[:, :, :, i:width:side] for i in range(side)])
+    return reduce(torch.maximum, [columns[:, :, i:height:side] for i in range(side)])

@@ -7,9 +7,7 @@ goes the correction for draws without replacement from a finite ensemble, by whi
 
 import math
 from dataclasses import replace
-from functools import reduce
 from itertools import product
-from operator import add
 
 import torch
 from torch import Tensor
@@ -59,7 +57,7 @@ def _median(probs: Tensor) -> Tensor:
 
 def _doubts(probs: Tensor) -> Tensor:
     """Entropies of distributions over the last dimension in nats, in double precision."""
-    return _added(torch.special.entr(probs.double()).unbind(-1))
+    return _added(torch.special.entr(probs.double()), -1)
 
 
 def jackknife_error(left_out: Tensor, draws: int) -> Tensor:
@@ -118,6 +116,6 @@ def group_size(components: int, least: int = 5) -> int:
     return components * math.ceil(least / components)
 
 
-def _added(parts: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """Their sum in double precision, from the first to the last."""
-    return reduce(add, (part.double() for part in parts))
+def _added(parts: Tensor, dim: int = 0) -> Tensor:
+    """Their sum along `dim` in double precision, from the first to the last."""
+    return parts.cumsum(dim, dtype=torch.float64).select(dim, -1)
