@@ -103,7 +103,11 @@ def test_its_types_ship() -> None:
 @pytest.fixture(scope="module")
 def brought_by() -> dict[str, set[str]]:
     """What each of these programs imports of torch, Pyro and the like, in a process of its own."""
-    programs = {"import bnn": "import bnn", "Classifier": "import bnn; bnn.Classifier"}
+    programs = {
+        "import bnn": "import bnn",
+        "Classifier": "import bnn; bnn.Classifier",
+        "evaluate": "import bnn; bnn.evaluate",
+    }
     heavy = ("torch", "pyro", "pytorch_lightning", "gradio", "matplotlib", "sklearn", "pandas", "torchvision")
     shown = f"; import sys; print(*(set(sys.modules) & {set(heavy)}))"
     return {

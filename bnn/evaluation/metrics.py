@@ -14,7 +14,6 @@ scores that are not finite there is no metric (`InputError`): NaN passes for cla
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from bnn.core.tensors import require_finite
 from bnn.rules.curves import Array, Floats, Labels, reliability, risk_coverage
@@ -91,6 +90,8 @@ def auroc(in_distribution: Floats, out_of_distribution: Floats) -> float:
     The area under the ROC curve with out-of-distribution as the positive class, 0.5 being chance (Hendrycks
     & Gimpel 2017).
     """
+    from sklearn.metrics import roc_auc_score  # which brings pandas and scipy.stats: seconds
+
     _require_scores(in_distribution, out_of_distribution)
     positive = np.repeat([False, True], [len(in_distribution), len(out_of_distribution)])
     return float(roc_auc_score(positive, np.concatenate((in_distribution, out_of_distribution))))
