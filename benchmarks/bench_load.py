@@ -7,8 +7,7 @@
 alone. `hostile`: requests that no browser sends, mixed from a seed. Each must get an answer that says what
 is wrong (a connection that breaks instead is wrong too, also under a request that is refused while it is
 sent), nothing may be written outside the server's temporary folder, no other host may be asked, and
-afterwards the server must answer a drawing rightly. The exit status is 1 where that is not so. Memory is
-read from /proc, hence Linux alone.
+afterwards the server must answer a drawing rightly. The exit status is 1 where that is not so.
 """
 
 import argparse
@@ -38,6 +37,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
@@ -74,13 +74,12 @@ class Server:
 
     def megabytes(self) -> int:
         """Of memory that it holds."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) // 1024
+        return int(psutil.Process(self.process.pid).memory_info().rss) // 2**20
 
     def cpu_seconds(self) -> float:
         """That it has had of the processor, its threads and the system's work for it included."""
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def strays(self) -> list[str]:
         """The files outside its temporary folder that were not there when it started."""

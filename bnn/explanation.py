@@ -58,10 +58,19 @@ class Explanation:
 
 
 class _Change(NamedTuple):
-    """A change of an image that would have it answered."""
+    """A change of an image that might have it answered.
+
+    Attributes:
+        words: what is done, such as "mirrored".
+        image: (28, 28), what of it is shown as changed.
+        tried: (1, 1, 28, 28), laid out anew, to be decided on.
+        label: the class that it must be answered with; None where any will do.
+    """
 
     words: str
-    image: Tensor  # as it would be, before it is laid out anew
+    image: Tensor
+    tried: Tensor
+    label: int | None = None
 
 
 def explain(images: Images, classifier: Classifier | None = None) -> list[Explanation]:
@@ -112,8 +121,8 @@ def _explained(
     elif prediction.reasons[0] == "ambiguous":
         words = doubt(prediction)
     else:
-        found = next(_changes(classifier, image, evidence, quality), None)
-        words = found.words if found else _strangeness(classifier, evidence, quality)
+        nothing_helps = _strangeness(classifier, evidence, quality), None
+        words, found = next(_changes(classifier, image, evidence, quality), nothing_helps)
     change = found.image - image[0, 0] if found else torch.zeros(IMAGE_SIZE, IMAGE_SIZE)
     return Explanation(words, change.numpy())
 
@@ -153,47 +162,63 @@ def _strangeness(classifier: Classifier, evidence: Evidence, quality: str) -> st
     return loudest.says
 
 
-def _changes(classifier: Classifier, image: Tensor, evidence: Evidence, quality: str) -> Iterator[_Change]:
-    """Changes of an `image` (1, 1, 28, 28) that would have it answered, those first that are seen at once.
+def _changes(
+    classifier: Classifier, image: Tensor, evidence: Evidence, quality: str
+) -> Iterator[tuple[str, _Change]]:
+    """Changes that have an `image` (1, 1, 28, 28) answered, in words: those first that are seen at once.
 
     Of one that is refused for its `quality` alone, only ways to turn it.
     """
     if classifier.task.layout == AS_IS:
         return
-    if not quality:
-        yield from _inked(classifier, image, evidence, less=True)
-    yield from _turned(classifier, image)
-    if not quality:
-        yield from _inked(classifier, image, evidence, less=False)
+    ordinary = {} if quality else _ordinary(classifier, image, evidence)
+    yield from _answered(classifier, _inked(image, ordinary, less=True))
+    yield from _answered(classifier, [*_turned(image), *_inked(image, ordinary, less=False)])
 
 
-def _inked(classifier: Classifier, image: Tensor, evidence: Evidence, *, less: bool) -> Iterator[_Change]:
-    """With less ink or more, where that is unlike an ordinary image of a likely class."""
+def _answered(classifier: Classifier, changes: Sequence[_Change]) -> Iterator[tuple[str, _Change]]:
+    """Those of `changes` that have the image answered, and what they say; of those for any class, the most
+    familiar first.
+
+    All are decided on together, which takes hardly longer than one.
+    """
+    if not changes:
+        return
+    then = classifier.predict(Prepared.as_given(torch.cat([one.tried for one in changes])), draws=ADAPTIVE)
+
+    def place(index: int) -> tuple[bool, float]:
+        wanted = changes[index].label is not None
+        return wanted, 0.0 if wanted else float(then.ood_score[index])
+
+    for index in sorted(range(len(changes)), key=place):
+        change, label = changes[index], int(then.labels[index])
+        if label >= 0 and change.label in (None, label):
+            yield f"{change.words}, it would be {a(classifier.task.names[label])}", change
+
+
+def _ordinary(classifier: Classifier, image: Tensor, evidence: Evidence) -> dict[int, Tensor]:
+    """What the `blurred` image would be as an ordinary one of its likely classes, by class."""
     densities = [score for score in classifier.detector.scores if isinstance(score, PixelDensity)]
     if not densities or not image.any():
-        return
-    for label in sorted({int(evidence.mean.argmax(-1)), int(densities[0].likeliest(image))}):
-        changed, share = _towards(image, densities[0].typical(image, torch.tensor([label])), less)
-        if not 0 < share <= _MOST_INK:
-            continue
-        if _decided(classifier, laid_out(changed)[:, None]).labels[0] == label:
-            lack = "a stroke too many: without it" if less else "a part is missing: with it"
-            yield _Change(f"{lack}, it would be {a(classifier.task.names[label])}", changed[0])
+        return {}
+    likely = {int(evidence.mean.argmax(-1)), int(densities[0].likeliest(image))}
+    return {label: densities[0].typical(image, torch.tensor([label])) for label in sorted(likely)}
 
 
-def _turned(classifier: Classifier, image: Tensor) -> Iterator[_Change]:
-    """By each of `_TURNS`, the most familiar first."""
-    turned = torch.cat([laid_out(turn(image)[0])[:, None] for turn in _TURNS.values()])
-    then = _decided(classifier, turned)
-    for index in then.ood_score.argsort(kind="stable").tolist():
-        if (label := then.labels[index]) >= 0:
-            name = a(classifier.task.names[label])
-            yield _Change(f"{list(_TURNS)[index]}, it would be {name}", image[0, 0])
+def _inked(image: Tensor, ordinary: Mapping[int, Tensor], *, less: bool) -> list[_Change]:
+    """With less ink or more, where that is unlike an `ordinary` image of a likely class."""
+    lack = "a stroke too many: without it" if less else "a part is missing: with it"
+    changed = {label: _towards(image, typical, less) for label, typical in ordinary.items()}
+    return [
+        _Change(lack, towards[0], laid_out(towards)[:, None], label)
+        for label, (towards, share) in changed.items()
+        if 0 < share <= _MOST_INK
+    ]
 
 
-def _decided(classifier: Classifier, images: Tensor) -> Prediction:
-    """What is decided on `images` (N, 1, 28, 28), by as many draws as that needs."""
-    return classifier.predict(Prepared.as_given(images), draws=ADAPTIVE)
+def _turned(image: Tensor) -> list[_Change]:
+    """By each of `_TURNS`."""
+    return [_Change(words, image[0, 0], laid_out(turn(image)[0])[:, None]) for words, turn in _TURNS.items()]
 
 
 def _towards(image: Tensor, typical: Tensor, less: bool) -> tuple[Tensor, float]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import adjust_contrast, rotate
 
 from bnn.data.imageset import ImageSet
 from bnn.evaluation import robustness
@@ -133,6 +135,18 @@ def test_rotation_by_a_right_angle_is_exact(digits: ImageSet) -> None:
     for image, corrupted in zip(digits.images, turned, strict=True):
         either = [torch.rot90(image, k, (1, 2)) for k in (1, -1)]
         assert any(torch.allclose(corrupted, one, atol=1e-4) for one in either)
+
+
+def test_images_turn_as_torchvision_turns_them(digits: ImageSet) -> None:
+    angles = torch.linspace(-170, 180, len(digits))
+    turned = robustness.turned(digits.images, angles.deg2rad())
+    for image, angle, ours in zip(digits.images, angles.tolist(), turned, strict=True):
+        assert torch.allclose(ours, rotate(image, angle, InterpolationMode.BILINEAR), atol=1e-5)
+
+
+def test_contrast_is_torchvisions(digits: ImageSet) -> None:
+    faint = robustness.contrast(digits.images, 0.3, seeded())
+    assert torch.allclose(faint, adjust_contrast(digits.images, 0.3), atol=1e-6)
 
 
 def brightness_decision(images: Tensor, _: str) -> Prediction:

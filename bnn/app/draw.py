@@ -22,12 +22,13 @@ from bnn.classifier import Classifier
 from bnn.core.ensemble import summary
 from bnn.core.networks import IMAGE_SIZE
 from bnn.core.task import are_digits, worded
+from bnn.data.ink import find_ink
 from bnn.data.own import BRIGHT
 from bnn.data.pen import render
 from bnn.data.pictures import png_url
-from bnn.data.preprocess import AS_IS, INK, Prepared, brightness_of, read_images
+from bnn.data.preprocess import AS_IS, INK, Prepared, brightness_of, prepared_ink, read_images
 from bnn.data.quality import BLANK, SEVERAL
-from bnn.data.steps import steps
+from bnn.data.steps import Step, steps
 from bnn.errors import InputError
 from bnn.explanation import explained
 from bnn.reading import read as read_digits
@@ -79,28 +80,34 @@ class Panels(NamedTuple):
 def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     """What `classifier` says of what is `drawn`, black on white; None counts as blank."""
     nothing = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE)
-    read = Prepared.as_given(nothing) if drawn is None else _read(classifier, drawn)
-    prepared = read.images
+    read, shown = (Prepared.as_given(nothing), []) if drawn is None else _taken(classifier, drawn)
+    prepared, how, names = read.images, steps_html(shown), classifier.task.names
     seen = prepared[0, 0].numpy()
-    how = steps_html(read, drawn, classifier.task.layout)
-    no_votes = spread_html(np.zeros((0, classifier.task.classes), np.float32), classifier.task.names)
     if read.quality[0] == SEVERAL and drawn is not None:
         digits = read_digits(drawn, classifier)
         if len(digits.marks) > 1:
-            return Panels(reading_html(digits), _seen(seen), no_votes, how)
+            return Panels(reading_html(digits), _seen(seen), _no_votes(names), how)
     probs = classifier.ensemble.probs(prepared)
     evidence = classifier.detector.evidence(prepared, summary(probs))
     prediction = classifier.decide(evidence, read.quality)
     if read.quality[0] == BLANK:
-        return Panels(verdict_html(prediction), _seen(seen), no_votes, how)
+        return Panels(verdict_html(prediction), _seen(seen), _no_votes(names), how)
     said = probs[:, 0].numpy()
     (why,) = explained(classifier, read, evidence, prediction)
     return Panels(
         verdict_html(prediction, vote_counts(said).tolist(), why.words),
         _seen(seen, why.change) + gauges_html(gauges(prediction, classifier.rule)),
-        spread_html(said, classifier.task.names, int(prediction.labels[0])),
+        spread_html(said, names, int(prediction.labels[0])),
         how,
     )
+
+
+def _taken(classifier: Classifier, drawn: Image.Image) -> tuple[Prepared, list[Step]]:
+    """What is `drawn`, as the networks see it, and the steps to that; its ink is found once for both."""
+    layout, brightness = classifier.task.layout, brightness_of(drawn)
+    ink = None if layout == AS_IS else find_ink(brightness)
+    read = _read(classifier, drawn) if ink is None or layout != INK else prepared_ink(ink)
+    return read, steps(brightness, ink, read.images[0, 0].numpy(), str(read.quality[0]), _STEP)
 
 
 def _read(classifier: Classifier, drawn: Image.Image) -> Prepared:
@@ -117,12 +124,10 @@ def _seen(image: Floats, change: Floats | None = None) -> str:
     return f"<figure>{seen_svg(image, change=change)}{caption}</figure>"
 
 
-def steps_html(read: Prepared, drawn: Image.Image | None, layout: str = INK) -> str:
-    """From what is `drawn` to what was `read` of it, as pictures with captions."""
-    if drawn is None:
+def steps_html(shown: Sequence[Step]) -> str:
+    """From a drawing to what was read of it, the steps as pictures with captions."""
+    if not shown:
         return '<p class="small-print">Nothing is drawn yet.</p>'
-    seen, word = read.images[0, 0].numpy(), str(read.quality[0])
-    shown = steps(brightness_of(drawn), seen, word, _STEP, cut_out=layout != AS_IS)
     figures = "".join(
         f'<li><figure><img src="{png_url(step.image)}" alt="{escape(step.heading)}">'
         f"<figcaption>{escape(step.heading)}</figcaption></figure></li>"
@@ -137,6 +142,10 @@ def spread_html(probs: Floats, names: Sequence[str], answer: int = -1) -> str:
     columns = worded(names, _COLUMNS)
     votes = ensemble_svg(probs, names, answer)
     return f'<section><h2>{title}</h2>{votes}<p class="small-print">{columns}</p></section>'
+
+
+def _no_votes(names: Sequence[str]) -> str:
+    return spread_html(np.zeros((0, len(names)), np.float32), names)
 
 
 def draw_tab(classifier: Classifier, promises: Promises, *, queue: "ReviewQueue | None" = None) -> None:

@@ -63,18 +63,23 @@ def seen_svg(image: Floats, label: str = "What the networks saw", change: Floats
         label: what a screen reader says of it.
         change: (28, 28), of its ink; where it is below 0 a pixel is marked as too much, above 0 as missing.
     """
-    svg = _svg("seen", IMAGE_SIZE, IMAGE_SIZE, label)
-    svg.set("role", "img")
-    svg.set("shape-rendering", "crispEdges")
-    _rectangle(svg, 0, 0, IMAGE_SIZE, IMAGE_SIZE).set("fill", "#000")
     amount = np.zeros_like(image) if change is None else change.clip(-1, 1)
     colours = np.where((amount < 0)[..., None], _TOO_MUCH, _MISSING)
     shades = image.clip(0, 1)[..., None] * 255
     levels = (shades + np.abs(amount)[..., None] * (colours - shades)).round().astype(int)
-    for row, column in zip(*np.nonzero(levels.any(-1)), strict=True):
-        red, green, blue = levels[row, column]
-        _rectangle(svg, column, row, 1, 1).set("fill", f"rgb({red},{green},{blue})")
-    return ET.tostring(svg, encoding="unicode")
+    rows, columns = np.nonzero(levels.any(-1))
+    svg = _svg("seen", IMAGE_SIZE, IMAGE_SIZE, label)
+    svg.set("role", "img")
+    svg.set("shape-rendering", "crispEdges")
+    _rectangle(svg, 0, 0, IMAGE_SIZE, IMAGE_SIZE).set("fill", "#000")
+    # Some hundreds of rectangles, of nothing but numbers, which the XML writer takes three times as long for.
+    pixels = "".join(
+        f'<rect x="{x}" y="{y}" width="1" height="1" fill="rgb({red},{green},{blue})" />'
+        for x, y, (red, green, blue) in zip(
+            columns.tolist(), rows.tolist(), levels[rows, columns].tolist(), strict=True
+        )
+    )
+    return ET.tostring(svg, encoding="unicode").replace("</svg>", f"{pixels}</svg>")
 
 
 def sheet_svg(url: str, size: tuple[int, int], marks: Sequence[Mark], label: str) -> str:

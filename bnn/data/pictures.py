@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 PNG_URL = "data:image/png;base64,"  # how the URL of a PNG image starts
+_LEVEL = 3  # of compression: the usual 6 takes half as long again and saves a tenth
 
 
 def picture(pixels: NDArray[np.floating[Any]]) -> Image.Image:
@@ -19,7 +20,7 @@ def picture(pixels: NDArray[np.floating[Any]]) -> Image.Image:
 def png_url(image: Image.Image) -> str:
     """`image` as a PNG data URL."""
     stream = io.BytesIO()
-    image.save(stream, "PNG")
+    image.save(stream, "PNG", compress_level=_LEVEL)
     return PNG_URL + base64.b64encode(stream.getvalue()).decode("ascii")
 
 

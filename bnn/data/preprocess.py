@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from bnn.core.networks import IMAGE_SIZE
-from bnn.data.ink import LONGEST, find_ink
+from bnn.data.ink import LONGEST, Ink, find_ink
 from bnn.data.layout import laid_out
 from bnn.data.quality import BLANK, quality_of
 from bnn.errors import InputError, cause_in, choose
@@ -78,7 +78,10 @@ Layout = Callable[[Pixels], Laid]
 
 
 def _of_ink(brightness: Pixels) -> Laid:
-    ink = find_ink(brightness)
+    return _laid(find_ink(brightness))
+
+
+def _laid(ink: Ink) -> Laid:
     return Laid(laid_out(ink.ink), quality_of(ink))
 
 
@@ -362,8 +365,16 @@ def _prepare_image(image: Any, lay_out: Layout) -> Prepared:
     return _prepare_picture(brightness, lay_out)
 
 
+def prepared_ink(ink: Ink) -> Prepared:
+    """What the network sees of the `ink` that was found in a picture, in MNIST's layout."""
+    return _prepared_as(_laid(ink))
+
+
 def _prepare_picture(brightness: Pixels, lay_out: Layout) -> Prepared:
-    laid = lay_out(brightness)
+    return _prepared_as(lay_out(brightness))
+
+
+def _prepared_as(laid: Laid) -> Prepared:
     images = torch.from_numpy(laid.image)[None, None]
     return Prepared(images, np.array([laid.quality])) if laid.quality else Prepared.as_given(images)
 

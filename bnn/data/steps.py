@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from bnn.data.ink import Ink, find_ink, shrunk
 
 Pixels = NDArray[np.float32]
-Colours = NDArray[np.uint8]
+Colours = NDArray[np.uint8]  # (H, W) grey, or (H, W, 3)
 
 _PANEL = 320  # pixels of a panel's side
 _HEAD = 40  # pixels above it, for its heading
@@ -24,21 +24,19 @@ class Step(NamedTuple):
     image: Image.Image
 
 
-def steps(
-    brightness: Pixels, seen: Pixels, word: str, side: int = _PANEL, *, cut_out: bool = True
-) -> list[Step]:
+def steps(brightness: Pixels, ink: Ink | None, seen: Pixels, word: str, side: int = _PANEL) -> list[Step]:
     """The picture of `brightness` (H, W) in [0, 1], its ink, its parts, and what a network sees of it.
 
     Args:
         brightness: of the picture.
+        ink: that was found in it and cut out; None where the picture is seen whole.
         seen: what the network sees, (28, 28) in [0, 1].
         word: what is wrong with the picture, of `bnn.data.quality.QUALITIES`, or "".
         side: pixels of each step's longer side.
-        cut_out: whether its ink is cut out; else it is seen whole.
     """
     panels = {
         "as it was given": _grey(shrunk(brightness)[0]),
-        **(_of_ink(find_ink(brightness)) if cut_out else {}),
+        **({} if ink is None else _of_ink(ink)),
         f"28 by 28, refused: {word}" if word else "28 by 28, as the network sees it": _grey(seen),
     }
     return [Step(heading, _fitted(Image.fromarray(pixels), side)) for heading, pixels in panels.items()]
@@ -51,8 +49,11 @@ def _of_ink(ink: Ink) -> dict[str, Colours]:
 def steps_figure(
     brightness: Pixels, seen: Pixels, word: str, why: str = "", *, cut_out: bool = True
 ) -> Image.Image:
-    """`steps` side by side, each under its heading, and below them `why` it is refused."""
-    panels = steps(brightness, seen, word, cut_out=cut_out)
+    """`steps` side by side, each under its heading, and below them `why` it is refused.
+
+    Without `cut_out` the picture is seen whole.
+    """
+    panels = steps(brightness, find_ink(brightness) if cut_out else None, seen, word)
     figure = Image.new("RGB", (len(panels) * (_PANEL + 10), _PANEL + _HEAD), "white")
     for index, (heading, panel) in enumerate(panels):
         left = index * (_PANEL + 10)
@@ -67,7 +68,7 @@ def steps_figure(
 
 
 def _grey(pixels: Pixels) -> Colours:
-    return np.repeat(np.round(pixels * 255).astype(np.uint8)[..., None], 3, axis=2)
+    return np.round(pixels * 255).astype(np.uint8)
 
 
 def _parts(ink: Ink) -> Colours:

@@ -1,7 +1,4 @@
-"""The plot of a monitor: what its tests have won, and how many images were refused.
-
-It imports no other module of its room, which would bring torchvision and scikit-learn for two lines.
-"""
+"""The plot of a monitor: what its tests have won, and how many images were refused."""
 
 import math
 from typing import Any

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import rotate
 
 from bnn import __version__
 from bnn.classifier import Classifier
@@ -21,7 +19,7 @@ from bnn.data.preprocess import Prepared
 from bnn.errors import InputError
 from bnn.evaluation.resplits import Resplits, resplit
 from bnn.evaluation.results import Judged, Report, Rotation
-from bnn.evaluation.robustness import CELLS, measure
+from bnn.evaluation.robustness import CELLS, measure, turned
 from bnn.prediction import Prediction
 from bnn.progress import Advance, progress
 from bnn.rules.calibrated import CalibratedRule
@@ -149,9 +147,9 @@ def _rotation(decide: Callable[[Tensor, str], Prediction], judged: Judged) -> Ro
     right = judged.prediction.labels == labels
     preferred = labels == (ROTATED_DIGIT if are_digits(judged.prediction.names) else -1)
     best = int(np.argmax(2 * right + preferred))
-    image = judged.images.images[best]
-    turned = torch.stack([rotate(image, angle, InterpolationMode.BILINEAR) for angle in ANGLES])
-    return Rotation(judged.images.sources[best], np.array(ANGLES), decide(turned, "a rotating digit"))
+    angles = torch.tensor(ANGLES)
+    images = turned(judged.images.images[best].expand(len(angles), -1, -1, -1), angles.deg2rad())
+    return Rotation(judged.images.sources[best], angles.numpy(), decide(images, "a rotating digit"))
 
 
 def _settings(classifier: Classifier) -> dict[str, Any]:

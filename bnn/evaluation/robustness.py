@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
-from torchvision.transforms.functional import adjust_contrast
 
 from bnn.core.blur import gaussian_blur
 from bnn.core.networks import IMAGE_SIZE
@@ -73,7 +72,7 @@ def noise(images: Tensor, scale: float, generator: Generator) -> Tensor:
 
 def contrast(images: Tensor, left: float, _: Generator) -> Tensor:
     """Every pixel's distance from its image's mean times `left` (Hendrycks & Dietterich 2019)."""
-    return adjust_contrast(images, left)
+    return (left * images + (1 - left) * images.mean((1, 2, 3), keepdim=True)).clamp(0, 1)
 
 
 def occlusion(images: Tensor, side: float, generator: Generator) -> Tensor:
@@ -104,8 +103,12 @@ def scale(images: Tensor, factor: float, generator: Generator) -> Tensor:
 def rotation(images: Tensor, degrees: float, generator: Generator) -> Tensor:
     """Turned by `degrees` one way or the other about the middle, bilinear; black comes in."""
     sign = 1 - 2 * torch.randint(2, (len(images),), generator=generator)
-    angle = sign * math.radians(degrees)
-    rows = torch.stack((angle.cos(), -angle.sin())), torch.stack((angle.sin(), angle.cos()))
+    return turned(images, sign * math.radians(degrees))
+
+
+def turned(images: Tensor, angles: Tensor) -> Tensor:
+    """Each image turned by its own of `angles` (N,), radians anticlockwise; see `rotation`."""
+    rows = torch.stack((angles.cos(), -angles.sin())), torch.stack((angles.sin(), angles.cos()))
     return _warped(images, torch.stack(rows).permute(2, 0, 1), torch.zeros(len(images), 2))
 
 

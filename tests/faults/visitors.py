@@ -11,7 +11,7 @@ its own asks for /health all the time.
 
 Exit status 1: an answer was wrong, /health took longer than --slowest, or the server's memory grew by more
 than 50 MB after the first minute of visitors (a fifth of the time, if that is less), or beyond --memory among
-hostile clients. The last line is a summary as JSON. Memory is read from /proc, hence Linux alone.
+hostile clients. The last line is a summary as JSON.
 """
 
 import argparse
