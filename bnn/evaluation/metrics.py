@@ -88,12 +88,13 @@ def auroc(in_distribution: Floats, out_of_distribution: Floats) -> float:
     """P(out-of-distribution score > in-distribution one), ties counting half: in [0, 1], higher is better.
 
     The area under the ROC curve with out-of-distribution as the positive class, 0.5 being chance (Hendrycks
-    & Gimpel 2017), as the share of pairs in that order (Mann & Whitney 1947).
+    & Gimpel 2017).
     """
+    from sklearn.metrics import roc_auc_score  # which brings pandas and scipy.stats: seconds
+
     _require_scores(in_distribution, out_of_distribution)
-    ordered = np.sort(in_distribution)
-    below, not_above = (ordered.searchsorted(out_of_distribution, side) for side in ("left", "right"))
-    return float((below + not_above).mean() / (2 * len(ordered)))
+    positive = np.repeat([False, True], [len(in_distribution), len(out_of_distribution)])
+    return float(roc_auc_score(positive, np.concatenate((in_distribution, out_of_distribution))))
 
 
 def fpr95(in_distribution: Floats, out_of_distribution: Floats) -> float:
