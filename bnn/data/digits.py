@@ -19,10 +19,6 @@ from bnn.data.layout import laid_out
 from bnn.data.torchvision_files import FETCH, PLACE, stored
 from bnn.errors import InputError
 
-MNIST_FILES = tuple(
-    f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-)
-
 
 class Labelled(NamedTuple):
     """`images` (N, 1, 28, 28) float32 in [0, 1], and the class of each, `labels` (N,) int64."""
@@ -42,32 +38,14 @@ def load_mnist(root: Path, *, train: bool, download: bool = False) -> Labelled:
     Raises:
         InputError: the files are not there (and may not or cannot be downloaded), or are damaged.
     """
-    folder, part = root / "MNIST" / "raw", "train" if train else "t10k"
+    from torchvision.datasets import MNIST
+
     try:
-        if download:
-            from torchvision.datasets import MNIST  # which takes seconds to import
-
-            MNIST(str(root), download=True)
-        if not all((folder / file).is_file() for file in MNIST_FILES):
-            raise FileNotFoundError
-        images = _idx(folder / f"{part}-images-idx3-ubyte", dimensions=3)
-        labels = _idx(folder / f"{part}-labels-idx1-ubyte", dimensions=1)
-    except Exception as error:  # torchvision raises exceptions of many kinds
-        raise InputError(_no_mnist(folder, download)) from error
-    return _checked(Labelled(images.unsqueeze(1).float().div_(255), labels.long()), f"{folder}")
-
-
-def _idx(file: Path, dimensions: int) -> Tensor:
-    """The bytes in a `file` of the format IDX: two zeros, 8, how many `dimensions`, their sizes, the values.
-
-    Raises:
-        ValueError: it is of another format, empty, cut short, or has too much.
-    """
-    content = np.fromfile(file, np.uint8)
-    header, sizes, values = np.split(content, (4, 4 + 4 * dimensions))
-    if header.tolist() != [0, 0, 8, dimensions] or len(values) == 0:
-        raise ValueError(f"{file} holds no bytes in the format IDX")
-    return torch.from_numpy(values.reshape(sizes.view(">u4")))
+        dataset = MNIST(str(root), train=train, download=download)
+    except Exception as error:  # torchvision raises exceptions of many kinds on damaged files
+        raise InputError(_no_mnist(root / "MNIST" / "raw", download)) from error
+    images = dataset.data.unsqueeze(1).float().div_(255)
+    return _checked(Labelled(images, dataset.targets.long()), f"{root / 'MNIST' / 'raw'}")
 
 
 def load_sklearn_digits(root: Path, *, train: bool, download: bool = False) -> Labelled:
@@ -138,15 +116,18 @@ def _laid_out(images: Tensor) -> Tensor:
 
 
 def _no_mnist(folder: Path, download: bool) -> str:
-    if all((folder / file).is_file() for file in MNIST_FILES):
+    files = [
+        f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    ]
+    if all((folder / file).is_file() for file in files):
         return (
             f"the MNIST files in {folder} are damaged or cut short: delete them and fetch them again {FETCH}."
         )
     missing = "cannot be fetched, nor is it" if download else "is not"
     fetch = "" if download else f"let it be fetched {FETCH}, "
     return (
-        f"MNIST {missing} in {folder}: put {', '.join(MNIST_FILES)} there (uncompressed), name another place "
-        f"with {PLACE}, {fetch}or use the set 'digits', which needs no file."
+        f"MNIST {missing} in {folder}: put {', '.join(files)} there (uncompressed), name another place with "
+        f"{PLACE}, {fetch}or use the set 'digits', which needs no file."
     )
 
 
