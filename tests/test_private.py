@@ -1,4 +1,4 @@
-"""What is private of Gradio, Lightning and Pyro stands in one file each, with the version it was read in."""
+"""What is private of Gradio, Lightning, Pyro and PyTorch stands in one file each, with the version read."""
 
 import ast
 import re
@@ -14,6 +14,7 @@ PRIVATE = {  # by the package that its version is pinned under
     "gradio": "app/gradio_private.py",
     "pytorch-lightning": "training/lightning_private.py",
     "pyro-ppl": "training/pyro_private.py",
+    "torch": "core/torch_private.py",
 }
 LIBRARIES = ("gradio", "lightning_fabric", "pytorch_lightning", "pyro")
 # Without an underscore, but promised by no documentation all the same.

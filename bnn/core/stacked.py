@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from bnn.core.torch_private import packed_convolution, packed_filters
 from bnn.errors import InputError, cause_in
 
 GROUP = 6  # networks run at once: what they make of a block of images stays in the processor's cache
@@ -276,17 +277,15 @@ def _convolved(filters: Tensor, bias: Tensor | None, how: tuple[Any, ...], share
     """A convolution with S sets of `filters` (S, O, C, H, W) and `bias` (S, O), one group where `shared`.
 
     `how` are padding, stride and dilation. The filters are brought once into the layout in which oneDNN
-    multiplies them, by the operations that `torch.compile` turns a convolution into.
+    multiplies them.
     """
     groups = 1 if shared else len(filters)
-    flat = filters.flatten(0, 1).contiguous().to_mkldnn()
-    packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(flat, *how, groups)
+    flat = filters.flatten(0, 1).contiguous()
+    packed = packed_filters(flat, *how, groups)
     added = None if bias is None else bias.flatten()
-    run = torch.ops.mkldnn._convolution_pointwise
 
     def convolved(x: Tensor) -> Tensor:
-        outputs: Tensor = run(x, packed, added, *how, groups, "none", [], "")
-        return outputs
+        return packed_convolution(x, packed, added, *how, groups)
 
     return convolved
 
