@@ -280,8 +280,7 @@ def _convolved(filters: Tensor, bias: Tensor | None, how: tuple[Any, ...], share
     multiplies them.
     """
     groups = 1 if shared else len(filters)
-    flat = filters.flatten(0, 1).contiguous()
-    packed = packed_filters(flat, *how, groups)
+    packed = packed_filters(filters.flatten(0, 1).contiguous(), *how, groups)
     added = None if bias is None else bias.flatten()
 
     def convolved(x: Tensor) -> Tensor:
