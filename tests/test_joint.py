@@ -7,7 +7,7 @@ import torch
 from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
 
-from bnn.training.joint import JointNormals, flat, joint_divergence, opposite, parts
+from bnn.training.joint import JointNormals, flat, joint_divergence, parts
 
 SHAPES = [(3, 2, 5, 4), (4,), (2, 6), (), (1, 1, 3, 3)]
 
@@ -45,14 +45,6 @@ def test_each_is_drawn_once_around_its_own_location_with_noise_of_its_own(tensor
     every = torch.cat([of.flatten() for of in noise])
     assert len(every.unique()) == len(every)
     assert every.abs().max() < 6
-
-
-def test_the_opposite_of_a_draw_lies_as_far_on_the_other_side(tensors):
-    joint = JointNormals(tensors, flat(tensors), torch.full_like(flat(tensors), 0.5))
-    for normal in [*joint.each(), dist.Normal(tensors[0], 0.5)]:
-        drawn = normal.rsample()
-        torch.testing.assert_close(opposite(normal, drawn) - normal.loc, normal.loc - drawn)
-        assert (drawn != normal.loc).all()
 
 
 def test_several_draws_of_one_are_independent_of_each_other(tensors):

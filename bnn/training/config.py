@@ -54,10 +54,9 @@ class TrainConfig:
     )
     components: int = _option(1, "independently trained guides, mixed in equal parts")
     estimator: str = _option(
-        "antithetic",
-        "gradient of the ELBO: antithetic (weights drawn in pairs around their means, each for half of a "
-        "mini-batch), weights (drawn once a mini-batch), flipout, local (local reparameterisation) or trace "
-        "(as weights, and the KL is sampled too)",
+        "weights",
+        "gradient of the ELBO: weights (drawn once a mini-batch), flipout, local (local reparameterisation) "
+        "or trace (as weights, and the KL is sampled too)",
     )
     prior: str = _option(
         "normal",
@@ -165,7 +164,6 @@ PRESETS: Mapping[str, TrainConfig] = {
     "fast": _FAST,
     "best": replace(
         _FAST,
-        estimator="weights",  # as the checkpoint that ships was trained
         components=6,
         beta=0.1,
         epochs=30,

@@ -9,15 +9,14 @@ from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from pyro.infer import Trace_ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from bnn.training.estimators import Estimator, Flipped, LocallyReparameterized, UndrawnNormal
-from bnn.training.joint import joint_divergence, opposite
-from bnn.training.pyro_private import LeanMeanFieldELBO, traces, with_values
+from bnn.training.joint import joint_divergence
+from bnn.training.pyro_private import LeanMeanFieldELBO, traces
 
 
 class MeanFieldELBO(LeanMeanFieldELBO):
@@ -43,29 +42,16 @@ class MeanFieldELBO(LeanMeanFieldELBO):
         and one noise sample, and KL = KL(q ‖ prior) exact, or from one draw where it has no closed form.
         """
         model_trace, guide_trace = traces(self, model, guide, images, labels)
-        return _nll(model_trace), _kl(model_trace, guide_trace)
-
-
-class AntitheticELBO(MeanFieldELBO):
-    """As that, its weights drawn in pairs, loc ± scale · noise, each for one half of the mini-batch.
-
-    An image still meets one network, and a step takes hardly longer; but what is odd in the noise cancels in
-    the mean over the halves, and with it most of what the draw does to the gradient. Hammersley & Morton
-    1956, "A new Monte Carlo technique: antithetic variates". Weights that are not Normal are drawn once.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(None)
-
-    def terms(self, model: Any, guide: Any, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(NLL, KL) as there, the NLL estimated from the mini-batch and a pair of noise samples."""
-        guide_trace = poutine.trace(guide).get_trace(images, labels)
-        pair = [guide_trace, *_opposite(guide_trace)]
-        halves = zip(images.chunk(len(pair)), labels.chunk(len(pair)), strict=True)
-        seen = zip(pair, halves, strict=False)  # a single image makes no second half
-        each = [(len(half[0]), self.replayed(model, drawn, *half)) for drawn, half in seen]
-        nll = torch.stack([count / len(images) * _nll(model_trace) for count, model_trace in each]).sum()
-        return nll, _kl(each[0][1], guide_trace)
+        sites = {name: (guide_trace.nodes[name]["fn"], site) for name, site in _latent(model_trace).items()}
+        normals = {name: (q, site["fn"]) for name, (q, site) in sites.items() if _are_normal(q, site["fn"])}
+        divergences = [
+            _divergence(q, site["fn"], site["value"])
+            for name, (q, site) in sites.items()
+            if name not in normals
+        ]
+        if normals:
+            divergences.append(joint_divergence(*zip(*normals.values(), strict=True)))
+        return _nll(model_trace), torch.stack([*divergences, *_factors(guide_trace)]).sum()
 
 
 class SampledELBO(Trace_ELBO):
@@ -79,25 +65,6 @@ class SampledELBO(Trace_ELBO):
             for name, site in _latent(model_trace).items()
         ]
         return _nll(model_trace), torch.stack([*log_ratios, *_factors(guide_trace)]).sum()
-
-
-def _kl(model_trace: Trace, guide_trace: Trace) -> Tensor:
-    """KL(guide ‖ prior) in nats: in closed form, or from the draw where there is none."""
-    sites = {name: (guide_trace.nodes[name]["fn"], site) for name, site in _latent(model_trace).items()}
-    normals = {name: (q, site["fn"]) for name, (q, site) in sites.items() if _are_normal(q, site["fn"])}
-    divergences = [
-        _divergence(q, site["fn"], site["value"]) for name, (q, site) in sites.items() if name not in normals
-    ]
-    if normals:
-        divergences.append(joint_divergence(*zip(*normals.values(), strict=True)))
-    return torch.stack([*divergences, *_factors(guide_trace)]).sum()
-
-
-def _opposite(guide_trace: Trace) -> list[Trace]:
-    """The trace with its Normal weights on the other side of their means; none where there are no such."""
-    normals = {name: site for name, site in _latent(guide_trace).items() if _are_normal(site["fn"])}
-    values = {name: opposite(site["fn"].base_dist, site["value"]) for name, site in normals.items()}
-    return [with_values(guide_trace, values)] if values else []
 
 
 def _are_normal(*distributions: Any) -> bool:
@@ -130,7 +97,6 @@ def _nll(trace: Trace) -> Tensor:
 
 
 ELBOS: Mapping[str, Callable[[], MeanFieldELBO | SampledELBO]] = {
-    "antithetic": AntitheticELBO,
     "local": lambda: MeanFieldELBO(LocallyReparameterized),
     "flipout": lambda: MeanFieldELBO(Flipped),
     "weights": lambda: MeanFieldELBO(None),

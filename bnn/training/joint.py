@@ -38,8 +38,7 @@ class JointNormals:
 
     def __init__(self, like: Sequence[Tensor], loc: Tensor, scale: Tensor) -> None:
         self._like, self.normal = like, dist.Normal(loc, scale)
-        self._noise: Tensor | None = None
-        self._drawn: dict[int, list[Tensor]] = {}  # by sign
+        self._drawn: list[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self._like)
@@ -49,17 +48,12 @@ class JointNormals:
         ends = zip(*(parts(end, self._like) for end in (self.normal.loc, self.normal.scale)), strict=True)
         return [JointNormal(*end).of(self, at) for at, end in enumerate(ends)]
 
-    def drawn(self, at: int, sign: int = 1) -> Tensor:
-        """A reparameterised draw of one of them; all are drawn when the first is asked for, and once.
-
-        With the `sign` -1, what lies on the other side of its mean.
-        """
-        if sign not in self._drawn:
+    def drawn(self, at: int) -> Tensor:
+        """A reparameterised draw of one of them; all are drawn when the first is asked for, and once."""
+        if self._drawn is None:
             loc, scale = self.normal.loc, self.normal.scale
-            if self._noise is None:
-                self._noise = torch.randn_like(loc)
-            self._drawn[sign] = parts(torch.addcmul(loc, scale, self._noise, value=sign), self._like)
-        return self._drawn[sign][at]
+            self._drawn = parts(torch.addcmul(loc, scale, torch.randn_like(loc)), self._like)
+        return self._drawn[at]
 
 
 class JointNormal(dist.Normal):
@@ -77,12 +71,6 @@ class JointNormal(dist.Normal):
             return super().rsample(sample_shape)
         together, at = self.place
         return together.drawn(at)
-
-
-def opposite(normal: dist.Normal, value: Tensor) -> Tensor:
-    """What lies on the other side of the mean of `normal`, as far from it as `value`, which it drew."""
-    place = getattr(normal, "place", None)
-    return 2 * normal.loc - value if place is None else place[0].drawn(place[1], sign=-1)
 
 
 def joint_divergence(fitted: Sequence[dist.Independent], priors: Sequence[dist.Independent]) -> Tensor:

@@ -9,7 +9,7 @@ Read in Pyro 1.9.2. With another version, see whether each still is what it is t
   "is_observed" of its message (poutine/messenger.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -31,26 +31,15 @@ class LeanMeanFieldELBO(TraceMeanField_ELBO):
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         with self.handler():
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            model_trace = self.replayed(model, guide_trace, *args, **kwargs)
-        return model_trace, prune_subsample_sites(guide_trace)
-
-    def replayed(self, model: Any, guide_trace: Trace, *args: Any, **kwargs: Any) -> Trace:
-        """The trace of `model` with the values of `guide_trace`, and the log-density of what is observed."""
-        model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+            replayed = poutine.replay(model, trace=guide_trace)
+            model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
         model_trace.compute_log_prob(lambda _, site: site["is_observed"])
-        return prune_subsample_sites(model_trace)
+        return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
 
 
 def traces(elbo: Trace_ELBO, model: Any, guide: Any, *args: Tensor) -> tuple[Trace, Trace]:
     """The model's and the guide's trace from which `elbo` makes one estimate."""
     return elbo._get_trace(model, guide, args, {})
-
-
-def with_values(trace: Trace, values: Mapping[str, Tensor]) -> Trace:
-    """`trace` with other `values` at the sites named so."""
-    other = trace.copy()
-    other.nodes.update({name: {**trace.nodes[name], "value": value} for name, value in values.items()})
-    return other
 
 
 class ValuesInstead(Messenger):
