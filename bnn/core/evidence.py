@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -55,7 +54,7 @@ class Evidence:
         """C."""
         return self.mean.shape[1]
 
-    @cached_property
+    @property
     def sound(self) -> Tensor:
         """Of which images all numbers are finite, (N,) bool; `novelty` may be infinite, but not NaN."""
         predictive = self.predictive
