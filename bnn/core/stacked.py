@@ -100,8 +100,8 @@ def in_groups(weights: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor
     return [{name: value[at : at + size] for name, value in weights.items()} for at in range(0, draws, size)]
 
 
-def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
-    """`run` on `images` (N, …), always `size` at once, joined along `dim`, where its result has them.
+def in_blocks(run: Run, images: Tensor, size: int) -> Tensor:
+    """`run` on `images` (N, …), always `size` at once, its results (N, …) joined.
 
     The last block is filled up, so that an image's result has the same bits alone and in any batch. Where
     `run` is traced by `torch.export`, it gets all at once.
@@ -111,7 +111,7 @@ def in_blocks(run: Run, images: Tensor, size: int, dim: int = 0) -> Tensor:
     missing = -len(images) % size if len(images) else size
     blocks = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]).split(size)
     # A copy is aligned to the processor's vectors, wherever in the batch its block lay.
-    return torch.cat([run(block.clone()) for block in blocks], dim).narrow(dim, 0, len(images))
+    return torch.cat([run(block.clone()) for block in blocks])[: len(images)]
 
 
 def is_stackable(network: nn.Module) -> bool:
