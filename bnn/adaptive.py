@@ -1,13 +1,15 @@
 """As many draws as a decision needs: until neither answer nor reason can reasonably change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bnn.core.ensemble import PredictiveEnsemble, summary
 from bnn.core.evidence import Evidence
-from bnn.core.stopping import extremes, left_out, said
+from bnn.core.stopping import NATS, extremes, left_out, said
 from bnn.ood.detector import Detector
 from bnn.ood.score import Observed
 from bnn.rules.abstention import AbstentionRule
@@ -16,45 +18,57 @@ AT_ONCE = 256  # images at once: of many, those that need more draws fill a bloc
 
 
 def judged_adaptively(
-    ensemble: PredictiveEnsemble, detector: Detector, rule: AbstentionRule, images: Tensor, size: int
+    ensemble: PredictiveEnsemble,
+    detector: Detector,
+    rule: AbstentionRule,
+    images: Tensor,
+    *,
+    classes: int,
+    size: int,
 ) -> Iterator[tuple[Evidence, Tensor]]:
     """What is known of `images` (N, 1, 28, 28), and how many draws (n,) that rests on, chunk by chunk.
 
-    Each image has what it would have alone: whether it needs more draws depends on no other.
+    Each image has what it would have alone: whether it needs more draws depends on no other. One that is
+    refused whatever the networks would say has none.
 
     Args:
         ensemble, detector: judge.
         rule: whose decision must not change by more draws.
         images: to be judged.
+        classes: that the networks tell apart.
         size: draws that are made at once; all, where `rule` looks at more than can be foreseen.
     """
-    size = size if rule.by_mean else len(ensemble)
+    parts = ensemble.in_parts(size if rule.by_mean else len(ensemble))
     for chunk in images.split(AT_ONCE):
-        yield _judged(ensemble, detector, rule, chunk, size)
+        yield _judged(parts, len(ensemble), detector, rule, chunk, classes)
 
 
 def _judged(
-    ensemble: PredictiveEnsemble, detector: Detector, rule: AbstentionRule, images: Tensor, size: int
+    parts: Sequence[PredictiveEnsemble],
+    draws: int,
+    detector: Detector,
+    rule: AbstentionRule,
+    images: Tensor,
+    classes: int,
 ) -> tuple[Evidence, Tensor]:
-    left, used = torch.arange(len(images)), torch.full((len(images),), len(ensemble))
+    left, used = torch.arange(len(images)), torch.full((len(images),), draws)
     found: list[Evidence] = []
     places: list[Tensor] = []
-    drawn: list[Tensor] = []
-    observed: Observed | None = None
-    for part in ensemble.in_parts(size):
-        drawn.append(part.probs(images[left]))
-        probs = torch.cat(drawn)
-        says = summary(probs) if len(probs) == len(ensemble) else said(probs)
-        observed = Observed(images, says, detector.features) if observed is None else observed.again(says)
+    probs = torch.empty(0, len(images), classes)
+    observed = Observed(images, said(probs), detector.features)
+    for part in (None, *parts):
+        if part is not None:
+            probs = torch.cat([probs, part.probs(images[left])])
+            observed = observed.again(summary(probs) if len(probs) == draws else said(probs))
         now = detector.of(observed)
-        done = is_settled(detector, rule, observed, now, probs, len(ensemble))
+        done = is_settled(detector, rule, observed, now, probs, draws)
         settled, open_ = (chosen.nonzero().squeeze(1) for chosen in (done, ~done))
         found.append(now[settled])
         places.append(left[settled])
         used[left[settled]] = len(probs)
         if not len(open_):
             break
-        left, observed, drawn = left[open_], observed[open_], [one[:, open_] for one in drawn]
+        left, observed, probs = left[open_], observed[open_], probs[:, open_]
     order = torch.cat(places).argsort()
     return Evidence.joined(found)[order], used
 
@@ -70,8 +84,10 @@ def is_settled(
 ) -> Tensor:
     """Of which images neither answer nor reason can reasonably change by more draws, (N,) bool.
 
+    Nor does the word of quality hang on any one of them.
+
     Args:
-        detector, rule: judge and decide; the rule is one `by_mean`.
+        detector, rule: judge and decide; unless `probs` are of all draws or of none, the rule is `by_mean`.
         observed: the images, with what these draws say.
         now: what is known of them.
         probs: these draws', (n, N, C).
@@ -80,7 +96,24 @@ def is_settled(
     count = len(now)
     if len(probs) == draws:
         return torch.ones(count, dtype=torch.bool)
+    if not len(probs):
+        return is_refused_anyway(detector, rule, observed)
     without = detector.of(observed.again(left_out(probs)))
     possible = rule.decide(extremes(now, without, draws))
-    labels, reasons = possible.labels.reshape(-1, count), possible.reasons.reshape(-1, count)
-    return torch.from_numpy((labels == labels[0]).all(0) & (reasons == reasons[0]).all(0))
+    words = np.concatenate([detector.quality(now), detector.quality(without)])
+    alike = [each.reshape(-1, count) for each in (possible.labels, possible.reasons, words)]
+    return torch.from_numpy(np.all([(each == each[0]).all(0) for each in alike], axis=0))
+
+
+def is_refused_anyway(detector: Detector, rule: AbstentionRule, observed: Observed) -> Tensor:
+    """Which images are refused as unfamiliar, with no word of quality, whatever is said of them, (N,) bool.
+
+    An exact bound, but for rounding, to which `NATS` are left.
+    """
+    count = len(observed.images)
+    least = detector.least(observed) if rule.by_mean else None
+    if least is None:
+        return torch.zeros(count, dtype=torch.bool)
+    below = replace(least, ood=least.ood - NATS, novelty=least.novelty - NATS)
+    sure = (rule.decide(below).reasons == "unfamiliar") & (detector.quality(below) == "")
+    return torch.from_numpy(sure.reshape(-1, count).all(0)) & least.sound.view(-1, count).all(0)

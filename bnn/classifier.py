@@ -144,7 +144,8 @@ class Classifier:
             images: to be decided on.
             draws: "all", or "adaptive": a few at a time, until neither answer nor reason can reasonably
                 change. Then `probs`, the measures and `candidates` rest on the `draws_used` of an image, and
-                there are no votes.
+                there are no votes. One that is refused whatever the networks would say has no draws, and
+                every class is as likely.
 
         Raises:
             InputError: an image cannot be used, or `draws` is neither.
@@ -163,7 +164,9 @@ class Classifier:
             return self.predict(prepared.new_zeros(1, *prepared.shape[1:]), draws=draws)[:0]
         if draws == ADAPTIVE:
             size = group_size(len(self.posterior.components))
-            chunks = judged_adaptively(self.ensemble, self.detector, self.rule, prepared, size)
+            chunks = judged_adaptively(
+                self.ensemble, self.detector, self.rule, prepared, classes=self.task.classes, size=size
+            )
             evidence, used = zip(*chunks, strict=True)
             prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
             return replace(prediction, draws_used=torch.cat(used).numpy())

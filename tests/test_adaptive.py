@@ -1,11 +1,17 @@
 """As many draws as a decision needs: the same decisions, each image by itself."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from bnn import Classifier, ConfidenceRule, ImageSet, MedianRule
+from bnn import Classifier, ConfidenceRule, ImageSet, MedianRule, Observed, OODScore
+from bnn.core.uncertainty import Predictive
 from bnn.errors import InputError
 
 
@@ -29,8 +35,73 @@ def test_decisions_are_those_of_all_draws_and_rest_on_few(classifier: Classifier
     assert adaptive.draws_used is not None
     assert full.draws_used is not None
     assert set(full.draws_used.tolist()) == {50}
-    assert set(adaptive.draws_used.tolist()) <= {*range(6, 50, 6), 50}
+    assert set(adaptive.draws_used.tolist()) <= {*range(0, 50, 6), 50}
     assert adaptive.draws_used.mean() < 25
+
+
+def test_what_is_refused_whatever_networks_say_is_refused_before_they_are_asked(
+    classifier: Classifier, images: Tensor
+) -> None:
+    adaptive, full = classifier.predict(images, draws="adaptive"), classifier.predict(images)
+    assert adaptive.draws_used is not None
+    unasked = adaptive.draws_used == 0
+    assert unasked[14:28].all()  # noise
+    assert not unasked[full.labels >= 0].any()
+    assert set(full.reasons[unasked]) == {"unfamiliar"}
+    assert set(full.quality[unasked]) == {""}
+    np.testing.assert_allclose(adaptive.probs[unasked], 0.1)
+    np.testing.assert_allclose(adaptive.epistemic[unasked], math.log(10), rtol=1e-6)
+    assert all(sorted(adaptive.candidates[i]) == [*range(10)] for i in np.flatnonzero(unasked).tolist())
+
+
+@pytest.mark.parametrize("turn", [lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT])
+def test_what_is_wrong_with_a_picture_is_said_as_with_all_draws(
+    classifier: Classifier, turn: Callable[[Tensor], Tensor]
+) -> None:
+    turned = turn(ImageSet.from_name("digits", limit=100).images)
+    adaptive, full = classifier.predict(turned, draws="adaptive"), classifier.predict(turned)
+    assert adaptive.labels.tolist() == full.labels.tolist()
+    assert (full.quality != "").sum() >= 5
+    assert (adaptive.quality == full.quality).sum() >= 95  # of few draws, it is all but sure
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(-3, 3))
+def test_nothing_that_may_be_said_makes_an_image_less_strange_than_the_bound(
+    classifier: Classifier, images: Tensor, seed: int, log_concentration: float
+) -> None:
+    torch.manual_seed(seed)
+    concentration = torch.full((10,), 10**log_concentration)
+    probs = torch.distributions.Dirichlet(concentration).sample(torch.Size((3, len(images))))
+    said = classifier.detector.evidence(images, Predictive.of(probs))
+    before = Observed(
+        images, Predictive.of_no_draws(len(images), probs.shape[-1]), classifier.detector.features
+    )
+    least = classifier.detector.least(before)
+    assert least is not None
+    for name in ("ood", "novelty"):
+        of_each = getattr(least, name).view(-1, len(images))
+        assert (of_each == of_each[0]).all()
+        assert (getattr(said, name) >= of_each[0] - 1e-2).all()
+
+
+def test_a_score_without_bounds_has_networks_asked_of_every_image(
+    classifier: Classifier, images: Tensor
+) -> None:
+    class Ink(OODScore):
+        name = "ink"
+
+        def score(self, observed: Observed) -> Tensor:
+            return observed.images.mean((1, 2, 3))
+
+    digits = ImageSet.from_name("digits", limit=200)
+    of_ink = classifier.with_scores(Ink(), reference=digits).calibrate(
+        digits, digits.labels, risk=0.1, alpha=0.05
+    )
+    adaptive = of_ink.predict(images[14:28], draws="adaptive")
+    assert set(adaptive.reasons) == {"unfamiliar"}
+    assert adaptive.draws_used is not None
+    assert adaptive.draws_used.min() > 0
 
 
 def test_an_image_has_the_same_bits_and_draws_alone_and_in_a_batch(
@@ -50,7 +121,8 @@ def test_what_rests_on_few_draws_is_what_these_say(classifier: Classifier, image
     assert adaptive.draws_used is not None
     votes = classifier.votes(images[:40])
     for i, used in enumerate(adaptive.draws_used):
-        np.testing.assert_allclose(adaptive.probs[i], votes[:used, i].mean(0), atol=1e-6)
+        says = votes[:used, i].mean(0) if used else np.full(10, 0.1)
+        np.testing.assert_allclose(adaptive.probs[i], says, atol=1e-6)
 
 
 def test_a_rule_that_looks_at_more_than_the_mean_has_all_draws(
@@ -69,9 +141,11 @@ def test_a_small_ensemble_is_used_up(classifier: Classifier, images: Tensor, dra
     few = classifier.with_draws(draws)
     adaptive = few.predict(images[:12], draws="adaptive")
     assert adaptive.draws_used is not None
-    assert set(adaptive.draws_used.tolist()) <= {6, draws}
+    assert set(adaptive.draws_used.tolist()) <= {0, 6, draws}
     if draws <= 6:
-        assert np.array_equal(adaptive.ood_score, few.predict(images[:12]).ood_score)
+        asked = adaptive.draws_used > 0
+        assert asked.any()
+        assert np.array_equal(adaptive.ood_score[asked], few.predict(images[:12]).ood_score[asked])
 
 
 def test_a_threshold_in_the_midst_of_what_draws_say_takes_more_of_them(

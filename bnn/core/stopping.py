@@ -25,8 +25,10 @@ def said(probs: Tensor) -> Predictive:
     """What draws of N images say, (n, N, C), as `Predictive.of`, but for rounding.
 
     All is added from the first to the last in double precision, so that an image has the same bits in any
-    batch.
+    batch. Of no draws, n = 0, it is `Predictive.of_no_draws`.
     """
+    if not len(probs):
+        return Predictive.of_no_draws(*probs.shape[1:])
     return _predictive(_added(probs) / len(probs), _added(_doubts(probs)) / len(probs), _median(probs))
 
 

@@ -5,6 +5,7 @@ Total = aleatoric + epistemic (Depeweg et al. 2018, "Decomposition of uncertaint
 learning", eq. 5–6).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
@@ -67,6 +68,13 @@ class Predictive:
         )
 
     @classmethod
+    def of_no_draws(cls, images: int, classes: int) -> Self:
+        """Before any network is asked: every class is as likely, and all doubt is epistemic."""
+        probs = torch.full((images, classes), 1 / classes)
+        total = torch.full((images,), math.log(classes))
+        return cls(probs, probs, total, torch.zeros(images), total)
+
+    @classmethod
     def joined(cls, parts: list[Self]) -> Self:
         """Several summaries one after another."""
         return cls(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)})
@@ -80,3 +88,9 @@ class Predictive:
     def tensors(self) -> Mapping[str, Tensor]:
         """The attributes by name, as a checkpoint stores them."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def every_extreme(images: int, classes: int) -> Predictive:
+    """The extremes of what may be said of N images: certain of each class in turn, then of none."""
+    certain = torch.eye(classes).repeat_interleave(images, dim=0)
+    return Predictive.joined([Predictive.of(certain[None]), Predictive.of_no_draws(images, classes)])

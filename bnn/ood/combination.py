@@ -71,7 +71,7 @@ class Combination(ABC):
         """One OOD score, (N,): higher means more out-of-distribution."""
 
     def decided_by(self, name: str, surprises: Named, joined: Tensor) -> Tensor:
-        """Where the `joined` score of `surprises` is that of the score called `name` by itself, (N,) bool."""
+        """Where the `joined` score is no more than that of the score called `name` by itself, (N,) bool."""
         return torch.zeros_like(joined, dtype=torch.bool)
 
     @abstractmethod
@@ -202,7 +202,7 @@ class Bonferroni(Combination):
     def decided_by(self, name: str, surprises: Named, joined: Tensor) -> Tensor:
         if name not in self._shares:
             return super().decided_by(name, surprises, joined)
-        return self._of(name, surprises) == joined
+        return self._of(name, surprises) >= joined
 
     def _of(self, name: str, surprises: Named) -> Tensor:
         return surprises[name] + self._shares[name].log()

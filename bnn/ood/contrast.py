@@ -43,6 +43,7 @@ class Contrast(OODScore):
     """
 
     name = "contrast"
+    has_bounds = True
     says = "it looks more like some other drawing"
 
     def __init__(self, posterior: Posterior, classes: int, draws: int = DRAWS) -> None:

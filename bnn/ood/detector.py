@@ -13,7 +13,7 @@ from bnn.core.features import Features
 from bnn.core.stacked import inference
 from bnn.core.task import Task
 from bnn.core.tensors import in_groups, under
-from bnn.core.uncertainty import Predictive
+from bnn.core.uncertainty import Predictive, every_extreme
 from bnn.errors import InputError, choose
 from bnn.ood.combination import COMBINATIONS, Combination, total
 from bnn.ood.score import Observed, OODScore
@@ -47,6 +47,37 @@ class Detector:
             surprises = self.combination.surprises(named)
             joined, novelty = self.combination.joined(surprises), self._novelty(surprises)
         return Evidence(observed.predictive, surprises, joined, novelty)
+
+    def least(self, observed: Observed) -> Evidence | None:
+        """What is known of N images before any network is asked: the least strange that they can turn out.
+
+        Whatever the ensemble says of an image, OOD score and novelty are at least these, and `quality` says
+        nothing that it does not say here. The predictions are the extremes of what the ensemble may say:
+        certain of each class in turn, then of none, (C + 1)·N in all.
+
+        Args:
+            observed: the images; its predictions only tell how many classes there are.
+
+        Returns:
+            None where a score has no such bounds.
+        """
+        if not all(score.has_bounds for score in self.scores):
+            return None
+        count, classes = observed.predictive.mean.shape
+        extremes = observed.again(every_extreme(count, classes))
+        named = {name: scores.view(-1, count) for name, scores in raw_scores(self.scores, extremes).items()}
+        low, high = (
+            self.combination.surprises({name: bound(scores) for name, scores in named.items()})
+            for bound in (lambda scores: scores.amin(0), lambda scores: scores.amax(0))
+        )
+        ood = self.combination.joined(low)
+        novelty = self._novelty(
+            {one.name: (low if one.sees_image else high)[one.name] for one in self.scores}
+        )
+        told = {one.name: (high if one.quality else low)[one.name] for one in self.scores}
+        everywhere = torch.arange(count).repeat(classes + 1)
+        surprises = {name: surprise[everywhere] for name, surprise in told.items()}
+        return Evidence(extremes.predictive, surprises, ood[everywhere], novelty[everywhere])
 
     def quality(self, evidence: Evidence) -> NDArray[np.str_]:
         """What a score by itself says of each image if it is refused as unfamiliar, (N,) str; "" of most."""

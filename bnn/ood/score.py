@@ -86,6 +86,9 @@ class OODScore(ABC):
 
     name: ClassVar[str]
     sees_image: ClassVar[bool] = True  # else it looks at nothing but what the ensemble says
+    # Of an image it is least where the ensemble is certain of some class; if it does not see the image, most
+    # where all classes are as likely.
+    has_bounds: ClassVar[bool] = False
     says: ClassVar[str] = "it is unlike what it has learnt"  # of an image that is refused for a high score
     quality: ClassVar[str] = ""  # in a word, what is wrong with an image that is refused for it alone
 

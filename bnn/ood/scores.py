@@ -33,6 +33,7 @@ class EntropyScore(OODScore):
 
     name = "entropy"
     sees_image = False
+    has_bounds = True
     says = "the networks make nothing of it"
 
     def score(self, observed: Observed) -> Tensor:
@@ -47,6 +48,7 @@ class PixelDensity(OODScore):
     """
 
     name = "pixels"
+    has_bounds = True
     says = "some of its ink lies where none belongs"
 
     def __init__(self, density: ClassDensity) -> None:
@@ -90,6 +92,7 @@ class FeatureDensity(OODScore):
     """
 
     name = "features"
+    has_bounds = True
     says = "its parts do not belong together"
 
     def __init__(self, densities: Sequence[ClassDensity]) -> None:
