@@ -207,8 +207,9 @@ def test_a_bad_file_is_told_to_the_program(client: Client, tmp_path: Path) -> No
 
 AROUND_AN_ANSWER = """
 import sys
-from bnn.app.gradio_private import set_environment
+from bnn.app.gradio_private import import_what_answers_need, set_environment
 set_environment()
+import_what_answers_need()
 from gradio.utils import MatplotlibBackendMananger
 before = set(sys.modules)
 with MatplotlibBackendMananger():

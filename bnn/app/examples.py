@@ -1,6 +1,7 @@
 """Things to try, all made here: strokes, letters of a font, noise. Each is a grey image, black on white."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -71,7 +72,8 @@ FOOLING = "Still fool it"  # and of what should be and is not, or is and should 
 SAMPLE = DIGITS["6"]  # what is turned on an empty pad
 
 
-def examples() -> list[Example]:
+@cache
+def examples() -> tuple[Example, ...]:
     """All of them, in the order they are shown."""
     drawn = (("Easy", DIGITS), ("Ambiguous", DOUBTFUL), (STRANGE, DOODLES))
     made = [Example(group, name, render(strokes)) for group, kind in drawn for name, strokes in kind.items()]
@@ -85,7 +87,7 @@ def examples() -> list[Example]:
         Example(FOOLING, "a capital H, taken for a 4", render(shapes.CAPITALS["H"][0])),
         Example(FOOLING, "a 1 with a flag, refused", render(FLAGGED)),
     ]
-    return [*made, *strange, *fooling]
+    return (*made, *strange, *fooling)
 
 
 def _letter(letter: str) -> Image.Image:

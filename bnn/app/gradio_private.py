@@ -41,13 +41,17 @@ _SETTINGS = {  # that Gradio takes from the environment alone
 
 
 def set_environment() -> None:
-    """Sets what Gradio takes from the environment alone; to be called before a page is built.
-
-    Around every answer it asks Matplotlib for its backend. Here that is there and known before the first,
-    which would else be a second late, and all other requests with it.
-    """
+    """Sets what Gradio takes from the environment alone; to be called before a page is built."""
     os.environ.update(_SETTINGS)
     os.environ.setdefault("MPLBACKEND", "agg")  # to find one out, Matplotlib imports all that draws
+
+
+def import_what_answers_need() -> None:
+    """Imports what Gradio asks around every answer: Matplotlib, for its backend.
+
+    To be called as soon as a page is served: the first answer would else be late, and all other requests with
+    it, which wait while that is imported.
+    """
     with suppress(ImportError):  # it is not of the page's packages
         import_module("matplotlib")
 

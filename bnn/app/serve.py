@@ -23,7 +23,7 @@ from bnn.app.address import Address
 from bnn.app.arrivals import Arrivals
 from bnn.app.bounds import AsgiApp, bounded, with_headers
 from bnn.app.gate import gated
-from bnn.app.gradio_private import SIZE, Page
+from bnn.app.gradio_private import SIZE, Page, import_what_answers_need
 from bnn.app.keys import with_keys
 from bnn.app.linger import SPARE_BYTES, lingering
 from bnn.app.login import with_login
@@ -133,9 +133,13 @@ def application(
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = THREADS
-        task = asyncio.create_task(_sweep(stored, page, queue))
+        tasks = [
+            asyncio.create_task(asyncio.to_thread(import_what_answers_need)),
+            asyncio.create_task(_sweep(stored, page, queue)),
+        ]
         yield
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
     arrivals = Arrivals(classifier)
     page = build_page(classifier, queue, arrivals)
