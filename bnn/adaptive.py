@@ -73,6 +73,31 @@ def _judged(
     return Evidence.joined(found)[order], used
 
 
+def settled_after(
+    detector: Detector, rule: AbstentionRule, observed: Observed, probs: Tensor, size: int
+) -> int | None:
+    """After how many of one image's draws, `size` at a time, neither answer nor reason could change any more.
+
+    Args:
+        detector, rule: judge and decide.
+        observed: the image, with what all its draws say.
+        probs: these draws', (S, 1, C).
+        size: draws that come at once.
+
+    Returns:
+        None where the rule looks at more than can be foreseen.
+    """
+    if not rule.by_mean:
+        return None
+
+    def is_settled_after(count: int) -> bool:
+        drawn = probs[:count]
+        then = observed.again(said(drawn))
+        return bool(is_settled(detector, rule, then, detector.of(then), drawn, len(probs)))
+
+    return next(count for count in (*range(0, len(probs), size), len(probs)) if is_settled_after(count))
+
+
 @torch.inference_mode()
 def is_settled(
     detector: Detector,

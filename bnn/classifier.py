@@ -128,6 +128,11 @@ class Classifier:
         return said
 
     @property
+    def at_once(self) -> int:
+        """Draws that are made at once, equally many of each of the posterior's components."""
+        return group_size(len(self.posterior.components))
+
+    @property
     def calibrated_draws(self) -> int:
         """How many networks the rule was fitted with."""
         return self._calibrated_as[0]
@@ -163,9 +168,13 @@ class Classifier:
         if len(prepared) == 0:
             return self.predict(prepared.new_zeros(1, *prepared.shape[1:]), draws=draws)[:0]
         if draws == ADAPTIVE:
-            size = group_size(len(self.posterior.components))
             chunks = judged_adaptively(
-                self.ensemble, self.detector, self.rule, prepared, classes=self.task.classes, size=size
+                self.ensemble,
+                self.detector,
+                self.rule,
+                prepared,
+                classes=self.task.classes,
+                size=self.at_once,
             )
             evidence, used = zip(*chunks, strict=True)
             prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
@@ -236,8 +245,8 @@ class Classifier:
 
     def _drawn(self, draws: int) -> PredictiveEnsemble:
         """The ensemble of so many draws, which gives numbers for the darkest and the brightest image."""
-        weights, at_once = self.posterior.sample(draws, self.seed), group_size(len(self.posterior.components))
-        ensemble = PredictiveEnsemble(self.network, weights, at_once)
+        weights = self.posterior.sample(draws, self.seed)
+        ensemble = PredictiveEnsemble(self.network, weights, self.at_once)
         extremes = torch.stack([shade(1, IMAGE_SIZE, IMAGE_SIZE) for shade in (torch.zeros, torch.ones)])
         if not ensemble.probs(extremes).isfinite().all():
             raise InputError(

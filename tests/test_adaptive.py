@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bnn import Classifier, ConfidenceRule, ImageSet, MedianRule, Observed, OODScore
+from bnn.adaptive import settled_after
+from bnn.core.ensemble import summary
 from bnn.core.uncertainty import Predictive
 from bnn.errors import InputError
 
@@ -102,6 +104,21 @@ def test_a_score_without_bounds_has_networks_asked_of_every_image(
     assert set(adaptive.reasons) == {"unfamiliar"}
     assert adaptive.draws_used is not None
     assert adaptive.draws_used.min() > 0
+
+
+def test_votes_that_are_there_settle_a_decision_where_it_would_have_been(
+    classifier: Classifier, images: Tensor
+) -> None:
+    adaptive, chosen = classifier.predict(images, draws="adaptive"), range(0, len(images), 5)
+    assert adaptive.draws_used is not None
+    assert len(set(adaptive.draws_used[[*chosen]].tolist())) > 2
+    for i in chosen:
+        image, detector = images[i : i + 1], classifier.detector
+        probs = classifier.ensemble.probs(image)
+        observed = Observed(image, summary(probs), detector.features)
+        settled = settled_after(detector, classifier.rule, observed, probs, classifier.at_once)
+        assert settled == adaptive.draws_used[i]
+    assert settled_after(detector, MedianRule(0.2), observed, probs, classifier.at_once) is None
 
 
 def test_an_image_has_the_same_bits_and_draws_alone_and_in_a_batch(

@@ -21,7 +21,7 @@ from bnn.data.pen import SIZE, render
 from bnn.data.pictures import PNG_URL, png_url
 from bnn.data.preprocess import prepare
 from bnn.rules.calibrated import CalibratedRule
-from bnn.rules.thresholds import EntropyRule
+from bnn.rules.thresholds import EntropyRule, MedianRule
 
 SVG = "{http://www.w3.org/2000/svg}"
 ANSWERING, REFUSING = EntropyRule(threshold=10.0, refuse=0.5), EntropyRule(threshold=-1.0, refuse=0.5)
@@ -97,6 +97,17 @@ def test_a_refused_drawing_still_shows_its_spread(classifier: Classifier) -> Non
     assert "I don't know" in panels.verdict.replace("&#x27;", "'")
     assert answered_rows(panels.spread) == []
     assert sum(votes(panels.spread)) == 8
+
+
+def test_it_is_said_after_how_many_votes_a_decision_was_settled(classifier: Classifier) -> None:
+    panels = look(classifier.with_rule(ANSWERING), SEVEN)
+    assert "The first 6 settled it: the others could hardly have changed it." in panels.spread
+    assert "settled</text>" in panels.steps
+    assert "networks that have voted" in panels.steps
+    assert "whatever they vote" not in panels.spread
+    for unknown in (look(classifier.with_rule(MedianRule(0.2)), SEVEN), look(classifier, DISC)):
+        assert "settle" not in unknown.spread
+        assert "settled</text>" not in unknown.steps
 
 
 def test_a_refusal_says_how_the_votes_split(classifier: Classifier) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from bnn.adaptive import settled_after
 from bnn.app.drawings import Floats, ensemble_svg, seen_svg, vote_counts
 from bnn.app.examples import SAMPLE, Example, examples
 from bnn.app.gauges import gauges, gauges_html
+from bnn.app.incoming import incoming_html, settled_words
 from bnn.app.keeping import keep_controls, refusals
 from bnn.app.pad import drawing, pad
 from bnn.app.strictness import ANNOUNCED, Promises, strictness_controls
@@ -31,6 +33,7 @@ from bnn.data.quality import BLANK, SEVERAL
 from bnn.data.steps import Step, steps
 from bnn.errors import InputError
 from bnn.explanation import explained
+from bnn.ood.score import Observed
 from bnn.reading import read as read_digits
 from bnn.review.entries import Refusal
 
@@ -59,7 +62,7 @@ element.addEventListener("click", (event) => {
 # Always there, which an accordion's content is not: what arrives while that is made can be lost.
 _FOLDED = """
 <details ${typeof fold === "undefined" ? "" : fold}>
-<summary>From the drawing to what the networks saw</summary>
+<summary>From the drawing to the decision</summary>
 ${value}
 </details>
 """
@@ -87,18 +90,23 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
         digits = read_digits(drawn, classifier)
         if len(digits.marks) > 1:
             return Panels(reading_html(digits), _seen(seen), _no_votes(names), how)
-    probs = classifier.ensemble.probs(prepared)
-    evidence = classifier.detector.evidence(prepared, summary(probs))
+    probs, detector = classifier.ensemble.probs(prepared), classifier.detector
+    observed = Observed(prepared, summary(probs), detector.features)
+    evidence = detector.of(observed)
     prediction = classifier.decide(evidence, read.quality)
     if read.quality[0] == BLANK:
         return Panels(verdict_html(prediction), _seen(seen), _no_votes(names), how)
     said = probs[:, 0].numpy()
     (why,) = explained(classifier, read, evidence, prediction)
+    hidden = bool(read.quality[0])  # it is refused for its picture, whatever was said of it
+    settled = (
+        None if hidden else settled_after(detector, classifier.rule, observed, probs, classifier.at_once)
+    )
     return Panels(
         verdict_html(prediction, vote_counts(said).tolist(), why.words),
         _seen(seen, why.change) + gauges_html(gauges(prediction, classifier.rule)),
-        spread_html(said, names, int(prediction.labels[0])),
-        how,
+        spread_html(said, names, int(prediction.labels[0]), settled),
+        how + incoming_html(said, names, settled),
     )
 
 
@@ -136,10 +144,12 @@ def steps_html(shown: Sequence[Step]) -> str:
     return f"<ol>{figures}</ol>"
 
 
-def spread_html(probs: Floats, names: Sequence[str], answer: int = -1) -> str:
-    """`ensemble_svg` with a title, and a line on how to read it."""
+def spread_html(probs: Floats, names: Sequence[str], answer: int = -1, settled: int | None = None) -> str:
+    """`ensemble_svg` with a title, and a line on how to read it and after how many votes it was `settled`."""
     title = f"How the {len(probs)} networks vote" if len(probs) else "How the networks vote"
     columns = worded(names, _COLUMNS)
+    if settled is not None:
+        columns = f"{settled_words(settled, len(probs))} {columns}"
     votes = ensemble_svg(probs, names, answer)
     return f'<section><h2>{title}</h2>{votes}<p class="small-print">{columns}</p></section>'
 

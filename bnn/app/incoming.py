@@ -1,0 +1,47 @@
+"""The votes as they came in: after how many a decision was settled, and how the networks' mean ran."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bnn.app.drawings import Floats
+from bnn.app.plots import Axis, Plot, round_ticks
+from bnn.core.task import worded
+
+_LINES = ("first", "second")  # classes of the two likeliest digits' lines
+
+
+def settled_words(settled: int, draws: int) -> str:
+    """After how many of its `draws` a decision was `settled`, in a sentence."""
+    if settled == 0:
+        return "It would be refused whatever they vote."
+    if settled < draws:
+        return f"The first {settled} settled it: the others could hardly have changed it."
+    return f"It took all {draws} to settle it."
+
+
+def incoming_html(probs: Floats, names: Sequence[str], settled: int | None) -> str:
+    """How the predictive mean of the two likeliest classes ran as votes came in, as a figure.
+
+    Args:
+        probs: (S, C), each draw's probabilities of one image, in the order in which they came.
+        names: of the C classes.
+        settled: after how many draws the decision was, None where that is not known.
+    """
+    draws = len(probs)
+    count = np.arange(1, draws + 1)
+    running = probs.cumsum(0, dtype=np.float64) / count[:, None]
+    two = running[-1].argsort(kind="stable")[::-1][: len(_LINES)]
+    label = "; ".join(f"{names[one]}: {running[-1, one]:.2f} after {draws}" for one in two)
+    plot = Plot(
+        Axis("networks that have voted", 0, draws, round_ticks(draws)),
+        Axis("mean probability", 0, 1, (0, 0.5, 1)),
+        f"The mean of the networks' votes as they came in; {label}",
+        [(line, names[one]) for line, one in zip(_LINES, two, strict=False)],
+    )
+    for line, one in reversed([*zip(_LINES, two, strict=False)]):
+        plot.line(count, running[:, one], line)
+    if settled and settled < draws:
+        plot.upright(settled, "settled")
+    caption = worded(names, "how the mean of the votes for the two likeliest digits ran")
+    return f"<figure>{plot.svg()}<figcaption>{caption}</figcaption></figure>"
