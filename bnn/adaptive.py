@@ -51,26 +51,42 @@ def _judged(
     images: Tensor,
     classes: int,
 ) -> tuple[Evidence, Tensor]:
-    left, used = torch.arange(len(images)), torch.full((len(images),), draws)
-    found: list[Evidence] = []
-    places: list[Tensor] = []
+    settled, left = _Settled(len(images)), torch.arange(len(images))
     probs = torch.empty(0, len(images), classes)
     observed = Observed(images, said(probs), detector.features)
-    for part in (None, *parts):
-        if part is not None:
-            probs = torch.cat([probs, part.probs(images[left])])
-            observed = observed.again(summary(probs) if len(probs) == draws else said(probs))
+    anyway = is_refused_anyway(detector, rule, observed)
+    if anyway.any():
+        settled.add(left[anyway], detector.of(observed[anyway]), 0)
+        left, observed, probs = left[~anyway], observed[~anyway], probs[:, ~anyway]
+    for part in parts if len(left) else ():
+        probs = torch.cat([probs, part.probs(images[left])])
+        observed = observed.again(summary(probs) if len(probs) == draws else said(probs))
         now = detector.of(observed)
         done = is_settled(detector, rule, observed, now, probs, draws)
-        settled, open_ = (chosen.nonzero().squeeze(1) for chosen in (done, ~done))
-        found.append(now[settled])
-        places.append(left[settled])
-        used[left[settled]] = len(probs)
-        if not len(open_):
+        settled.add(left[done], now[done], len(probs))
+        if done.all():
             break
-        left, observed, probs = left[open_], observed[open_], probs[:, open_]
-    order = torch.cat(places).argsort()
-    return Evidence.joined(found)[order], used
+        left, observed, probs = left[~done], observed[~done], probs[:, ~done]
+    return settled.in_order()
+
+
+class _Settled:
+    """What is known of `count` images, and by how many draws, as one after another is settled."""
+
+    def __init__(self, count: int) -> None:
+        self._used = torch.zeros(count, dtype=torch.int64)
+        self._places: list[Tensor] = []
+        self._found: list[Evidence] = []
+
+    def add(self, places: Tensor, found: Evidence, draws: int) -> None:
+        """What was `found` by so many draws of the images at `places`."""
+        self._used[places] = draws
+        self._places.append(places)
+        self._found.append(found)
+
+    def in_order(self) -> tuple[Evidence, Tensor]:
+        """Of all images, in their order."""
+        return Evidence.joined(self._found)[torch.cat(self._places).argsort()], self._used
 
 
 def settled_after(
@@ -89,13 +105,15 @@ def settled_after(
     """
     if not rule.by_mean:
         return None
+    if is_refused_anyway(detector, rule, observed):
+        return 0
 
     def is_settled_after(count: int) -> bool:
         drawn = probs[:count]
         then = observed.again(said(drawn))
         return bool(is_settled(detector, rule, then, detector.of(then), drawn, len(probs)))
 
-    return next(count for count in (*range(0, len(probs), size), len(probs)) if is_settled_after(count))
+    return next((count for count in range(size, len(probs), size) if is_settled_after(count)), len(probs))
 
 
 @torch.inference_mode()
@@ -112,7 +130,7 @@ def is_settled(
     Nor does the word of quality hang on any one of them.
 
     Args:
-        detector, rule: judge and decide; unless `probs` are of all draws or of none, the rule is `by_mean`.
+        detector, rule: judge and decide; unless `probs` are of all draws, the rule is one `by_mean`.
         observed: the images, with what these draws say.
         now: what is known of them.
         probs: these draws', (n, N, C).
@@ -121,8 +139,6 @@ def is_settled(
     count = len(now)
     if len(probs) == draws:
         return torch.ones(count, dtype=torch.bool)
-    if not len(probs):
-        return is_refused_anyway(detector, rule, observed)
     without = detector.of(observed.again(left_out(probs)))
     possible = rule.decide(extremes(now, without, draws))
     words = np.concatenate([detector.quality(now), detector.quality(without)])
@@ -130,15 +146,21 @@ def is_settled(
     return torch.from_numpy(np.all([(each == each[0]).all(0) for each in alike], axis=0))
 
 
+@torch.inference_mode()
 def is_refused_anyway(detector: Detector, rule: AbstentionRule, observed: Observed) -> Tensor:
     """Which images are refused as unfamiliar, with no word of quality, whatever is said of them, (N,) bool.
 
     An exact bound, but for rounding, to which `NATS` are left.
     """
     count = len(observed.images)
-    least = detector.least(observed) if rule.by_mean else None
+    none = torch.zeros(count, dtype=torch.bool)
+    if not rule.by_mean or "ood" not in rule.thresholds:
+        return none
+    least = detector.least(observed)
     if least is None:
-        return torch.zeros(count, dtype=torch.bool)
+        return none
     below = replace(least, ood=least.ood - NATS, novelty=least.novelty - NATS)
+    if not (below.ood > rule.thresholds["ood"]).any():  # so it is of nearly all digits: it takes no more time
+        return none
     sure = (rule.decide(below).reasons == "unfamiliar") & (detector.quality(below) == "")
     return torch.from_numpy(sure.reshape(-1, count).all(0)) & least.sound.view(-1, count).all(0)

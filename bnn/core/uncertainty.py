@@ -92,5 +92,7 @@ class Predictive:
 
 def every_extreme(images: int, classes: int) -> Predictive:
     """The extremes of what may be said of N images: certain of each class in turn, then of none."""
-    certain = torch.eye(classes).repeat_interleave(images, dim=0)
-    return Predictive.joined([Predictive.of(certain[None]), Predictive.of_no_draws(images, classes)])
+    certain, sure = torch.eye(classes).repeat_interleave(images, dim=0), torch.zeros(classes * images)
+    return Predictive.joined(
+        [Predictive(certain, certain, sure, sure, sure), Predictive.of_no_draws(images, classes)]
+    )

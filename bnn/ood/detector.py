@@ -64,6 +64,7 @@ class Detector:
         if not all(score.has_bounds for score in self.scores):
             return None
         count, classes = observed.predictive.mean.shape
+        raw_scores(self.scores, observed)  # so what the images alone say is known before they are repeated
         extremes = observed.again(every_extreme(count, classes))
         named = {name: scores.view(-1, count) for name, scores in raw_scores(self.scores, extremes).items()}
         low, high = (
