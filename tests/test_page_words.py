@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from bnn.app.drawings import ensemble_svg, seen_svg, vote_counts
 from bnn.app.gauges import Gauge, Limit, gauges, gauges_html
-from bnn.app.words import verdict, verdict_html, voices
+from bnn.app.words import reading_html, verdict, verdict_html, voices
 from bnn.prediction import Prediction
+from bnn.reading import Mark, Reading
 from bnn.rules.abstention import AbstentionRule
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import ConfidenceRule, EntropyRule, MedianRule
@@ -180,6 +181,16 @@ def test_no_vote_is_lost_in_words(votes: list[int]) -> None:
 
 def test_where_nobody_votes_no_votes_are_told() -> None:
     assert "voices" not in verdict_html(prediction("unfamiliar", quality="blank"))
+
+
+def test_what_is_read_of_other_classes_is_not_called_digits() -> None:
+    mark = Mark((0, 0, 9, 9), "alpha", "answered", 0.99, ("alpha",))
+    read = Reading(((mark, replace(mark, answer=None, reason="ambiguous")),), "")
+    assert "2 digits: alpha ?" in reading_html(read)
+    of_letters = reading_html(read, ("alpha", "beta"))
+    assert "2 images: alpha ?" in of_letters
+    assert "Of 2 images 1 cannot be told" in of_letters
+    assert "digit" not in of_letters
 
 
 def test_the_verdict_escapes_what_it_shows() -> None:

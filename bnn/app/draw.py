@@ -89,7 +89,7 @@ def look(classifier: Classifier, drawn: Image.Image | None) -> Panels:
     if read.quality[0] == SEVERAL and drawn is not None:
         digits = read_digits(drawn, classifier)
         if len(digits.marks) > 1:
-            return Panels(reading_html(digits), _seen(seen), _no_votes(names), how)
+            return Panels(reading_html(digits, names), _seen(seen), _no_votes(names), how)
     probs, detector = classifier.ensemble.probs(prepared), classifier.detector
     observed = Observed(prepared, summary(probs), detector.features)
     evidence = detector.of(observed)

@@ -62,14 +62,15 @@ def verdict_html(prediction: Prediction, votes: Sequence[int] = (), why: str | N
     )
 
 
-def reading_html(reading: Reading) -> str:
+def reading_html(reading: Reading, names: Sequence[str] = _DIGITS) -> str:
     """What a drawing of several digits reads, as HTML: the number, or each digit that is told."""
     state = "ambiguous" if reading.number is None else "answered"
     headline = reading.number or "I don't know"
-    explanation = reading.reason if reading.number is None else reading.promise
+    explanation = worded(names, reading.reason if reading.number is None else reading.promise)
+    count = worded(names, f"{len(reading.marks)} digits")
     return (
         f'<div class="verdict {state} several"><p class="headline">{escape(headline)}</p>'
-        f'<div><p class="voices">{len(reading.marks)} digits: {escape(reading.text)}</p>'
+        f'<div><p class="voices">{count}: {escape(reading.text)}</p>'
         f'<p class="explanation">{escape(explanation)}</p></div></div>'
     )
 
