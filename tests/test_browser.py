@@ -221,7 +221,7 @@ def test_two_digits_side_by_side_are_read_as_a_number(visitor: Visitor) -> None:
 def test_the_steps_from_the_drawing_to_what_was_seen_unfold(visitor: Visitor) -> None:
     visitor.draw(DIGITS["4"])
     visitor.reads("4")
-    steps = visitor.page.locator("#steps figure")
+    steps, votes = visitor.page.locator("#steps li"), visitor.page.locator("#steps svg.plot")
     fold = visitor.page.locator("#steps summary")
     expect(steps).to_have_count(4, timeout=SLOW)
     expect(steps.last).to_be_hidden()
@@ -229,6 +229,7 @@ def test_the_steps_from_the_drawing_to_what_was_seen_unfold(visitor: Visitor) ->
     expect(steps.last).to_contain_text("28 by 28, as the network sees it")
     for step in steps.all():
         expect(step.locator("img")).to_be_visible()
+    expect(votes).to_have_accessible_name(re.compile("votes as they came in; 4: (0.9|1)"))
     assert_sound(visitor.page)
     visitor.clear()
     nothing = visitor.page.get_by_text("Nothing is drawn yet.")

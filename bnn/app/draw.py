@@ -145,12 +145,10 @@ def steps_html(shown: Sequence[Step]) -> str:
 
 
 def spread_html(probs: Floats, names: Sequence[str], answer: int = -1, settled: int | None = None) -> str:
-    """`ensemble_svg` with a title, and a line on how to read it and after how many votes it was `settled`."""
+    """`ensemble_svg` with a title, a line on how to read it, and after how many votes it was `settled`."""
     title = f"How the {len(probs)} networks vote" if len(probs) else "How the networks vote"
     columns = worded(names, _COLUMNS)
-    if settled is not None:
-        columns = f"{settled_words(settled, len(probs))} {columns}"
-    votes = ensemble_svg(probs, names, answer)
+    votes = ensemble_svg(probs, names, answer, note=settled_words(settled, len(probs)))
     return f'<section><h2>{title}</h2>{votes}<p class="small-print">{columns}</p></section>'
 
 

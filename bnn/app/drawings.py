@@ -24,7 +24,11 @@ Floats = NDArray[np.float32]
 
 
 def ensemble_svg(
-    probs: Floats, names: Sequence[str], answer: int = -1, label: str = "What each network says"
+    probs: Floats,
+    names: Sequence[str],
+    answer: int = -1,
+    label: str = "What each network says",
+    note: str = "",
 ) -> str:
     """A row a class, with a column for each draw: as tall as that class's probability.
 
@@ -37,9 +41,11 @@ def ensemble_svg(
         names: of the C classes.
         answer: the class to highlight, -1 for none.
         label: what a screen reader says of the whole drawing.
+        note: is written above the rows.
     """
     svg = _svg("ensemble", _WIDTH, _TOP + len(names) * _ROW, label)
     svg.set("role", "group")
+    _text(svg, _LEFT, 12, note, "caption")
     _text(svg, _WIDTH - 8, 12, "votes", "caption end")
     votes = probs.argmax(1)
     order = np.lexsort((-probs.max(1, initial=0), votes, -vote_counts(probs)[votes]))

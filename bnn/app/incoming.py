@@ -11,13 +11,13 @@ from bnn.core.task import worded
 _LINES = ("first", "second")  # classes of the two likeliest digits' lines
 
 
-def settled_words(settled: int, draws: int) -> str:
-    """After how many of its `draws` a decision was `settled`, in a sentence."""
+def settled_words(settled: int | None, draws: int) -> str:
+    """After how many of its `draws` a decision was `settled`, in a few words; "" where that is not known."""
+    if settled is None:
+        return ""
     if settled == 0:
-        return "It would be refused whatever they vote."
-    if settled < draws:
-        return f"The first {settled} settled it: the others could hardly have changed it."
-    return f"It took all {draws} to settle it."
+        return "refused whatever they vote"
+    return f"settled by {'the first' if settled < draws else 'all'} {settled}"
 
 
 def incoming_html(probs: Floats, names: Sequence[str], settled: int | None) -> str:
@@ -44,4 +44,6 @@ def incoming_html(probs: Floats, names: Sequence[str], settled: int | None) -> s
     if settled and settled < draws:
         plot.upright(settled, "settled")
     caption = worded(names, "how the mean of the votes for the two likeliest digits ran")
+    if settled and settled < draws:
+        caption += f": after {settled} the others could hardly change the decision"
     return f"<figure>{plot.svg()}<figcaption>{caption}</figcaption></figure>"
