@@ -142,7 +142,7 @@ run_python() {  # BLOCK
   bash -e "$scratch/python-shell" <"$1" || fail "the Python in $(basename "$1") does not run."
 }
 
-unset VIRTUAL_ENV PYTHONPATH PYTHONHOME MAKEFLAGS MFLAGS MAKELEVEL
+unset VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE MAKEFLAGS MFLAGS MAKELEVEL
 ! command -v bnn >/dev/null || { echo "newcomer: there is a bnn on the PATH already." >&2; exit 1; }
 git clone --quiet "$root" "$clone"
 cd "$clone"
