@@ -7,7 +7,7 @@ NOISE := noise gaussian-noise salt-and-pepper stripes blankish
 COURSE := first_pyro first_pymc beta_binomial classification posterior_quality
 ARGS ?=
 # A file's tests share what they prepare, so a process takes whole files, in the order that `conftest.py` says.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:benchmark
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 .DEFAULT_GOAL := help
 .PHONY: help demo install test faults check lint train evaluate examples bench docs

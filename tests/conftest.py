@@ -46,6 +46,13 @@ settings.load_profile("bnn")
 MakeCheckpoint = Callable[..., Checkpoint]
 COMPONENTS, CALIBRATED_ON = 2, 60
 LONG = ("examples", "browser", "slow")  # markers of tests that take long, the longest first
+MOST_PROCESSES = 4
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The processes that run the tests: one more than there are cores, for many tests wait for others."""
+    return min(MOST_PROCESSES, 1 + (os.cpu_count() or 1))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
