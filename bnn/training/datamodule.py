@@ -1,7 +1,7 @@
 """Training images for Lightning: the calibration split, augmentation, batches."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Self
 
 import pytorch_lightning as pl
@@ -85,13 +85,16 @@ class TrainingData(pl.LightningDataModule):
         # A step's noise depends on nothing before it, so that a resumed run goes on as the uninterrupted
         # one; and each rank has its own, or all would draw the same weights.
         seed = hash((self.noise_seed, self.trainer.global_step, self.trainer.global_rank)) % 2**32
-        _random_stream_of(images.device)(seed)
+        _seed(images.device, seed)
         return by_other_pens(self._augmentation(images), self._pens), labels
 
 
-def _random_stream_of(device: torch.device) -> Callable[[int], object]:
-    """What starts torch's random stream on `device`, from a seed: on all devices it takes a millisecond."""
-    return torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
+def _seed(device: torch.device, seed: int) -> None:
+    """Starts torch's random stream on `device` from `seed`: to do so on all devices takes a millisecond."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 class _EpochOrder(Sampler[int]):
