@@ -64,11 +64,11 @@ class Combination(ABC):
 
     @abstractmethod
     def surprises(self, scores: Named) -> dict[str, Tensor]:
-        """Each score's surprise in nats, (N,), by name."""
+        """Each score's surprise in nats, (N,), by name; it must not fall where the score rises."""
 
     @abstractmethod
     def joined(self, surprises: Named) -> Tensor:
-        """One OOD score, (N,): higher means more out-of-distribution."""
+        """One OOD score, (N,): higher means more out-of-distribution; no higher surprise may lower it."""
 
     def decided_by(self, name: str, surprises: Named, joined: Tensor) -> Tensor:
         """Where the `joined` score is no more than that of the score called `name` by itself, (N,) bool."""
