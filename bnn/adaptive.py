@@ -40,18 +40,17 @@ def judged_adaptively(
     """
     parts = ensemble.in_parts(size if rule.by_mean else len(ensemble))
     for chunk in images.split(AT_ONCE):
-        yield _judged(parts, len(ensemble), detector, rule, chunk, classes)
+        yield _judged(parts, detector, rule, chunk, classes)
 
 
 def _judged(
     parts: Sequence[PredictiveEnsemble],
-    draws: int,
     detector: Detector,
     rule: AbstentionRule,
     images: Tensor,
     classes: int,
 ) -> tuple[Evidence, Tensor]:
-    settled, left = _Settled(len(images)), torch.arange(len(images))
+    draws, settled, left = sum(map(len, parts)), _Settled(len(images)), torch.arange(len(images))
     probs = torch.empty(0, len(images), classes)
     observed = Observed(images, said(probs), detector.features)
     anyway = is_refused_anyway(detector, rule, observed)

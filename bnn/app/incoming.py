@@ -31,19 +31,18 @@ def incoming_html(probs: Floats, names: Sequence[str], settled: int | None) -> s
     draws = len(probs)
     count = np.arange(1, draws + 1)
     running = probs.cumsum(0, dtype=np.float64) / count[:, None]
-    two = running[-1].argsort(kind="stable")[::-1][: len(_LINES)]
-    label = "; ".join(f"{names[one]}: {running[-1, one]:.2f} after {draws}" for one in two)
+    lines = [*zip(_LINES, running[-1].argsort(kind="stable")[:-3:-1], strict=True)]
+    label = "; ".join(f"{names[one]}: {running[-1, one]:.2f} after {draws}" for _, one in lines)
     plot = Plot(
         Axis("networks that have voted", 0, draws, round_ticks(draws)),
         Axis("mean probability", 0, 1, (0, 0.5, 1)),
         f"The mean of the networks' votes as they came in; {label}",
-        [(line, names[one]) for line, one in zip(_LINES, two, strict=False)],
+        [(line, names[one]) for line, one in lines],
     )
-    for line, one in reversed([*zip(_LINES, two, strict=False)]):
+    for line, one in reversed(lines):
         plot.line(count, running[:, one], line)
-    if settled and settled < draws:
-        plot.upright(settled, "settled")
     caption = worded(names, "how the mean of the votes for the two likeliest digits ran")
     if settled and settled < draws:
+        plot.upright(settled, "settled")
         caption += f": after {settled} the others could hardly change the decision"
     return f"<figure>{plot.svg()}<figcaption>{caption}</figcaption></figure>"
