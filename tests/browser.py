@@ -165,8 +165,10 @@ def png(image: Image.Image) -> bytes:
 
 
 def assert_sound(page: Page) -> None:
-    """No grave finding of axe, and nothing wider than the screen."""
+    """No grave finding of axe, and nothing wider than the screen, once nothing fades in any more."""
+    page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')", timeout=SLOW)
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     found = Axe().run(page).response["violations"]
     grave = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert [(one["id"], node["html"]) for one in grave for node in one["nodes"]] == []
+    seen = [(one["id"], node["html"]) for one in grave for node in one["nodes"]]
+    assert not seen, seen

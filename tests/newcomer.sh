@@ -25,6 +25,7 @@ patience=900  # seconds that a sign of life may take, where the machine is busy
 stop() { [ -z "$running" ] || kill -KILL -- "-$running" 2>/dev/null || true; }
 
 finish() {
+  [ ! -s "$folder/times" ] || { echo "newcomer: seconds of each block:" $(sort -n "$folder/times"); }
   [ ${#lanes[@]} -eq 0 ] || { kill "${lanes[@]}" && wait "${lanes[@]}"; } 2>/dev/null || true
   stop
   rm -rf "$folder"
@@ -168,6 +169,7 @@ run_block() {  # INDEX
     *.console) run_console "$block" "${blocks[@]:$number}" ;;
     *.python) run_python "$block" ;;
   esac
+  echo "$number:$((SECONDS - before))" >>"$folder/times"
   printf '\n== Block %d: %d s; .venv is %d MB.\n' "$number" "$((SECONDS - before))" "$(du -sm .venv | cut -f1)"
 }
 

@@ -238,6 +238,20 @@ def test_the_steps_from_the_drawing_to_what_was_seen_unfold(visitor: Visitor) ->
     expect(nothing).to_be_hidden()
 
 
+def test_an_answer_that_comes_before_the_browser_tells_of_unfolding_folds_nothing(visitor: Visitor) -> None:
+    visitor.page.evaluate("addEventListener('toggle', event => event.stopImmediatePropagation(), true)")
+    visitor.use(visitor.page.locator("#steps summary"))
+    visitor.draw(DIGITS["4"])
+    expect(visitor.page.locator("#steps img").last).to_be_visible()
+
+
+def test_after_quick_strokes_the_first_press_counts(visitor: Visitor) -> None:
+    for _ in range(6):  # of six taps of a finger that had drawn, Chrome lost two and more
+        visitor.draw(DIGITS["4"])
+        visitor.use(visitor.control("Clear"))
+        visitor.reads(NOTHING)
+
+
 def test_what_the_page_is_and_where_it_fails_can_be_read(visitor: Visitor) -> None:
     expect(visitor.page.get_by_text("Many sampled neural networks vote on what you draw.")).to_be_visible()
     expect(visitor.page.get_by_text("How the networks vote")).to_be_visible()

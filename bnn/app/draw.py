@@ -59,15 +59,14 @@ element.addEventListener("click", (event) => {
 });
 """
 
-# Always there, which an accordion's content is not: what arrives while that is made can be lost.
-_FOLDED = """
-<details ${typeof fold === "undefined" ? "" : fold}>
-<summary>From the drawing to the decision</summary>
-${value}
-</details>
-"""
-_KEEPS_FOLD = """
-element.addEventListener("toggle", (event) => { props.fold = event.target.open ? "open" : ""; }, true);
+# Always there, which an accordion's content is not: what arrives while that is made can be lost. The value is
+# not in the template, for with each new one Gradio makes all attributes as that says, `open` too.
+_FOLDED = "<details><summary>From the drawing to the decision</summary><div></div></details>"
+_FILLS_FOLD = """
+const inside = element.querySelector("div");
+const fill = () => { inside.innerHTML = props.value; };
+watch("value", fill);
+fill();
 """
 
 
@@ -170,7 +169,7 @@ def draw_tab(classifier: Classifier, promises: Promises, *, queue: "ReviewQueue 
     if are_digits(classifier.task.names):
         gr.HTML(examples_html(examples()), elem_id="examples", js_on_load=_SHOW_ON_PAD)
     risk, alpha = strictness_controls(promises, names=classifier.task.names)
-    how = gr.HTML(nothing.steps, html_template=_FOLDED, js_on_load=_KEEPS_FOLD, elem_id="steps")
+    how = gr.HTML(nothing.steps, html_template=_FOLDED, js_on_load=_FILLS_FOLD, elem_id="steps")
     with gr.Accordion("Advanced", open=False):
         draws = gr.Radio(
             DRAWS,

@@ -70,6 +70,9 @@ canvas.addEventListener("pointerdown", (event) => {
     drawStroke(current);
 });
 
+// No stroke is a fling, however fast: Chrome takes the tap after one for what stops it, and nothing is pressed.
+canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
+
 canvas.addEventListener("pointermove", (event) => {
     if (current?.pointer !== event.pointerId) return;
     const steps = event.getCoalescedEvents?.() ?? [];
