@@ -74,6 +74,10 @@ class Ours(Way):
 
     def loss(self, images: Tensor, labels: Tensor, step: Step) -> Tensor:
         guide = self.guides[step.number % len(self.guides)]
+        if step.share < CONFIG.warm_start:
+            with pyro.validation_enabled(False):
+                logits = pyro.condition(self.model, guide.locations())(images, labels)
+            return F.cross_entropy(logits, labels)
         with pyro.validation_enabled(False):
             nll, kl = self.elbo.terms(self.model, guide, images, labels)
         beta = CONFIG.beta * min(1.0, step.share / CONFIG.kl_warmup)

@@ -319,22 +319,68 @@ def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
             betas.append(module.beta())
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    trainer = pl.Trainer(
-        max_epochs=4,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[Recorder()],
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer.fit(module, TrainingData(training_part(), DIGITS, batch_size=64))
+    fit(module, Recorder())
     assert betas[0] < 0.02
     assert np.all(np.diff(betas) >= 0)
     assert betas[len(betas) // 2 :] == pytest.approx([0.3] * (len(betas) - len(betas) // 2))
     assert max(rates) == pytest.approx(config.lr, rel=0.01)
     assert rates[-1] < 0.01 * config.lr
+
+
+def fit(module: SVIModule, *callbacks: pl.Callback) -> None:
+    trainer = pl.Trainer(
+        max_epochs=module.config.epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[*callbacks],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer.fit(module, TrainingData(training_part(), DIGITS, batch_size=64))
+
+
+class Kept(pl.Callback):
+    """The guide's locations, and all else that it learns, after each step."""
+
+    def __init__(self) -> None:
+        self.locations: list[torch.Tensor] = []
+        self.others: list[torch.Tensor] = []
+
+    def on_train_batch_end(self, trainer, module, *_):
+        for kept, is_location in ((self.locations, True), (self.others, False)):
+            learnt = [v for k, v in module.guide.named_parameters() if k.endswith("_loc") is is_location]
+            kept.append(torch.cat([value.detach().flatten() for value in learnt or [torch.zeros(0)]]))
+
+
+def kept(**change: Any) -> Kept:
+    config, seen = replace(TINY, **change), Kept()
+    pl.seed_everything(5, verbose=False)
+    network = build_network(config.network, config.network_options, DIGITS)
+    fit(SVIModule(config, network, 1318), seen)
+    return seen
+
+
+@pytest.mark.parametrize("estimator", ["weights", "local"])
+def test_a_warm_start_trains_the_locations_as_a_plain_network_s_weights_and_then_all(estimator):
+    plain = kept(guide="map", beta=0.0)
+    ours = kept(warm_start=0.5, estimator=estimator)
+    half = len(ours.others) // 2
+    torch.testing.assert_close(ours.locations[:half], plain.locations[:half])
+    assert all(torch.equal(ours.others[0], later) for later in ours.others[:half])
+    assert not (ours.others[half - 1] == ours.others[half]).any()
+    assert not (ours.locations[half] == plain.locations[half]).all()
+
+
+def test_all_that_a_low_rank_guide_learns_beside_locations_waits_and_a_point_waits_for_nothing():
+    waits = kept(guide="low-rank", warm_start=0.5).others
+    half = len(waits) // 2
+    assert torch.equal(waits[0], waits[half - 1])
+    assert not (waits[half - 1] == waits[half]).any()
+    torch.testing.assert_close(
+        kept(guide="map", warm_start=0.5).locations[-1], kept(guide="map").locations[-1], rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,6 +390,7 @@ def test_the_kl_weight_rises_to_beta_and_the_learning_rate_falls(tmp_path):
         ({"lr": -1.0}, "lr must be above 0"),
         ({"beta": -0.1}, "beta must be 0 or more"),
         ({"kl_warmup": 2.0}, "kl_warmup must be between 0 and 1"),
+        ({"warm_start": 1.0}, "warm_start must be 0 or more, and below 1, and 1.0 is not"),
         ({"prior_scale": 0.0}, "prior_scale must be above 0"),
         ({"schedule": "zigzag"}, "schedule must be one-cycle or constant"),
         ({"refuse": 1.0}, "refuse must lie between 0 and 1"),

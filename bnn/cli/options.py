@@ -178,7 +178,9 @@ Opens the page on which anyone can draw a digit and see the sampled networks vot
 
 
 # Where all trainings of a comparison start, with draws that cost less than a training, and what may differ.
-COMPARED = replace(PRESETS["fast"], draws=20, scores=("pixels", "entropy"), combination="fisher")
+COMPARED = replace(
+    PRESETS["fast"], warm_start=0.0, draws=20, scores=("pixels", "entropy"), combination="fisher"
+)
 GUIDES = ["mean-field", "low-rank", "map", "5xmap", "mc-dropout", "swag", "laplace", "sghmc"]
 COMPARED_BY = (
     "data",

@@ -87,8 +87,8 @@ def costs_of(configs: Sequence[TrainConfig], data: TrainingData) -> list[Cost]:
 
 
 def _cost(config: TrainConfig, data: TrainingData, *, with_finish: bool = False) -> Cost:
-    """Of one component, for as many as there are."""
-    watch = _Watch()
+    """Of one component, for as many as there are; of a step that trains all, not of one of a warm start."""
+    watch, config = _Watch(), replace(config, warm_start=0.0)
     module, network = _module(config, 0, data)
     _fit(config, 0, module, data, WARM + TIMED, f"measuring {config.guide}", (watch,))
     before = time.process_time()

@@ -31,6 +31,7 @@ class Guide(PyroModule):
     """
 
     has_width = True  # whether there is a density to weigh against the prior's
+    has_scales = False  # whether its locations can be trained first, and how wide it is around them after
 
     def __init__(self, network: nn.Module, prefix: str = "network") -> None:
         super().__init__()
@@ -51,6 +52,10 @@ class Guide(PyroModule):
         """Takes what it can of `posterior`, over the same network, for its own: the locations."""
         for name, key in self._keys().items():
             getattr(self, f"{key}_loc").copy_(posterior.floats()[name][0])
+
+    def locations(self) -> dict[str, Tensor]:
+        """Where each weight lies, by its site: parameters of this guide."""
+        return {site: getattr(self, f"{key}_loc") for site, key in self._sites}
 
     def _keys(self) -> dict[str, str]:
         """What the parameters of each weight begin with, by its name in the network."""
@@ -115,6 +120,7 @@ class MeanFieldGuide(Guide):
     of a plain network.
     """
 
+    has_scales = True
     relative_scale = 0.05
 
     def _initial(self, name: str, value: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.functional import nll_loss
+from torch.nn.functional import cross_entropy, nll_loss
 
 from bnn.core.posterior import MeanField
 from bnn.errors import InputError, choose
@@ -37,6 +37,11 @@ class SVIModule(pl.LightningModule):
     `config.beta` over `config.kl_warmup` of the steps. Adam under the one-cycle schedule (Smith & Topin
     2018): the learning rate rises over the first tenth of the steps and falls to nothing at the last. A guide
     may take its steps, and vary its rate, in another way.
+
+    Over the first `config.warm_start` of the steps the loss is the NLL of the network at the guide's
+    locations, that of a plain network, and the scales stay as they start: such a step takes less time. MOPED
+    starts its posterior at a plain network's weights, too (Krishnan, Subedar & Tickoo 2020, "Specifying
+    weight priors in Bayesian deep neural networks with empirical Bayes").
 
     Args:
         config: what to train.
@@ -73,19 +78,41 @@ class SVIModule(pl.LightningModule):
         warmup = self.config.kl_warmup * self.trainer.estimated_stepping_batches
         return self.config.beta * min(1.0, (self.global_step + 1) / max(warmup, 1.0))
 
+    def is_warming(self) -> bool:
+        """Whether the locations alone are trained at the current step."""
+        steps = self.config.warm_start * self.trainer.estimated_stepping_batches
+        return self.guide.has_scales and self.global_step < steps
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         # Faster convolutions and pooling; `contiguous` would leave a single channel as it lies.
         images = images.to(memory_format=torch.channels_last)
-        with pyro.validation_enabled(False):  # of arguments that are right by construction
-            terms = self.elbo.terms(self.model, self.guide, images, labels)
-        nll, kl = (term / self.model.n_train for term in terms)
-        if is_logged(self.trainer):  # what nobody would keep takes time all the same
-            self.log_dict({"nll": nll, "kl": kl}, prog_bar=True, on_step=True, on_epoch=False)
-        loss: Tensor = nll + self.beta() * kl
+        loss = self._plain_loss(images, labels) if self.is_warming() else self._negative_elbo(images, labels)
         if not loss.isfinite():
             raise DivergedError(self.global_step)
         return loss
+
+    def _plain_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """NLL per datum of the network at the guide's locations, in nats."""
+        with pyro.validation_enabled(False):  # of arguments that are right by construction
+            logits = pyro.condition(self.model, self.guide.locations())(images, labels)
+        nll = cross_entropy(logits, labels)
+        self._log({"nll": nll})
+        # So that every parameter has a gradient: processes that train together wait for each.
+        return nll + 0.0 * torch.stack([value.sum() for value in self.parameters()]).sum()
+
+    def _negative_elbo(self, images: Tensor, labels: Tensor) -> Tensor:
+        """NLL + beta · KL per datum, in nats."""
+        with pyro.validation_enabled(False):  # of arguments that are right by construction
+            terms = self.elbo.terms(self.model, self.guide, images, labels)
+        nll, kl = (term / self.model.n_train for term in terms)
+        self._log({"nll": nll, "kl": kl})
+        loss: Tensor = nll + self.beta() * kl
+        return loss
+
+    def _log(self, terms: dict[str, Tensor]) -> None:
+        if is_logged(self.trainer):  # what nobody would keep takes time all the same
+            self.log_dict(terms, prog_bar=True, on_step=True, on_epoch=False)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         images, labels = batch
