@@ -10,7 +10,7 @@ from torch import Tensor
 from bnn.core.ensemble import PredictiveEnsemble, summary
 from bnn.core.evidence import Evidence
 from bnn.core.stopping import NATS, extremes, left_out, said
-from bnn.ood.detector import Detector
+from bnn.ood.detector import Detector, Progress
 from bnn.ood.score import Observed
 from bnn.rules.abstention import AbstentionRule
 
@@ -25,11 +25,12 @@ def judged_adaptively(
     *,
     classes: int,
     size: int,
+    progress: Progress = iter,
+    zero: bool = True,
 ) -> Iterator[tuple[Evidence, Tensor]]:
     """What is known of `images` (N, 1, 28, 28), and how many draws (n,) that rests on, chunk by chunk.
 
-    Each image has what it would have alone: whether it needs more draws depends on no other. One that is
-    refused whatever the networks would say has none.
+    Each image has what it would have alone: whether it needs more draws depends on no other.
 
     Args:
         ensemble, detector: judge.
@@ -37,10 +38,12 @@ def judged_adaptively(
         images: to be judged.
         classes: that the networks tell apart.
         size: draws that are made at once; all, where `rule` looks at more than can be foreseen.
+        progress: goes through chunks of the images one by one, and may show how far it is.
+        zero: whether one that is refused whatever the networks would say has no draws.
     """
     parts = ensemble.in_parts(size if rule.by_mean else len(ensemble))
-    for chunk in images.split(AT_ONCE):
-        yield _judged(parts, detector, rule, chunk, classes)
+    for chunk in progress(images.split(AT_ONCE)):
+        yield _judged(parts, detector, rule, chunk, classes, zero=zero)
 
 
 def _judged(
@@ -49,12 +52,13 @@ def _judged(
     rule: AbstentionRule,
     images: Tensor,
     classes: int,
+    *,
+    zero: bool,
 ) -> tuple[Evidence, Tensor]:
     draws, settled, left = sum(map(len, parts)), _Settled(len(images)), torch.arange(len(images))
     probs = torch.empty(0, len(images), classes)
     observed = Observed(images, said(probs), detector.features)
-    anyway = is_refused_anyway(detector, rule, observed)
-    if anyway.any():
+    if zero and (anyway := is_refused_anyway(detector, rule, observed)).any():
         settled.add(left[anyway], detector.of(observed[anyway]), 0)
         left, observed, probs = left[~anyway], observed[~anyway], probs[:, ~anyway]
     for part in parts if len(left) else ():

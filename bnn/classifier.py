@@ -161,24 +161,14 @@ class Classifier:
             >>> p.labels.tolist()
             [4, -1]
         """
-        if draws not in (ALL, ADAPTIVE):
-            raise InputError(f"draws are {ALL!r} or {ADAPTIVE!r}, not {shown(draws)}: see with_draws.")
+        require_kind_of_draws(draws)
         read = read_images(images, self.task.layout)
         prepared = read.images
         if len(prepared) == 0:
             return self.predict(prepared.new_zeros(1, *prepared.shape[1:]), draws=draws)[:0]
         if draws == ADAPTIVE:
-            chunks = judged_adaptively(
-                self.ensemble,
-                self.detector,
-                self.rule,
-                prepared,
-                classes=self.task.classes,
-                size=self.at_once,
-            )
-            evidence, used = zip(*chunks, strict=True)
-            prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
-            return replace(prediction, draws_used=torch.cat(used).numpy())
+            few, used = self.adaptive_evidence(prepared)
+            return replace(self.decide(few, read.quality), draws_used=used.numpy())
         evidence, votes = zip(*judged(self.ensemble, self.detector, prepared), strict=True)
         prediction = self.decide(Evidence.joined(list(evidence)), read.quality)
         return replace(
@@ -270,6 +260,31 @@ class Classifier:
         if len(prepared) == 0:
             return self.evidence(prepared.new_zeros(1, *prepared.shape[1:]))[:0]
         return gather_evidence(self.ensemble, self.detector, prepared, progress)
+
+    def adaptive_evidence(
+        self, prepared: Tensor, progress: Progress = iter, *, zero: bool = True
+    ) -> tuple[Evidence, Tensor]:
+        """As `evidence`, by as many draws as each decision needs; and how many these were, (N,) int64.
+
+        Args:
+            prepared, progress: see `evidence`.
+            zero: whether one that is refused whatever the networks would say has no draws.
+        """
+        if len(prepared) == 0:
+            evidence, used = self.adaptive_evidence(prepared.new_zeros(1, *prepared.shape[1:]))
+            return evidence[:0], used[:0]
+        chunks = judged_adaptively(
+            self.ensemble,
+            self.detector,
+            self.rule,
+            prepared,
+            classes=self.task.classes,
+            size=self.at_once,
+            progress=progress,
+            zero=zero,
+        )
+        each, counts = zip(*chunks, strict=True)
+        return Evidence.joined(list(each)), torch.cat(counts)
 
     def decide(self, evidence: Evidence, quality: NDArray[np.str_]) -> Prediction:
         """Decisions on N images; one with a word of `quality` (N,), such as "blank", is always refused."""
@@ -513,6 +528,16 @@ class Classifier:
         lowest = min(self.candidate_threshold, probs[label].item())  # the answer is always one of them
         order = probs.argsort(descending=True, stable=True)
         return tuple(order[: int((probs >= lowest).sum())].tolist())
+
+
+def require_kind_of_draws(draws: str) -> None:
+    """Checks that `draws` is one of the two ways to ask the ensemble.
+
+    Raises:
+        InputError: it is not.
+    """
+    if draws not in (ALL, ADAPTIVE):
+        raise InputError(f"draws are {ALL!r} or {ADAPTIVE!r}, not {shown(draws)}: see with_draws.")
 
 
 def measured(rule: AbstentionRule, calibration: Calibration) -> Mapping[str, Any]:

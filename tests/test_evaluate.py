@@ -30,7 +30,9 @@ from bnn.evaluation.plots import plots
 from bnn.evaluation.report import write_report
 from bnn.evaluation.resplits import resplit
 from bnn.evaluation.results import Report
+from bnn.evaluation.words import summary
 from bnn.numerals import percent
+from bnn.prediction import Prediction
 from bnn.progress import Advance
 from bnn.rules.calibrated import CalibratedRule
 from bnn.rules.thresholds import MedianRule
@@ -450,6 +452,13 @@ def test_only_the_checkpoint_as_it_is_can_be_recorded(
     assert kept.read_bytes() == before
 
 
+def test_of_few_draws_nothing_is_recorded(classifier: Classifier, kept: Path, tmp_path: Path) -> None:
+    before = kept.read_bytes()
+    with pytest.raises(InputError, match="only what the checkpoint does as it is can be recorded"):
+        evaluate_command(classifier, "no such set", [], tmp_path / "out", draws="adaptive", record=kept)
+    assert kept.read_bytes() == before
+
+
 def test_a_place_to_record_in_is_checked_before_the_work(classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         evaluate_command(classifier, "no such set", [], tmp_path / "out", record=tmp_path)
@@ -487,8 +496,34 @@ def test_a_report_is_not_replaced_unasked(classifier: Classifier, tmp_path: Path
     assert (tmp_path / "report.json").read_text() == "mine"
 
 
+def test_by_few_draws_a_report_has_the_same_decisions_and_says_how_many_these_were() -> None:
+    shipped, digits = Classifier.load(), ImageSet.from_name("digits", limit=300)
+    noise = ImageSet.from_name("noise", limit=30)
+    by_all, by_few = (
+        evaluate(shipped, digits, noise, robustness=2, draws=each) for each in ("all", "adaptive")
+    )
+    for one, other in zip(judged_of(by_all), judged_of(by_few), strict=True):
+        assert one.reasons.tolist() == other.reasons.tolist()
+        assert one.labels.tolist() == other.labels.tolist()
+    few = by_few.out_of_distribution[0].prediction
+    assert few.probs.std(1).min() > 0.01  # it has draws, though it is refused whatever they say
+    assert abs(by_few.numbers["in_distribution"]["nll"] - by_all.numbers["in_distribution"]["nll"]) < 0.01
+    assert 6 <= by_few.settings["draws_used"] < 15
+    assert f"An image had {by_few.settings['draws_used']:.1f} of 50 draws" in summary(by_few.numbers)
+    assert "draws_used" not in by_all.settings
+    assert by_few.resplits is None
+    with pytest.raises(InputError, match="draws are 'all' or 'adaptive', not 'some'"):
+        evaluate(shipped, digits, draws="some")
+
+
+def judged_of(report: Report) -> list[Prediction]:
+    cells = [cell.prediction for cell in report.robustness]
+    return [report.in_distribution.prediction, report.out_of_distribution[0].prediction, *cells]
+
+
+@pytest.mark.parametrize("draws", ["all", "adaptive"])
 def test_every_image_is_a_step_of_one_count(
-    classifier: Classifier, theirs: Path, monkeypatch: pytest.MonkeyPatch
+    classifier: Classifier, theirs: Path, monkeypatch: pytest.MonkeyPatch, draws: str
 ) -> None:
     counts: list[tuple[int, list[int]]] = []
 
@@ -501,7 +536,7 @@ def test_every_image_is_a_step_of_one_count(
     digits = ImageSet.from_name("digits", limit=40)
     noise = ImageSet.from_name("noise", limit=33)
     others = ImageSet.from_folder(theirs, labelled=True)
-    evaluate(classifier.with_rule(MedianRule(0.0)), digits, [noise], [others], robustness=2)
+    evaluate(classifier.with_rule(MedianRule(0.0)), digits, [noise], [others], robustness=2, draws=draws)
     ((total, steps),) = counts
     assert sum(steps) == total == 40 + 33 + 12 + 35 * 2 + len(ANGLES)
 

@@ -314,6 +314,13 @@ def _classifier(arguments: argparse.Namespace) -> "Classifier":
     return classifier.with_promise(rule=arguments.rule, **promise)
 
 
+def _kind_of_draws(arguments: argparse.Namespace) -> str:
+    """How the ensemble is asked: by all draws, however many, unless adaptive was named."""
+    from bnn.classifier import ADAPTIVE, ALL
+
+    return ADAPTIVE if arguments.draws == ADAPTIVE else ALL
+
+
 def _promise(arguments: argparse.Namespace) -> dict[str, float]:
     """Those fields of a promise that were given."""
     given = {name: getattr(arguments, name) for name in PROMISES}
@@ -363,6 +370,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         arguments.out,
         shifted=arguments.shifted,
         robustness=arguments.robustness,
+        draws=_kind_of_draws(arguments),
         data_dir=arguments.data_dir,
         download=arguments.download,
         seed=arguments.seed,
@@ -379,7 +387,6 @@ def _checkpoint_file(arguments: argparse.Namespace) -> Path:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from bnn.classifier import ADAPTIVE, ALL
     from bnn.cli.predict import predict_command
 
     return predict_command(
@@ -387,7 +394,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         arguments.files,
         as_json=arguments.json,
         explain=arguments.explain,
-        draws=ADAPTIVE if arguments.draws == ADAPTIVE else ALL,
+        draws=_kind_of_draws(arguments),
     )
 
 
@@ -405,7 +412,6 @@ def _read(arguments: argparse.Namespace) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from bnn.classifier import ADAPTIVE, ALL
     from bnn.cli.score import score_command
 
     return score_command(
@@ -413,7 +419,7 @@ def _score(arguments: argparse.Namespace) -> int:
         arguments.checkpoint,
         arguments.images,
         arguments.out,
-        draws=ADAPTIVE if arguments.draws == ADAPTIVE else ALL,
+        draws=_kind_of_draws(arguments),
         chunk=arguments.chunk,
         engine=arguments.engine,
         workers=arguments.workers,

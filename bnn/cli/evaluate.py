@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bnn.classifier import Classifier
+from bnn.classifier import ALL, Classifier
 from bnn.cli.fresh import fresh_part
 from bnn.core import checkpoint as checkpoint_file
 from bnn.core.checkpoint import Checkpoint
@@ -27,6 +27,7 @@ def evaluate_command(
     *,
     shifted: Sequence[str] = (),
     robustness: int = ROBUSTNESS,
+    draws: str = ALL,
     data_dir: Path | None = None,
     download: bool = False,
     seed: int = 0,
@@ -41,7 +42,7 @@ def evaluate_command(
         in_distribution, out_of_distribution, shifted: see `ImageSet.from_spec`; by default the
             in-distribution set is MNIST where the classes are digits.
         out: folder of the report; missing folders are made.
-        robustness: see `evaluate`.
+        robustness, draws: see `evaluate`.
         data_dir, download, seed, limit: see `ImageSet.from_name`.
         record: the classifier's checkpoint file, if it is to keep the numbers.
         overwrite: whether the report takes the place of one that is in `out` already.
@@ -54,7 +55,7 @@ def evaluate_command(
             numbers to be recorded are not those of the checkpoint as it is.
     """
     require_free(out / "report.json", overwrite=overwrite)
-    seen = None if record is None else _as_it_is(classifier, record)
+    seen = None if record is None else _as_it_is(classifier, record, draws)
     options: dict[str, Any] = {"task": classifier.task, "seed": seed, "download": download, "limit": limit}
     in_distribution = in_distribution or _learnt(classifier)
     sets = {
@@ -68,6 +69,7 @@ def evaluate_command(
         [ImageSet.from_spec(spec, data_dir, labelled=False, **options) for spec in out_of_distribution],
         [_shifted(classifier, spec, data_dir, **options) for spec in shifted],
         robustness=robustness,
+        draws=draws,
         seed=seed,
         settings={"sets": sets | {"limit": limit, "robustness": robustness, "seed": seed}},
     )
@@ -110,12 +112,12 @@ def _shifted(classifier: Classifier, spec: str, data_dir: Path | None, **options
     return ImageSet.from_spec(spec, data_dir, labelled=True, part=part, **options)
 
 
-def _as_it_is(classifier: Classifier, path: Path) -> Checkpoint:
-    """The checkpoint at `path`, of which `classifier` must not differ."""
+def _as_it_is(classifier: Classifier, path: Path, draws: str) -> Checkpoint:
+    """The checkpoint at `path`, of which `classifier` must not differ, nor be asked for fewer `draws`."""
     require_writable(path)
     saved = checkpoint_file.load(path)
     judged = (len(classifier.ensemble), classifier.seed, classifier.rule.to_dict())
-    if judged != (saved.draws, saved.seed, saved.rule):
+    if draws != ALL or judged != (saved.draws, saved.seed, saved.rule):
         raise InputError(
             "only what the checkpoint does as it is can be recorded in it: leave out --record, or --draws, "
             "--rule and the rule's options."

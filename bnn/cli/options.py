@@ -47,7 +47,8 @@ Runs labelled digits and images that are no digits through the classifier and wr
 report.html to read, report.json and decisions.csv to compute with, and the plots.
 
   bnn evaluate --in-distribution mnist --ood noise --out report
-  bnn evaluate --in-distribution mnist --shifted digits --ood letters/ --ood KMNIST"""
+  bnn evaluate --in-distribution mnist --shifted digits --ood letters/ --ood KMNIST
+  bnn evaluate --draws adaptive        in less than half the time, the same decisions but for rare exceptions"""
 
 CALIBRATE = """\
 Fits the abstention rule of a checkpoint anew, without training. The calibrated rule promises, for digits
@@ -350,7 +351,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="keep the numbers in the checkpoint file too, for the page's card to show",
     )
     _add_data(parser)
-    _add_classifier(parser)
+    _add_classifier(parser, adaptive=True)
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bnn import __version__
-from bnn.classifier import Classifier
+from bnn.classifier import ALL, Classifier, require_kind_of_draws
 from bnn.core.checkpoint import Checkpoint
 from bnn.core.evidence import Evidence
 from bnn.core.task import Task, are_digits
@@ -45,6 +45,7 @@ def evaluate(
     shifted: ImageSet | Sequence[ImageSet] = (),
     *,
     robustness: int = ROBUSTNESS,
+    draws: str = ALL,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
 ) -> Report:
@@ -56,12 +57,15 @@ def evaluate(
         out_of_distribution: a set, or several, that need not show any class.
         shifted: a labelled set, or several, of the same classes from other sources.
         robustness: on how many in-distribution images corruptions are tried, 35 times each; 0 for none.
+        draws: "all", or "adaptive": a few at a time, until neither answer nor reason can reasonably change,
+            one part at least. What is told beside the decisions then rests on the draws that an image had,
+            and the rule is not fitted anew on parts of the images.
         seed: of corruptions and re-splits.
         settings: how the sets were chosen, plain values, for the report to tell.
 
     Raises:
         InputError: labels are missing or none of the classifier's, two sets have the same name, or
-            `robustness` is below 0.
+            `robustness` is below 0, or `draws` is neither.
 
     Example:
         >>> import bnn
@@ -74,6 +78,7 @@ def evaluate(
         >>> report.numbers["out_of_distribution"][0]["refused"]
         1.0
     """
+    require_kind_of_draws(draws)
     strange, moved = _several(out_of_distribution), _several(shifted)
     _require_usable(classifier.task, in_distribution, strange, moved)
     corrupted = in_distribution.part(robustness, seed) if robustness else None
@@ -81,27 +86,20 @@ def evaluate(
     repeated = CELLS * len(corrupted) if corrupted else 0
     total = len(in_distribution) + sum(map(len, others)) + len(ANGLES) + repeated
     with progress(total, FIRST) as advance:
-
-        def judge(prepared: Prepared, name: str) -> Prediction:
-            evidence = _evidence(classifier, prepared.images, name, advance)
-            return classifier.decide(evidence, prepared.quality)
-
-        def decide(images: Tensor, name: str) -> Prediction:
-            return judge(Prepared.as_given(images), name)
-
-        evidence = _evidence(classifier, in_distribution.images, in_distribution.name, advance)
+        judge = _Judge(classifier, draws, advance)
+        evidence = judge.evidence(in_distribution.images, in_distribution.name)
         judged = Judged(in_distribution, classifier.decide(evidence, in_distribution.quality))
-        judged_others = [Judged(one, judge(one.prepared(), one.name)) for one in others]
-        rotation = _rotation(decide, judged)
-        cells = list(measure(decide, corrupted, seed)) if corrupted else []
+        judged_others = [Judged(one, judge.decided(one.prepared(), one.name)) for one in others]
+        rotation = _rotation(judge.decided_as_given, judged)
+        cells = list(measure(judge.decided_as_given, corrupted, seed)) if corrupted else []
     return Report(
         in_distribution=judged,
         out_of_distribution=judged_others[: len(strange)],
         shifted=judged_others[len(strange) :],
         rotation=rotation,
         robustness=cells,
-        resplits=_resplits(classifier, evidence, judged, seed),
-        settings=_settings(classifier) | dict(settings or {}),
+        resplits=_resplits(classifier, evidence, judged, seed) if draws == ALL else None,
+        settings=_settings(classifier) | judge.told() | dict(settings or {}),
     )
 
 
@@ -125,13 +123,39 @@ def _require_usable(
         raise InputError(f"two sets have the same name among {', '.join(names)}: rename one or leave it out.")
 
 
-def _evidence(classifier: Classifier, images: Tensor, name: str, advance: Advance) -> Evidence:
-    def through(chunks: Sequence[Tensor]) -> Iterator[Tensor]:
-        for chunk in chunks:
-            yield chunk
-            advance(len(chunk), f"judging {name}")
+class _Judge:
+    """Judges images by all draws or by as many as a decision needs, and shows how far it is."""
 
-    return classifier.evidence(images, through)
+    def __init__(self, classifier: Classifier, draws: str, advance: Advance) -> None:
+        self._classifier, self._draws, self._advance = classifier, draws, advance
+        self._used: list[Tensor] = []
+
+    def evidence(self, images: Tensor, name: str) -> Evidence:
+        """What is known of `images` (N, 1, 28, 28) of the set `name`."""
+
+        def through(chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+            for chunk in chunks:
+                yield chunk
+                self._advance(len(chunk), f"judging {name}")
+
+        if self._draws == ALL:
+            return self._classifier.evidence(images, through)
+        # Each has some draws: of none all classes are as likely, and nothing is told of accuracy.
+        evidence, used = self._classifier.adaptive_evidence(images, through, zero=False)
+        self._used.append(used)
+        return evidence
+
+    def decided(self, prepared: Prepared, name: str) -> Prediction:
+        """What is decided on the images of the set `name`."""
+        return self._classifier.decide(self.evidence(prepared.images, name), prepared.quality)
+
+    def decided_as_given(self, images: Tensor, name: str) -> Prediction:
+        """What is decided on `images` (N, 1, 28, 28), of which nothing else is known."""
+        return self.decided(Prepared.as_given(images), name)
+
+    def told(self) -> dict[str, Any]:
+        """For the report: how many draws an image had on average, where not all."""
+        return {"draws_used": torch.cat(self._used).double().mean().item()} if self._used else {}
 
 
 def _resplits(classifier: Classifier, evidence: Evidence, judged: Judged, seed: int) -> Resplits | None:

@@ -55,6 +55,12 @@ def _sentences(numbers: Mapping[str, Any]) -> Iterator[str]:
         yield f"Of {row['n']:,} {thing}s from another source ({row['name']}) it answered {_answers(row)}."
     if numbers["robustness"]:
         yield _robustness_sentence(numbers["robustness"], thing)
+    settings = numbers["settings"]
+    if "draws_used" in settings:
+        yield (
+            f"An image had {settings['draws_used']:.1f} of {settings['draws']} draws on average: decisions "
+            "are those of all but for rare exceptions, and all else rests on the draws that it had."
+        )
     if numbers["resplits"] is not None:
         yield _resplits_sentence(numbers["resplits"], thing)
 
