@@ -157,7 +157,16 @@ def paused(folder, component):
         yield process
 
 
-SMALL = replace(TINY, network="mlp", network_options={"hidden": 8}, components=2, epochs=12, batch_size=128)
+SMALL = replace(
+    PRESETS["fast"],
+    data="digits",
+    network="mlp",
+    network_options={"hidden": 8},
+    components=2,
+    epochs=12,
+    draws=5,
+    rule="entropy",
+)
 
 
 @pytest.fixture(scope="module")
