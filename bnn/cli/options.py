@@ -48,7 +48,7 @@ report.html to read, report.json and decisions.csv to compute with, and the plot
 
   bnn evaluate --in-distribution mnist --ood noise --out report
   bnn evaluate --in-distribution mnist --shifted digits --ood letters/ --ood KMNIST
-  bnn evaluate --draws adaptive        in half the time, the same decisions but for rare exceptions"""
+  bnn evaluate --draws adaptive        in a third of the time, the same decisions but for rare exceptions"""
 
 CALIBRATE = """\
 Fits the abstention rule of a checkpoint anew, without training. The calibrated rule promises, for digits
