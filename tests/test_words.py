@@ -34,12 +34,18 @@ RESPLITS = {
 def numbers(**replaced: Any) -> dict[str, Any]:
     """Those of a report on digits alone, with the given parts replaced."""
     rest: dict[str, Any] = {"out_of_distribution": [], "shifted": [], "robustness": [], "resplits": None}
-    return {"in_distribution": DIGITS} | rest | replaced
+    return {"in_distribution": DIGITS, "settings": {"draws": 50}} | rest | replaced
 
 
 def said(**replaced: Any) -> str:
     """The summary of such numbers, with plain spaces."""
     return summary(numbers(**replaced)).replace(SPACE, " ")
+
+
+def test_few_draws_are_told_and_what_rests_on_them() -> None:
+    told = "An image had 7.1 of 50 draws on average: decisions are those of all but for rare exceptions, and"
+    assert told in said(settings={"draws": 50, "draws_used": 7.12})
+    assert "draws" not in said()
 
 
 def test_a_share_just_below_all_is_not_told_as_all() -> None:
