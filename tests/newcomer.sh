@@ -108,7 +108,7 @@ run_console() {  # BLOCK, NEXT BLOCKS...
       said 'Wrote .*\.safetensors'
       ;;
     'python train.py'* | 'bnn train --preset'*)
-      await grep -q '% done, about .* left' "$log"
+      await new_file runs metrics.csv  # some steps: were an epoch kept, fitting its OOD scores would take minutes
       interrupt 0 2  # whether the first epoch has ended by then depends on how fast the machine is
       said 'nothing to keep\|Wrote .*\.safetensors'
       ;;

@@ -224,8 +224,9 @@ def fitted(folder, component, name):
     return state["state_dict"]["guide.out/bias_loc"]
 
 
-def test_ctrl_c_in_the_first_component_keeps_its_best_epoch_so_far(interrupted, tmp_path):
+def test_ctrl_c_in_the_first_component_keeps_its_best_epoch_so_far(interrupted, tmp_path, capsys):
     kept = interrupted(0)
+    assert "What it has is kept, and OOD scores and rule are fitted to that now" in capsys.readouterr().err
     assert kept.record["training"]["interrupted"] is True
     assert kept.record["training"]["components_done"] == 1
     loc = locations(kept)["out.bias"]

@@ -45,6 +45,10 @@ from bnn.training.runs import COMPONENT, checkpoint_to_refit, is_from, keep_log,
 from bnn.training.states import LAST, WholeStates, whole_state
 
 LISTED = 20  # images that cannot be used, by name
+_STOPPED = (
+    "bnn: the training has stopped. What it has is kept, and OOD scores and rule are fitted to that now: "
+    "Ctrl-C leaves this too, and the run can be resumed."
+)
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
 
 
@@ -255,10 +259,12 @@ def train_run(
     fits = _fit_all(config, components, data, run, trainer_options or {})
     if not fits[-1].trainer.is_global_zero:
         return None
+    if stopped := any(fit.ended_early for fit in fits) or len(fits) < config.components:
+        print(_STOPPED, file=sys.stderr)
     for component, fit in zip(components, fits, strict=False):  # those that were done are the first
         _finish(config, component, fit.module, data)
     training = {
-        "interrupted": any(fit.ended_early for fit in fits) or len(fits) < config.components,
+        "interrupted": stopped,
         "epochs_done": fits[-1].trainer.current_epoch,
         "components_done": len(fits),
     }
