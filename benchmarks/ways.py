@@ -74,11 +74,9 @@ class Ours(Way):
 
     def loss(self, images: Tensor, labels: Tensor, step: Step) -> Tensor:
         guide = self.guides[step.number % len(self.guides)]
-        if step.share < CONFIG.warm_start:
-            with pyro.validation_enabled(False):
-                logits = pyro.condition(self.model, guide.locations())(images, labels)
-            return F.cross_entropy(logits, labels)
         with pyro.validation_enabled(False):
+            if step.share < CONFIG.warm_start:
+                return self.model.nll_at(guide.locations(), images, labels)
             nll, kl = self.elbo.terms(self.model, guide, images, labels)
         beta = CONFIG.beta * min(1.0, step.share / CONFIG.kl_warmup)
         return (nll + beta * kl) / self.n_train

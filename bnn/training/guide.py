@@ -30,8 +30,8 @@ class Guide(PyroModule):
         prefix: where the model holds that network; sites are called `prefix.parameter`.
     """
 
-    has_width = True  # whether there is a density to weigh against the prior's
-    has_scales = False  # whether its locations can be trained first, and how wide it is around them after
+    # Whether there is a density to weigh against the prior's, and a width that can wait for the locations.
+    has_width = True
 
     def __init__(self, network: nn.Module, prefix: str = "network") -> None:
         super().__init__()
@@ -120,7 +120,6 @@ class MeanFieldGuide(Guide):
     of a plain network.
     """
 
-    has_scales = True
     relative_scale = 0.05
 
     def _initial(self, name: str, value: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from pyro.nn import PyroModule, PyroSample
 from pyro.nn.module import to_pyro_module_
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from bnn.core.posterior import MeanField, Normals
 from bnn.training.prior import PRIORS, Prior
@@ -68,6 +69,11 @@ class BayesianNeuralNetwork(PyroModule):
         with pyro.plate("data", size=self.n_train, subsample=places):
             pyro.sample("label", dist.Categorical(logits=logits), obs=labels)
         return logits
+
+    def nll_at(self, weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+        """−log p(labels | images, weights) per datum, in nats, a scalar; `weights` are by their sites."""
+        logits: Tensor = pyro.condition(self, weights)(images, labels)
+        return cross_entropy(logits, labels)
 
 
 def _zero_mean(network: nn.Module, prior_scale: float | None) -> Normals:

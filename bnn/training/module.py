@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, nll_loss
+from torch.nn.functional import nll_loss
 
 from bnn.core.posterior import MeanField
 from bnn.errors import InputError, choose
@@ -81,30 +81,29 @@ class SVIModule(pl.LightningModule):
     def is_warming(self) -> bool:
         """Whether the locations alone are trained at the current step."""
         steps = self.config.warm_start * self.trainer.estimated_stepping_batches
-        return self.guide.has_scales and self.global_step < steps
+        return self.guide.has_width and self.global_step < steps
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         # Faster convolutions and pooling; `contiguous` would leave a single channel as it lies.
         images = images.to(memory_format=torch.channels_last)
-        loss = self._plain_loss(images, labels) if self.is_warming() else self._negative_elbo(images, labels)
+        loss_of = self._plain_loss if self.is_warming() else self._negative_elbo
+        with pyro.validation_enabled(False):  # of arguments that are right by construction
+            loss = loss_of(images, labels)
         if not loss.isfinite():
             raise DivergedError(self.global_step)
         return loss
 
     def _plain_loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """NLL per datum of the network at the guide's locations, in nats."""
-        with pyro.validation_enabled(False):  # of arguments that are right by construction
-            logits = pyro.condition(self.model, self.guide.locations())(images, labels)
-        nll = cross_entropy(logits, labels)
+        nll = self.model.nll_at(self.guide.locations(), images, labels)
         self._log({"nll": nll})
         # So that every parameter has a gradient: processes that train together wait for each.
         return nll + 0.0 * torch.stack([value.sum() for value in self.parameters()]).sum()
 
     def _negative_elbo(self, images: Tensor, labels: Tensor) -> Tensor:
         """NLL + beta · KL per datum, in nats."""
-        with pyro.validation_enabled(False):  # of arguments that are right by construction
-            terms = self.elbo.terms(self.model, self.guide, images, labels)
+        terms = self.elbo.terms(self.model, self.guide, images, labels)
         nll, kl = (term / self.model.n_train for term in terms)
         self._log({"nll": nll, "kl": kl})
         loss: Tensor = nll + self.beta() * kl

@@ -47,7 +47,7 @@ from bnn.training.states import LAST, WholeStates, whole_state
 LISTED = 20  # images that cannot be used, by name
 _STOPPED = (
     "bnn: the training has stopped. What it has is kept, and OOD scores and rule are fitted to that now: "
-    "Ctrl-C leaves this too, and the run can be resumed."
+    "Ctrl-C stops this too."
 )
 OURS = ("logger", "callbacks", "default_root_dir", "enable_checkpointing", "barebones", "fast_dev_run")
 
